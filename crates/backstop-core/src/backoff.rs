@@ -1,0 +1,50 @@
+//! Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", AWS 2015).
+//!
+//! The jitter is a hash of the call's identity and attempt, not a random number: different sagas spread
+//! out just as well, and the same saga replays to the same instant.
+
+use crate::definition::RetryPolicy;
+use crate::ids::IdempotencyKey;
+use std::time::Duration;
+
+/// How long to wait after failed attempt number `attempt` (from 1): uniform in `[0, ceiling]`, where the
+/// ceiling doubles from `initial` up to `max`.
+#[must_use]
+pub fn delay(policy: &RetryPolicy, key: &IdempotencyKey, attempt: u32) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(32);
+    let ceiling = policy.initial.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(policy.max);
+    let micros = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX - 1);
+    Duration::from_micros(spread(key.as_str(), attempt) % (micros + 1))
+}
+
+/// FNV-1a over the key and attempt, finished with splitmix64 so that near keys land far apart.
+fn spread(key: &str, attempt: u32) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in key.bytes().chain(attempt.to_le_bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Phase, SagaId, StepName};
+
+    fn key(saga: &str) -> IdempotencyKey {
+        IdempotencyKey::new(&SagaId::parse(saga).unwrap(), &StepName::parse("debit").unwrap(), Phase::Action)
+    }
+
+    #[test]
+    fn the_wait_never_passes_the_ceiling_and_sagas_spread_over_it() {
+        let policy = RetryPolicy::default();
+        for attempt in 1..70 {
+            let ceiling = Duration::from_millis(50).saturating_mul(1 << (attempt - 1).min(10)).min(policy.max);
+            assert!(delay(&policy, &key("a"), attempt) <= ceiling, "attempt {attempt}");
+        }
+        let late = (0..1000).filter(|n| delay(&policy, &key(&format!("saga-{n}")), 1) > policy.initial / 2).count();
+        assert!((400..600).contains(&late), "{late} of 1000 in the upper half");
+    }
+}
