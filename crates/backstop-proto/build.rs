@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .extern_path(".google.rpc", "::tonic_types::pb")
         // Ordered maps: a request is fingerprinted by its encoding.
         .btree_map(".")
-        .bytes(".backstop.v1.StartSagaRequest.payloads")
+        .bytes(".backstop.v1")
         .build_transport(false)
         .compile_fds(set)?;
     Ok(())

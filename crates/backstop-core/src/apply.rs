@@ -111,6 +111,7 @@ impl Change {
                 saga.epoch = *epoch;
                 Ok(())
             }
+            EventKind::Released => Ok(()),
             EventKind::ActionSucceeded { step, attempt, elapsed: _, response } => {
                 let branch = running(saga, step, false)?;
                 ended(&mut branch.action, *attempt)?;

@@ -37,6 +37,8 @@ pub enum EventKind {
         /// Who.
         coordinator: CoordinatorId,
     },
+    /// Its coordinator let go of the saga in order, with no call in flight.
+    Released,
     /// A step's action took effect.
     ActionSucceeded {
         /// The step.

@@ -29,6 +29,7 @@ pub mod failure;
 pub mod graph;
 pub mod ids;
 pub mod saga;
+pub mod simulate;
 pub mod status;
 pub mod tier;
 pub mod time;
@@ -42,7 +43,7 @@ pub use definition::{
     CallSpec, CompensationOrder, DefinitionSpec, InDoubt, OnFailure, RetryPolicy, StepKind, StepSpec,
 };
 pub use event::{Event, EventKind, Next, Started};
-pub use failure::{Details, Failure, FieldViolation, PreconditionViolation};
+pub use failure::{Details, Failure, FieldViolation, PreconditionViolation, bounded_text};
 pub use graph::{Definition, DoubtPolicy, PlannedCall, Step};
 pub use ids::{
     Clock, CoordinatorId, DefinitionName, DefinitionRef, Epoch, IdempotencyKey, ParticipantName, Phase,

@@ -256,3 +256,31 @@ pub fn effect(evidence: Evidence) -> Effect {
         },
     }
 }
+
+/// True if a refusal under one key speaks for every attempt with it, coming from a participant that
+/// deduplicates by key: its business code has seen the key and refused for good.
+///
+/// What never reached that code (nothing was sent, credentials or method were wrong) knows nothing of other
+/// attempts, and ABORTED may have lost its race against one of them.
+#[must_use]
+pub fn speaks_for_its_key(evidence: Evidence) -> bool {
+    match evidence {
+        Evidence::NotSent(_) | Evidence::NoAnswer(_) | Evidence::BadAnswer | Evidence::NotRendered => false,
+        Evidence::ParticipantSaid(code) => match code {
+            Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound | Code::OutOfRange => true,
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+            | Code::Unauthenticated => false,
+        },
+    }
+}

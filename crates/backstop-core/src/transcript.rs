@@ -51,6 +51,7 @@ pub fn subject(kind: &EventKind) -> &str {
         EventKind::SignalReported { participant, .. } => participant.as_str(),
         EventKind::Started(_)
         | EventKind::Adopted { .. }
+        | EventKind::Released
         | EventKind::RollbackDecided { .. }
         | EventKind::InterventionOpened
         | EventKind::Succeeded
@@ -64,6 +65,7 @@ fn describe(kind: &EventKind) -> (&'static str, String) {
         EventKind::Adopted { epoch, coordinator } => {
             ("taken over", format!("epoch {} by {coordinator}", epoch.0))
         }
+        EventKind::Released => ("handed over", String::new()),
         EventKind::ActionSucceeded { attempt, elapsed, .. } => ("succeeded", done(*attempt, *elapsed)),
         EventKind::ActionFailed { attempt, failure, next, .. } => {
             let verb = match next {

@@ -1,6 +1,30 @@
 //! Drives sagas: the turn around the core's rules, with time, tasks and I/O.
 //!
+//! The way of one saga: [`coordinator`] accepts it, a [`runner`] drives it from turn to turn, its events go
+//! through [`group_commit`] to the store, its calls through a [`gate`] to the participant. A failure, an
+//! operator's word, a timer and a takeover come in by the same turn.
+//!
 //! # Not here
 //! gRPC (`backstop-rpc`) and SQL (`backstop-sql`); both implement [`ports`] and are blind to each other.
+//! The rules: `backstop-core`.
 
+pub mod clock;
+pub mod coordinator;
+pub mod definitions;
+pub mod error;
+pub mod gate;
+pub mod group_commit;
+mod lease;
+mod live;
+pub mod metrics;
 pub mod ports;
+mod resets;
+mod runner;
+pub mod settings;
+mod shared;
+mod takeover;
+pub mod tenure;
+
+pub use coordinator::{Coordinator, SagaView, StartSaga, StartedSaga};
+pub use error::EngineError;
+pub use settings::Settings;

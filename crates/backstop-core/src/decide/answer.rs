@@ -1,6 +1,6 @@
 //! How a call ended, and what is done about it (DESIGN 3.3 and 3.5).
 
-use super::{Answer, Outcome, Turn, settles};
+use super::{Answer, Outcome, Turn};
 use crate::backoff;
 use crate::definition::{RetryPolicy, StepKind};
 use crate::event::{EventKind, Next};
@@ -8,7 +8,7 @@ use crate::failure::{Details, Failure, MESSAGE_BYTES_MAX, Pushback, bounded_text
 use crate::graph::{DoubtPolicy, Step};
 use crate::ids::{Clock, IdempotencyKey, Phase};
 use crate::saga::{BranchState, Progress, SagaState};
-use crate::status::{Code, Effect, Evidence, NoAnswer, NotSent, effect};
+use crate::status::{Code, Effect, Evidence, NoAnswer, NotSent, effect, speaks_for_its_key};
 use crate::tier::{RetryRule, Tier, tier};
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl Turn {
             }
             Outcome::Failed { evidence, message, details, pushback } => {
                 let failure = self.judge(step, evidence, &message, details, pushback);
-                let settles_doubt = settles(failure.effect, step.deduplicates);
+                let settles_doubt = step.deduplicates && speaks_for_its_key(evidence);
                 let doubt = (self.saga.branches[index].doubt && !settles_doubt)
                     || failure.effect == Effect::InDoubt;
                 let next = self.after_failed_action(index, step, &failure, doubt);

@@ -13,7 +13,7 @@ use crate::failure::{Failure, Pushback};
 use crate::graph::Definition;
 use crate::ids::{Clock, CoordinatorId, Epoch, ParticipantName, Phase, SagaId, Seq, StepName};
 use crate::saga::{Cause, CauseKind, Resolution, Saga, SagaState};
-use crate::status::{Effect, Evidence};
+use crate::status::Evidence;
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -73,6 +73,8 @@ pub enum Input {
         /// True if the one before it let go of the saga in order, with nothing in flight.
         handed_over: bool,
     },
+    /// The saga's coordinator lets go of it; the engine sees to it that no call is in flight.
+    Release,
 }
 
 /// How one call ended.
@@ -187,6 +189,7 @@ pub fn decide(saga: &Saga, now: Timestamp, input: Input) -> Result<Vec<Event>, R
             turn.resolve_branch(step, by, reason, resolution)?;
         }
         Input::Adopt { coordinator, handed_over } => turn.adopt(coordinator, handed_over),
+        Input::Release => turn.release(),
     }
     turn.conclude();
     Ok(turn.events)
@@ -324,6 +327,12 @@ impl Turn {
         }
     }
 
+    fn release(&mut self) {
+        if !self.saga.state.is_final() {
+            self.emit(EventKind::Released);
+        }
+    }
+
     fn definition(&self) -> Arc<Definition> {
         Arc::clone(&self.saga.definition)
     }
@@ -331,9 +340,4 @@ impl Turn {
     fn id(&self) -> &SagaId {
         &self.saga.id
     }
-}
-
-/// True if an answer speaks for all attempts of its call.
-fn settles(effect: Effect, deduplicates: bool) -> bool {
-    effect == Effect::None && deduplicates
 }

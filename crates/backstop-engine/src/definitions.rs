@@ -1,0 +1,268 @@
+//! Definitions and participants: registering them, and keeping revisions compiled.
+
+use crate::error::EngineError;
+use crate::gate::Gates;
+use crate::ports::clock::Clock;
+use crate::ports::participants::{Calls, Participants};
+use crate::ports::store::{Participant, Store, StoredRevision};
+use crate::settings::Settings;
+use backstop_core::{
+    Definition, DefinitionName, DefinitionRef, DefinitionSpec, ErrorTable, Fault, InDoubt, ParticipantName,
+    ParticipantTraits, Revision, StepKind, StepName, validate,
+};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::Instant;
+
+/// A revision that is ready to run.
+#[derive(Clone)]
+pub struct Compiled {
+    /// The rules' view of it.
+    pub definition: Arc<Definition>,
+    /// Its calls.
+    pub calls: Arc<dyn Calls>,
+    /// The steps whose actions have no request template: StartSaga brings their requests.
+    pub raw: Arc<[StepName]>,
+}
+
+/// The registry.
+pub struct Definitions {
+    store: Arc<dyn Store>,
+    participants: Arc<dyn Participants>,
+    gates: Arc<Gates>,
+    clock: Arc<dyn Clock>,
+    settings: Arc<Settings>,
+    compiled: Mutex<BTreeMap<DefinitionRef, Compiled>>,
+    /// The newest revision of a name, and when that was looked up.
+    newest: Mutex<BTreeMap<DefinitionName, (Revision, Instant)>>,
+}
+
+impl Definitions {
+    /// An empty cache over a store.
+    pub fn new(
+        store: Arc<dyn Store>,
+        participants: Arc<dyn Participants>,
+        gates: Arc<Gates>,
+        clock: Arc<dyn Clock>,
+        settings: Arc<Settings>,
+    ) -> Self {
+        Self { store, participants, gates, clock, settings, compiled: Mutex::default(), newest: Mutex::default() }
+    }
+
+    /// Checks a definition and, unless `validate_only`, stores it. Answers the revision and whether it is
+    /// new; with `validate_only`, the one it would get.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] with every fault; [`EngineError::Store`].
+    pub async fn register(
+        &self,
+        spec: DefinitionSpec,
+        descriptors: Bytes,
+        fingerprint: [u8; 32],
+        validate_only: bool,
+    ) -> Result<(StoredRevision, bool), EngineError> {
+        let mut faults = Vec::new();
+        let table = self.settings.error_table(&spec.error_domain).unwrap_or_else(|| {
+            let known: Vec<&str> = self.settings.error_domains.keys().map(String::as_str).collect();
+            faults.push(Fault::new(
+                "error_domain",
+                format!("there is no error domain \"{}\"; configured: {known:?}", spec.error_domain),
+            ));
+            Arc::new(ErrorTable::default())
+        });
+        let traits = self.traits_of(&spec).await?;
+        let name = match validate(&spec, Revision(1), &traits, table) {
+            Ok(definition) => Some(definition.reference.name),
+            Err(more) => {
+                faults.extend(more);
+                None
+            }
+        };
+        let newest = match &name {
+            Some(name) => self.store.revision(name, None).await?,
+            None => None,
+        };
+        let next = Revision(newest.as_ref().map_or(1, |revision| revision.reference.revision.0 + 1));
+        // Templates are checked also for a definition that is at fault: all faults at once.
+        let placeholder = || DefinitionName::parse("unnamed").map_err(|_| EngineError::NotServing);
+        let candidate = StoredRevision {
+            reference: DefinitionRef { name: name.clone().map_or_else(placeholder, Ok)?, revision: next },
+            spec,
+            descriptors,
+            fingerprint,
+            created_at: self.clock.now(),
+        };
+        if let Err(more) = self.participants.prepare(&candidate) {
+            faults.extend(more.into_iter().filter(|fault| !is_known(&faults, fault)).collect::<Vec<_>>());
+        }
+        let Some(name) = name.filter(|_| faults.is_empty()) else {
+            return Err(EngineError::Invalid(faults));
+        };
+        if let Some(same) = newest.filter(|newest| newest.fingerprint == fingerprint) {
+            return Ok((same, false));
+        }
+        if validate_only {
+            return Ok((candidate, true));
+        }
+        let stored = self
+            .store
+            .put_revision(&name, &candidate.spec, &candidate.descriptors, fingerprint, candidate.created_at)
+            .await?;
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        tracing::info!(definition = %stored.reference, "definition registered");
+        Ok((stored, true))
+    }
+
+    /// A revision ready to run; the newest if `revision` is `None`.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`]; [`EngineError::Invalid`] if what is stored no longer compiles.
+    pub async fn get(&self, name: &DefinitionName, revision: Option<Revision>) -> Result<Compiled, EngineError> {
+        let known = revision.or_else(|| self.newest_known(name));
+        if let Some(revision) = known {
+            let reference = DefinitionRef { name: name.clone(), revision };
+            if let Some(compiled) = self.cached(&reference) {
+                return Ok(compiled);
+            }
+        }
+        let looked_up = Instant::now();
+        let stored = self.stored(name, revision).await?;
+        if revision.is_none() {
+            let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+            newest.insert(name.clone(), (stored.reference.revision, looked_up));
+        }
+        if let Some(compiled) = self.cached(&stored.reference) {
+            return Ok(compiled);
+        }
+        let compiled = self.compile(&stored).await?;
+        let mut cache = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= self.settings.compiled_revisions_max {
+            cache.clear();
+        }
+        cache.insert(stored.reference, compiled.clone());
+        Ok(compiled)
+    }
+
+    /// A revision as it is stored.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub async fn stored(
+        &self,
+        name: &DefinitionName,
+        revision: Option<Revision>,
+    ) -> Result<StoredRevision, EngineError> {
+        self.store.revision(name, revision).await?.ok_or_else(|| EngineError::NotFound {
+            what: "definition",
+            name: revision.map_or_else(|| name.to_string(), |r| format!("{name}@{}", r.0)),
+        })
+    }
+
+    /// The newest revision of each definition.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub async fn list(
+        &self,
+        after: Option<&DefinitionName>,
+        limit: usize,
+    ) -> Result<Vec<StoredRevision>, EngineError> {
+        Ok(self.store.definitions(after, limit).await?)
+    }
+
+    /// Registers a participant, or replaces its registration.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub async fn put_participant(&self, mut participant: Participant) -> Result<Participant, EngineError> {
+        participant.updated_at = self.clock.now();
+        self.store.put_participant(&participant).await?;
+        self.make_known(&participant);
+        tracing::info!(participant = %participant.name, "participant registered");
+        Ok(participant)
+    }
+
+    /// What is known of the participants that a definition names. Names that are not registered are
+    /// missing.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub async fn traits_of(
+        &self,
+        spec: &DefinitionSpec,
+    ) -> Result<BTreeMap<ParticipantName, ParticipantTraits>, EngineError> {
+        let calls = spec.steps.iter().flat_map(|step| {
+            [Some(&step.action), step.compensation.as_ref(), step.query.as_ref()].into_iter().flatten()
+        });
+        let mut traits = BTreeMap::new();
+        for name in calls.filter_map(|call| ParticipantName::parse(&call.participant).ok()) {
+            if traits.contains_key(&name) {
+                continue;
+            }
+            if let Some(participant) = self.store.participant(&name).await? {
+                self.participants.set(&participant);
+                self.gates.set(&participant.name, participant.in_flight_max);
+                let deduplicates_by_key = participant.deduplicates_by_key;
+                traits.insert(name, ParticipantTraits { deduplicates_by_key, listens: participant.rollback_listener });
+            }
+        }
+        Ok(traits)
+    }
+
+    fn make_known(&self, participant: &Participant) {
+        self.participants.set(participant);
+        self.gates.set(&participant.name, participant.in_flight_max);
+        // What is compiled holds the participant's traits.
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn cached(&self, reference: &DefinitionRef) -> Option<Compiled> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(reference).cloned()
+    }
+
+    fn newest_known(&self, name: &DefinitionName) -> Option<Revision> {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let (revision, looked_up) = newest.get(name)?;
+        (looked_up.elapsed() < self.settings.newest_revision_age_max).then_some(*revision)
+    }
+
+    async fn compile(&self, stored: &StoredRevision) -> Result<Compiled, EngineError> {
+        let traits = self.traits_of(&stored.spec).await?;
+        let spec = without_unsafe_resends(&stored.spec, &traits);
+        let table = self.settings.error_table(&spec.error_domain).unwrap_or_else(|| {
+            tracing::error!(
+                definition = %stored.reference, domain = spec.error_domain,
+                "the definition's error domain is not configured: the default table judges its failures"
+            );
+            Arc::new(ErrorTable::default())
+        });
+        let definition =
+            validate(&spec, stored.reference.revision, &traits, table).map_err(EngineError::Invalid)?;
+        let calls = self.participants.prepare(stored).map_err(EngineError::Invalid)?;
+        let raw = spec.steps.iter().zip(&definition.steps).filter(|(step, _)| step.action.request.is_empty());
+        let raw = raw.map(|(_, step)| step.name.clone()).collect();
+        Ok(Compiled { definition: Arc::new(definition), calls, raw })
+    }
+}
+
+/// A stored revision may say RESEND for a participant that has since been registered as not deduplicating.
+/// Its sagas go on, by the default for such a participant.
+fn without_unsafe_resends(
+    spec: &DefinitionSpec,
+    traits: &BTreeMap<ParticipantName, ParticipantTraits>,
+) -> DefinitionSpec {
+    let mut spec = spec.clone();
+    for step in &mut spec.steps {
+        let deduplicates = ParticipantName::parse(&step.action.participant)
+            .is_ok_and(|name| traits.get(&name).is_some_and(|t| t.deduplicates_by_key));
+        if step.in_doubt == Some(InDoubt::Resend) && !deduplicates && step.kind != StepKind::ReadOnly {
+            step.in_doubt = None;
+        }
+    }
+    spec
+}
+
+fn is_known(faults: &[Fault], fault: &Fault) -> bool {
+    faults.iter().any(|known| known.path == fault.path)
+}

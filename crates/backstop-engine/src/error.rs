@@ -1,0 +1,62 @@
+//! Why the engine refuses or fails a command. `backstop-rpc` turns each into a gRPC status.
+
+use crate::ports::store::StoreError;
+use backstop_core::{CoordinatorId, Fault, Refused, SagaId};
+use std::time::Duration;
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The request itself is at fault.
+    #[error("the request has {} fault(s)", .0.len())]
+    Invalid(Vec<Fault>),
+    /// There is no such thing.
+    #[error("there is no {what} \"{name}\"")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The saga id belongs to another request.
+    #[error("saga \"{saga}\" was started by a request that differs in {difference}")]
+    AlreadyExists {
+        /// The saga.
+        saga: SagaId,
+        /// What differs, as far as can be told.
+        difference: String,
+    },
+    /// The saga is not in a state for it.
+    #[error("{0}")]
+    Refused(Refused),
+    /// Too much is going on.
+    #[error("{limit} is reached")]
+    Busy {
+        /// The setting that limits it.
+        limit: &'static str,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// This coordinator is about to end, or has lost its lease.
+    #[error("the coordinator does not take on sagas now")]
+    NotServing,
+    /// Another coordinator drives the saga.
+    #[error("saga \"{saga}\" is driven by coordinator {owner}: ask that one")]
+    NotHere {
+        /// The saga.
+        saga: SagaId,
+        /// Who drives it.
+        owner: CoordinatorId,
+    },
+    /// The saga's journal cannot be replayed.
+    #[error("the journal of saga \"{saga}\" cannot be replayed: {reason}")]
+    Quarantined {
+        /// The saga.
+        saga: SagaId,
+        /// Why.
+        reason: String,
+    },
+    /// The store did not do it.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,169 @@
+//! One writer for all sagas: what has queued up while the last batch was being written is the next batch.
+//!
+//! # Invariants
+//! * An answer leaves only after its events are on disk.
+//! * A batch holds at most one append of a saga.
+//! * A failed write is repeated word for word, so a commit of unknown fate is settled by the store's own
+//!   recognition of its rows; it is never taken for written or for lost.
+//!
+//! # Not here
+//! What an append means: the runner's turn. How rows are written: `backstop-sql`.
+
+use crate::metrics::Metrics;
+use crate::ports::store::{Append, Appended, Store, StoreError};
+use backstop_core::SagaId;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Rounds of yielding before a batch is closed. Measured on PLATFORM's journal prototype: four rounds let
+/// the sagas just woken by the last batch join this one (16 in flight: 0.50 ms → 0.34 ms) and cost an idle
+/// coordinator nothing; a timer cannot do it, its step is 1 ms.
+const YIELDS_BEFORE_WRITE: usize = 4;
+/// First and longest wait before a failed write is repeated.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
+
+/// Hands appends to the writer.
+#[derive(Clone)]
+pub struct GroupCommit {
+    queue: mpsc::Sender<Queued>,
+    metrics: Metrics,
+}
+
+struct Queued {
+    append: Append,
+    reply: oneshot::Sender<Result<Appended, StoreError>>,
+}
+
+impl GroupCommit {
+    /// Starts the writer's task. It ends when the last handle is gone and the queue is empty.
+    #[must_use]
+    pub fn spawn(store: Arc<dyn Store>, queue_max: usize, batch_events_max: usize, metrics: Metrics) -> Self {
+        let (queue, arrivals) = mpsc::channel(queue_max);
+        let writer = Writer { store, arrivals, waiting: VecDeque::new(), batch_events_max, metrics: metrics.clone() };
+        tokio::spawn(writer.run());
+        Self { queue, metrics }
+    }
+
+    /// True if another append would have to wait for room in the queue.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.queue.capacity() == 0
+    }
+
+    /// Writes one append; waits for room in the queue and for the disk.
+    ///
+    /// # Errors
+    /// When the store refuses this very append while it answers otherwise. During an outage it waits.
+    pub async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+        let began = Instant::now();
+        let (reply, answer) = oneshot::channel();
+        let gone = || StoreError::NotApplied("the journal's writer has stopped".to_owned());
+        self.queue.send(Queued { append, reply }).await.map_err(|_| gone())?;
+        let appended = answer.await.map_err(|_| gone())?;
+        self.metrics.appended(began.elapsed());
+        appended
+    }
+}
+
+struct Writer {
+    store: Arc<dyn Store>,
+    arrivals: mpsc::Receiver<Queued>,
+    /// Taken from the queue, not yet written.
+    waiting: VecDeque<Queued>,
+    batch_events_max: usize,
+    metrics: Metrics,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        loop {
+            if self.waiting.is_empty() {
+                match self.arrivals.recv().await {
+                    Some(first) => self.waiting.push_back(first),
+                    None => return,
+                }
+            }
+            self.gather().await;
+            let batch = self.next_batch();
+            self.write(batch).await;
+        }
+    }
+
+    async fn gather(&mut self) {
+        for _ in 0..YIELDS_BEFORE_WRITE {
+            while let Ok(more) = self.arrivals.try_recv() {
+                self.waiting.push_back(more);
+            }
+            if self.waiting.iter().map(|q| q.append.events.len()).sum::<usize>() >= self.batch_events_max {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes what goes in together: bounded in events, one append a saga, the rest stays in order.
+    fn next_batch(&mut self) -> Vec<Queued> {
+        let mut sagas: BTreeSet<SagaId> = BTreeSet::new();
+        let mut batch: Vec<Queued> = Vec::with_capacity(self.waiting.len());
+        let mut later = VecDeque::new();
+        let mut events = 0;
+        for queued in self.waiting.drain(..) {
+            let size = queued.append.events.len();
+            let fits = batch.is_empty() || events + size <= self.batch_events_max;
+            if fits && sagas.insert(queued.append.saga.clone()) {
+                events += size;
+                batch.push(queued);
+            } else {
+                later.push_back(queued);
+            }
+        }
+        self.waiting = later;
+        batch
+    }
+
+    /// Writes a batch, however long it takes.
+    async fn write(&mut self, batch: Vec<Queued>) {
+        let (appends, replies): (Vec<Append>, Vec<_>) = batch.into_iter().map(|q| (q.append, q.reply)).unzip();
+        self.metrics.written(appends.iter().map(|append| append.events.len()).sum());
+        let mut wait = RETRY_FIRST;
+        loop {
+            match self.store.append(&appends).await {
+                Ok(results) => {
+                    for (reply, result) in replies.into_iter().zip(results) {
+                        // Nobody waits any more for a saga that was dropped meanwhile.
+                        let _ = reply.send(Ok(result));
+                    }
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, appends = appends.len(), "the journal could not be written");
+                    if self.store.now().await.is_ok() {
+                        // The store lives, so something in the batch is at fault: each for itself.
+                        return self.write_singly(appends, replies).await;
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_LONGEST);
+                }
+            }
+        }
+    }
+
+    async fn write_singly(
+        &self,
+        appends: Vec<Append>,
+        replies: Vec<oneshot::Sender<Result<Appended, StoreError>>>,
+    ) {
+        for (append, reply) in appends.iter().zip(replies) {
+            let result = self.store.append(std::slice::from_ref(append)).await;
+            let result = result.and_then(|results| {
+                let missing = || StoreError::Unknown("the store gave no answer for the append".to_owned());
+                results.first().copied().ok_or_else(missing)
+            });
+            let _ = reply.send(result);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The sagas that this process drives now.
+//!
+//! # Invariants
+//! * A saga is in here at most once: two runners of one saga in one process cannot be.
+//! * There are never more than `live_sagas_max`.
+
+use crate::error::EngineError;
+use crate::metrics::Metrics;
+use backstop_core::{Input, Refused, Saga, SagaId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+/// Commands that wait for one saga's attention; past it the sender waits.
+const INBOX_MAX: usize = 64;
+
+/// What a person or a client wants of a running saga.
+pub(crate) struct Command {
+    pub(crate) input: Input,
+    pub(crate) reply: oneshot::Sender<Result<Arc<Saga>, CommandFailed>>,
+}
+
+/// Why a running saga did not do it.
+#[derive(Debug)]
+pub(crate) enum CommandFailed {
+    /// The rules refuse it.
+    Refused(Refused),
+    /// The runner was just leaving; the saga is to be looked up again.
+    Gone,
+}
+
+/// How to reach a running saga.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(crate) inbox: mpsc::Sender<Command>,
+    /// The saga as it is on disk; changes with each write.
+    pub(crate) view: watch::Receiver<Arc<Saga>>,
+}
+
+/// What a runner holds of its place in here.
+pub(crate) struct Place {
+    pub(crate) inbox: mpsc::Receiver<Command>,
+    pub(crate) view: watch::Sender<Arc<Saga>>,
+    _leave: Leave,
+}
+
+struct Leave {
+    live: Arc<Live>,
+    saga: SagaId,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.live.sagas.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.saga);
+        self.live.metrics.live_changed(-1);
+    }
+}
+
+/// The registry.
+pub(crate) struct Live {
+    sagas: Mutex<BTreeMap<SagaId, Handle>>,
+    slots: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl Live {
+    pub(crate) fn new(live_sagas_max: usize, metrics: Metrics) -> Arc<Self> {
+        let slots = Arc::new(Semaphore::new(live_sagas_max.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { sagas: Mutex::default(), slots, metrics })
+    }
+
+    pub(crate) fn find(&self, saga: &SagaId) -> Option<Handle> {
+        self.sagas.lock().unwrap_or_else(PoisonError::into_inner).get(saga).cloned()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.sagas.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Room for one more saga, if there is any.
+    pub(crate) fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots).try_acquire_owned().ok()
+    }
+
+    /// Puts a saga in; `None` if it is in already.
+    pub(crate) fn enter(self: &Arc<Self>, saga: Arc<Saga>, slot: OwnedSemaphorePermit) -> Option<(Handle, Place)> {
+        let id = saga.id.clone();
+        let (sender, inbox) = mpsc::channel(INBOX_MAX);
+        let (view, watched) = watch::channel(saga);
+        let handle = Handle { inbox: sender, view: watched };
+        let mut sagas = self.sagas.lock().unwrap_or_else(PoisonError::into_inner);
+        if sagas.contains_key(&id) {
+            return None;
+        }
+        sagas.insert(id.clone(), handle.clone());
+        drop(sagas);
+        self.metrics.live_changed(1);
+        let leave = Leave { live: Arc::clone(self), saga: id, _slot: slot };
+        Some((handle, Place { inbox, view, _leave: leave }))
+    }
+}
+
+impl Handle {
+    /// Has a running saga do something; `None` if it was just leaving.
+    pub(crate) async fn command(&self, input: Input) -> Option<Result<Arc<Saga>, EngineError>> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Command { input, reply }).await.ok()?;
+        match answer.await.ok()? {
+            Ok(saga) => Some(Ok(saga)),
+            Err(CommandFailed::Refused(refused)) => Some(Err(EngineError::Refused(refused))),
+            Err(CommandFailed::Gone) => None,
+        }
+    }
+}

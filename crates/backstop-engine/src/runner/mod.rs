@@ -1,0 +1,286 @@
+//! Drives one saga from turn to turn: inputs in, events written, then the agenda followed.
+//!
+//! # Invariants
+//! * The agenda is read off the saga *as it is on disk*. What is decided but not written yet is `ahead`,
+//!   and nothing outside follows from it.
+//! * A lost append ends the runner at once: no call, no signal, no answer after it.
+//! * A runner acts only within its tenure.
+
+mod outside;
+mod report;
+
+use crate::live::{Command, CommandFailed, Place};
+use crate::ports::participants::Calls;
+use crate::ports::store::{Append, Appended};
+use crate::shared::Shared;
+use crate::tenure::Tenure;
+use backstop_core::{
+    Agenda, Corrupt, Event, Input, Saga, SagaState, Seq, agenda, apply, can_ride_along, decide,
+};
+use futures::FutureExt;
+use outside::Outside;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// How often a saga looks again whether it may act, while its tenure is in doubt.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// First and longest wait before an append that the store refuses is tried again.
+const APPEND_RETRY_FIRST: Duration = Duration::from_millis(200);
+const APPEND_RETRY_LONGEST: Duration = Duration::from_secs(10);
+
+/// Why a runner lets go of its saga without another word.
+#[derive(Debug)]
+enum Dropped {
+    /// Another writer has taken the saga over.
+    Lost,
+    /// The lease is over.
+    TenureEnded,
+    /// An event that was just decided does not fit the saga: a fault in the rules.
+    Corrupt(Corrupt),
+}
+
+/// Told once, when a new saga is on disk or certainly is not.
+pub(crate) type Accepted = oneshot::Sender<Appended>;
+
+/// Drives one saga.
+pub(crate) struct Runner {
+    shared: Arc<Shared>,
+    tenure: Arc<Tenure>,
+    place: Place,
+    fingerprint: [u8; 32],
+    /// As it is on disk.
+    saga: Arc<Saga>,
+    /// Decided and not on disk yet.
+    ahead: Option<Ahead>,
+    outside: Outside,
+}
+
+struct Ahead {
+    saga: Saga,
+    events: Vec<Event>,
+    since: Instant,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        tenure: Arc<Tenure>,
+        place: Place,
+        calls: Arc<dyn Calls>,
+        saga: Arc<Saga>,
+        fingerprint: [u8; 32],
+    ) -> Self {
+        let outside = Outside::new(Arc::clone(&shared), calls);
+        Self { shared, tenure, place, fingerprint, saga, ahead: None, outside }
+    }
+
+    /// Drives a new saga, beginning with its first event.
+    pub(crate) async fn begin(mut self, first: Event, accepted: Accepted) {
+        let saga = Saga::clone(&self.saga);
+        match self.write(Seq(0), saga, vec![first]).await {
+            Ok(()) => {
+                let _caller_may_be_gone = accepted.send(Appended::Written);
+                self.run().await;
+            }
+            Err(Dropped::Lost) => {
+                let _caller_may_be_gone = accepted.send(Appended::Lost);
+            }
+            Err(Dropped::TenureEnded | Dropped::Corrupt(_)) => drop(accepted),
+        }
+    }
+
+    /// Drives a saga that another coordinator, or an earlier life of this one, has left.
+    pub(crate) async fn adopt(mut self, handed_over: bool, adopted: oneshot::Sender<()>) {
+        let coordinator = self.tenure.coordinator.clone();
+        match self.turn_now(Input::Adopt { coordinator, handed_over }).await {
+            Ok(()) => {
+                let _nobody_may_wait = adopted.send(());
+                self.run().await;
+            }
+            Err(dropped) => self.say_dropped(&dropped),
+        }
+    }
+
+    async fn run(mut self) {
+        match self.drive().await {
+            Ok(()) => {
+                // From here on commands find the saga in the store.
+                self.place.inbox.close();
+                while let Some(command) = self.place.inbox.recv().await {
+                    let _ = command.reply.send(Err(CommandFailed::Gone));
+                }
+            }
+            Err(dropped) => self.say_dropped(&dropped),
+        }
+    }
+
+    async fn drive(&mut self) -> Result<(), Dropped> {
+        loop {
+            let now = self.shared.clock.now();
+            let picture = agenda(&self.saga, now);
+            let draining = self.shared.draining.is_cancelled();
+            let may_act = self.tenure.may_act();
+            let known = self.outside.follow(&self.saga, &picture, may_act && !draining);
+            if !known.is_empty() {
+                self.turn(known, Vec::new()).await?;
+                continue;
+            }
+            if self.is_done() {
+                return Ok(());
+            }
+            if draining && !self.outside.is_calling() {
+                return self.turn_now(Input::Release).await;
+            }
+            let wait = self.next_look(&picture, may_act);
+            let (inputs, commands) = self.wait(wait).await?;
+            self.turn(inputs, commands).await?;
+        }
+    }
+
+    /// Nothing is left for a machine to do here: it is over, or waits for a person.
+    fn is_done(&self) -> bool {
+        let at_rest = self.saga.state.is_final() || self.saga.state == SagaState::NeedsIntervention;
+        at_rest && self.ahead.is_none() && self.outside.is_quiet()
+    }
+
+    /// How long to wait at most if nothing comes in.
+    fn next_look(&self, picture: &Agenda, may_act: bool) -> Option<Duration> {
+        let timer = picture.wake_at.map(|at| at.since(self.shared.clock.now()));
+        let ride = self.ahead.as_ref().map(|ahead| {
+            self.shared.settings.ride_along_max.saturating_sub(ahead.since.elapsed())
+        });
+        let lease = (!may_act).then_some(LOOK_AGAIN);
+        [timer, ride, lease].into_iter().flatten().min()
+    }
+
+    /// Waits for something to come in, and takes all that is there by then.
+    async fn wait(&mut self, at_most: Option<Duration>) -> Result<(Vec<Input>, Vec<Command>), Dropped> {
+        let (mut inputs, mut commands) = (Vec::new(), Vec::new());
+        let timer = async {
+            match at_most {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.tenure.ended() => return Err(Dropped::TenureEnded),
+            input = self.outside.next() => inputs.push(input),
+            Some(command) = self.place.inbox.recv() => commands.push(command),
+            () = self.shared.draining.cancelled(), if !self.shared.draining.is_cancelled() => {}
+            () = timer => inputs.push(Input::Wake),
+        }
+        while let Some(input) = self.outside.next().now_or_never() {
+            inputs.push(input);
+        }
+        while let Ok(command) = self.place.inbox.try_recv() {
+            commands.push(command);
+        }
+        Ok((inputs, commands))
+    }
+
+    /// One turn: decides on all that came in; a success that nothing waits for may ride along later.
+    async fn turn(&mut self, inputs: Vec<Input>, commands: Vec<Command>) -> Result<(), Dropped> {
+        self.turn_by(inputs, commands, false).await
+    }
+
+    /// A turn whose events are written before it ends: another owner's first word, or this one's last.
+    async fn turn_now(&mut self, input: Input) -> Result<(), Dropped> {
+        self.turn_by(vec![input], Vec::new(), true).await
+    }
+
+    async fn turn_by(
+        &mut self,
+        inputs: Vec<Input>,
+        commands: Vec<Command>,
+        write_now: bool,
+    ) -> Result<(), Dropped> {
+        let now = self.shared.clock.now();
+        let mut next = self.ahead.take().unwrap_or_else(|| Ahead {
+            saga: Saga::clone(&self.saga),
+            events: Vec::new(),
+            since: Instant::now(),
+        });
+        for input in inputs {
+            // Only a person's word can be refused, and those come as commands.
+            next.take(decide(&next.saga, now, input).unwrap_or_default())?;
+        }
+        let mut replies = Vec::new();
+        for Command { input, reply } in commands {
+            match decide(&next.saga, now, input) {
+                Ok(events) => {
+                    next.take(events)?;
+                    replies.push(reply);
+                }
+                Err(refused) => {
+                    let _ = reply.send(Err(CommandFailed::Refused(refused)));
+                }
+            }
+        }
+        if !next.events.is_empty() {
+            let may_wait = !write_now
+                && replies.is_empty()
+                && next.since.elapsed() < self.shared.settings.ride_along_max
+                && can_ride_along(&self.saga, &next.saga, now);
+            if may_wait {
+                self.ahead = Some(next);
+                return Ok(());
+            }
+            self.write(self.saga.seq, next.saga, next.events).await?;
+        }
+        for reply in replies {
+            let _ = reply.send(Ok(Arc::clone(&self.saga)));
+        }
+        Ok(())
+    }
+
+    /// Writes events, however often it takes, and only then lets them be true.
+    async fn write(&mut self, expected: Seq, next: Saga, events: Vec<Event>) -> Result<(), Dropped> {
+        let Some(last) = events.last() else { return Ok(()) };
+        let head = self.shared.head_of(&next, &last.kind, &self.tenure, self.fingerprint);
+        let append = Append { saga: next.id.clone(), expected, events, head };
+        let mut wait = APPEND_RETRY_FIRST;
+        loop {
+            let appended = tokio::select! {
+                biased;
+                () = self.tenure.ended() => return Err(Dropped::TenureEnded),
+                appended = self.shared.journal.append(append.clone()) => appended,
+            };
+            match appended {
+                Ok(Appended::Written) => break,
+                Ok(Appended::Lost) => return Err(Dropped::Lost),
+                Err(error) => {
+                    tracing::error!(saga = %next.id, %error, "the saga's journal could not be written; trying again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(APPEND_RETRY_LONGEST);
+                }
+            }
+        }
+        self.saga = Arc::new(next);
+        self.shared.metrics.committed(&self.saga, &append.events, self.outside.called());
+        report::events(&self.saga, &append.events);
+        self.place.view.send_replace(Arc::clone(&self.saga));
+        Ok(())
+    }
+
+    fn say_dropped(&self, dropped: &Dropped) {
+        let saga = &self.saga.id;
+        match dropped {
+            Dropped::Lost => tracing::info!(%saga, "another coordinator has written to the saga: dropped here"),
+            Dropped::TenureEnded => tracing::info!(%saga, "the lease is over: dropped here"),
+            Dropped::Corrupt(error) => tracing::error!(%saga, %error, "the rules made an event that does not fit"),
+        }
+    }
+}
+
+impl Ahead {
+    fn take(&mut self, events: Vec<Event>) -> Result<(), Dropped> {
+        for event in &events {
+            apply(&mut self.saga, event).map_err(Dropped::Corrupt)?;
+        }
+        self.events.extend(events);
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! What a saga's durable events say to the log: one line for each thing that an operator must know, and
+//! nothing for a branch that is well.
+
+use backstop_core::transcript::cause_text;
+use backstop_core::{Event, EventKind, Failure, Next, Saga, StepName, Tier};
+
+pub(super) fn events(saga: &Saga, events: &[Event]) {
+    let id = &saga.id;
+    for event in events {
+        match &event.kind {
+            EventKind::RollbackDecided { cause, .. } => {
+                let code = cause.failure.as_ref().map(|failure| failure.fin_code);
+                tracing::info!(saga = %id, definition = %saga.definition.reference, fin_code = ?code,
+                    "rolling back: {}", cause_text(cause));
+            }
+            EventKind::ActionFailed { step, failure, next, .. }
+            | EventKind::QueryFailed { step, failure, next, .. }
+            | EventKind::CompensationFailed { step, failure, next, .. } => failed(saga, step, failure, *next),
+            EventKind::InterventionOpened => {
+                tracing::warn!(saga = %id, definition = %saga.definition.reference, "the saga needs a person");
+            }
+            EventKind::BranchRetried { step, by, .. } => {
+                tracing::info!(saga = %id, %step, by, "an operator lets the branch be tried again");
+            }
+            EventKind::BranchResolved { step, by, resolution, .. } => {
+                tracing::info!(saga = %id, %step, by, resolution = resolution.as_str(), "an operator settled the branch");
+            }
+            EventKind::Adopted { epoch, .. } => {
+                tracing::debug!(saga = %id, epoch = epoch.0, "taken over");
+            }
+            EventKind::SignalReported { participant, error: Some(error), .. } => {
+                tracing::warn!(saga = %id, %participant, error, "the rollback signal could not be delivered");
+            }
+            EventKind::Started(_)
+            | EventKind::Released
+            | EventKind::ActionSucceeded { .. }
+            | EventKind::QueryAnswered { .. }
+            | EventKind::CompensationSucceeded { .. }
+            | EventKind::SignalReported { error: None, .. }
+            | EventKind::Succeeded
+            | EventKind::RolledBack => {}
+        }
+    }
+}
+
+fn failed(saga: &Saga, step: &StepName, failure: &Failure, next: Next) {
+    let (code, fin) = (failure.code().name(), failure.fin_code);
+    // A failure that is tried again is news only for those who look closely.
+    match (failure.tier, next) {
+        (Tier::L1, Next::GiveUp) => {
+            tracing::error!(saga = %saga.id, %step, code, fin_code = %fin, tier = "L1",
+                evidence = failure.evidence.as_str(), trace_parent = saga.started.trace_parent.as_deref(),
+                "a branch failed: a person should look");
+        }
+        (Tier::L1 | Tier::L2 | Tier::L3, _) => {
+            tracing::debug!(saga = %saga.id, %step, code, fin_code = %fin, tier = failure.tier.as_str(),
+                evidence = failure.evidence.as_str(), "an attempt failed");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Every limit of the engine: its name, its default and its unit. The binary's configuration fills it.
+
+use backstop_core::ErrorTable;
+use backstop_core::breaker::BreakerPolicy;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Limits and intervals of one coordinator.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Sagas in memory at once; past it StartSaga answers RESOURCE_EXHAUSTED.
+    pub live_sagas_max: usize,
+    /// Appends that wait for the journal's writer; past it StartSaga answers RESOURCE_EXHAUSTED and
+    /// running sagas wait.
+    pub journal_queue_max: usize,
+    /// Events in one write; at least one append goes in whatever its size.
+    pub batch_events_max: usize,
+    /// How long a success that nothing waits for may wait for the next write.
+    pub ride_along_max: Duration,
+    /// What a StartSaga is told to wait when it is refused for load.
+    pub busy_retry_after: Duration,
+    /// Time for one attempt to deliver a rollback signal.
+    pub signal_timeout: Duration,
+    /// Attempts to deliver a rollback signal.
+    pub signal_attempts_max: u32,
+    /// How long a lease lasts unless it is renewed.
+    pub lease_ttl: Duration,
+    /// How often a lease is renewed.
+    pub lease_renew_every: Duration,
+    /// How often sagas without a live owner are looked for.
+    pub takeover_every: Duration,
+    /// Sagas taken over in one bite.
+    pub takeover_batch_max: usize,
+    /// When a participant's circuit breaker opens.
+    pub breaker: BreakerPolicy,
+    /// Calls in flight to a participant whose registration does not say.
+    pub in_flight_max_default: u32,
+    /// How often WatchSaga asks the store for events of a saga that another coordinator drives.
+    pub watch_poll_every: Duration,
+    /// Longest `wait` of StartSaga.
+    pub wait_max: Duration,
+    /// Bytes of a saga's input, as JSON, and of each raw payload.
+    pub input_bytes_max: usize,
+    /// Labels of one saga.
+    pub labels_max: usize,
+    /// Bytes of a label's key or value.
+    pub label_bytes_max: usize,
+    /// Bytes of a definition.
+    pub definition_bytes_max: usize,
+    /// Revisions kept compiled.
+    pub compiled_revisions_max: usize,
+    /// How old the answer to "which revision is the newest" may be: a revision registered on another
+    /// coordinator is used here after this long at the latest.
+    pub newest_revision_age_max: Duration,
+    /// Calls that are reset in a second under `on_failure: CANCEL`; a burst of resets makes peers close
+    /// the connection that other calls share.
+    pub resets_per_second_max: u32,
+    /// Error domains beside the default one, which is named by the empty text.
+    pub error_domains: BTreeMap<String, Arc<ErrorTable>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            live_sagas_max: 10_000,
+            journal_queue_max: 16_384,
+            batch_events_max: 4_096,
+            ride_along_max: Duration::from_millis(100),
+            busy_retry_after: Duration::from_millis(500),
+            signal_timeout: Duration::from_secs(2),
+            signal_attempts_max: 3,
+            lease_ttl: Duration::from_secs(5),
+            lease_renew_every: Duration::from_secs(1),
+            takeover_every: Duration::from_secs(1),
+            takeover_batch_max: 256,
+            breaker: BreakerPolicy::default(),
+            in_flight_max_default: 256,
+            watch_poll_every: Duration::from_millis(200),
+            wait_max: Duration::from_secs(600),
+            input_bytes_max: 1 << 20,
+            labels_max: 16,
+            label_bytes_max: 128,
+            definition_bytes_max: 1 << 20,
+            compiled_revisions_max: 1_024,
+            newest_revision_age_max: Duration::from_secs(1),
+            resets_per_second_max: 500,
+            error_domains: BTreeMap::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The table of an error domain; `None` if there is no such domain.
+    #[must_use]
+    pub fn error_table(&self, domain: &str) -> Option<Arc<ErrorTable>> {
+        match self.error_domains.get(domain) {
+            Some(table) => Some(Arc::clone(table)),
+            None if domain.is_empty() => Some(Arc::new(ErrorTable::default())),
+            None => None,
+        }
+    }
+}
