@@ -1,1 +1,46 @@
-fn main() {}
+//! The project's chores: `cargo xtask test | walls | ci | figures`.
+//!
+//! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
+//! nothing else, so what CI checks can be checked at any desk.
+#![allow(clippy::print_stdout)] // Printing is what a chore is for.
+
+mod ci;
+mod figures;
+mod prerequisites;
+mod process;
+mod sources;
+mod test;
+mod walls;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <chore>
+
+  test [cargo test arguments]   every test of the workspace, after making sure of what they need
+  walls                         the architecture's walls, migrations, error pages, sizes of files
+  ci                            format, clippy, walls, proto lint, docs, then test
+  figures                       lines of code, binary size, build profile";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let chore = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let result = match chore.as_str() {
+        "test" => test::run(&rest),
+        "walls" => walls::run().map(|()| ExitCode::SUCCESS),
+        "ci" => ci::run(),
+        "figures" => figures::run().map(|()| ExitCode::SUCCESS),
+        _ => {
+            println!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            println!("xtask {chore}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -148,7 +148,8 @@ impl Change {
                 let branch = running(saga, step, true)?;
                 ended(&mut branch.query, *attempt)?;
                 forgive_lost(&mut branch.query, failure);
-                branch.failure = Some(Arc::new(Failure::clone(failure)));
+                // What the action said decides whether it is sent again and is the cause people see.
+                branch.failure.get_or_insert_with(|| Arc::new(Failure::clone(failure)));
                 self.follow(branch, *next);
                 Ok(())
             }
@@ -187,12 +188,15 @@ impl Change {
             EventKind::BranchRetried { step, by: _, reason: _ } => {
                 let index = index_of(saga, step)?;
                 require(saga.needs_person(index), "this branch does not wait for a person")?;
+                let policy = saga.definition.steps[index].doubt;
                 let branch = &mut saga.branches[index];
                 if branch.state == BranchState::Stuck {
                     branch.state = BranchState::Compensating;
                     branch.compensation = again(branch.compensation);
                 } else {
                     branch.state = BranchState::Running;
+                    // What may be done already is asked about again before it is sent again.
+                    branch.asking = branch.doubt && policy == DoubtPolicy::Query;
                     branch.action = again(branch.action);
                     branch.query = again(branch.query);
                 }

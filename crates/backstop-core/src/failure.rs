@@ -76,17 +76,21 @@ impl Details {
             }
             None => false,
         };
-        let before = (self.field_violations.len(), self.precondition_violations.len(), self.metadata.len());
+        let size = |details: &Self| {
+            let texts = [&details.reason, &details.domain].into_iter().flatten().count()
+                + usize::from(details.localized.is_some());
+            let lists = details.field_violations.len() + details.precondition_violations.len();
+            texts + lists + details.metadata.len()
+        };
+        let before = size(&self);
         self.reason = self.reason.filter(|text| fits(text.len()));
         self.domain = self.domain.filter(|text| fits(text.len()));
         self.field_violations.retain(|v| fits(v.field.len() + v.description.len()));
         self.precondition_violations
             .retain(|v| fits(v.kind.len() + v.subject.len() + v.description.len()));
-        let had_localized = self.localized.is_some();
         self.localized = self.localized.filter(|(locale, text)| fits(locale.len() + text.len()));
         self.metadata.retain(|key, value| fits(key.len() + value.len()));
-        let after = (self.field_violations.len(), self.precondition_violations.len(), self.metadata.len());
-        self.truncated |= before != after || had_localized != self.localized.is_some();
+        self.truncated |= size(&self) != before;
         self
     }
 }

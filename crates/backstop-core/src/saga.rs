@@ -100,7 +100,7 @@ pub struct Branch {
     pub doubt: bool,
     /// The action's reply.
     pub response: Option<Bytes>,
-    /// The last failure of the action or its query.
+    /// The last failure of the action; of its query, if the action itself was never heard to fail.
     pub failure: Option<Arc<Failure>>,
     /// The last failure of the compensation.
     pub compensation_failure: Option<Arc<Failure>>,

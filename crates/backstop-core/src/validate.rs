@@ -151,9 +151,13 @@ impl Check<'_> {
                 order.push(step);
             }
         }
+        if order.len() == depends_on.len() {
+            return order;
+        }
+        let waits_for: Vec<StepSet> = (0..depends_on.len()).map(|step| all_before(depends_on, step)).collect();
         for (step, edges) in depends_on.iter().enumerate() {
             for (place, target) in edges.iter().enumerate() {
-                if reaches(depends_on, *target, step) {
+                if waits_for[*target].contains(step) {
                     self.fault(
                         format!("steps[{step}].depends_on[{place}]"),
                         "closes a cycle: the step it names waits, near or far, for this one",
@@ -323,20 +327,17 @@ fn is_method(text: &str) -> bool {
     }
 }
 
-/// True if `from` waits, near or far, for `target`.
-fn reaches(depends_on: &[Vec<usize>], from: usize, target: usize) -> bool {
-    let mut seen = StepSet::default();
-    let mut open = vec![from];
-    while let Some(step) = open.pop() {
-        if step == target {
-            return true;
-        }
-        if !seen.contains(step) {
-            seen.insert(step);
-            open.extend(&depends_on[step]);
+/// The steps that this one waits for, near or far; cycles are no matter.
+fn all_before(depends_on: &[Vec<usize>], step: usize) -> StepSet {
+    let mut before = StepSet::default();
+    let mut open = depends_on[step].clone();
+    while let Some(dependency) = open.pop() {
+        if !before.contains(dependency) {
+            before.insert(dependency);
+            open.extend(&depends_on[dependency]);
         }
     }
-    false
+    before
 }
 
 /// For each step, all before it and all after it.

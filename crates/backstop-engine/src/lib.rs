@@ -16,12 +16,16 @@ pub mod gate;
 pub mod group_commit;
 mod lease;
 mod live;
+#[cfg(feature = "testing")]
+pub mod memory_store;
 pub mod metrics;
 pub mod ports;
 mod resets;
 mod runner;
 pub mod settings;
 mod shared;
+#[cfg(feature = "testing")]
+pub mod store_contract;
 mod takeover;
 pub mod tenure;
 

@@ -13,13 +13,19 @@ use crate::tier::{RetryRule, Tier, tier};
 use crate::time::Timestamp;
 use std::time::Duration;
 
+/// Furthest that one answer may move a saga's clock. A participant that claims more is not believed: near
+/// the end of its numbers a clock could not grow any more, and the saga would stand still.
+pub const CLOCK_LEAP_MAX: u64 = 1 << 40;
+
 impl Turn {
     /// Takes in how a call ended. An answer to anything but the attempt under way changes nothing.
     pub(super) fn answer(&mut self, answer: Answer) {
         if !self.is_awaited(&answer) {
             return;
         }
-        self.heard = self.heard.max(answer.sent_clock).max(answer.peer_clock.unwrap_or_default());
+        let believed = Clock(self.saga.clock.0.saturating_add(CLOCK_LEAP_MAX));
+        let peer_clock = answer.peer_clock.filter(|clock| *clock <= believed).unwrap_or_default();
+        self.heard = self.heard.max(answer.sent_clock).max(peer_clock);
         match answer.phase {
             Phase::Action => self.action_answer(answer),
             Phase::Query => self.query_answer(answer),
@@ -160,7 +166,10 @@ impl Turn {
     }
 
     /// A forward path that has just ended without success decides about the saga.
-    fn after_forward_end(&mut self, index: usize) {
+    pub(super) fn after_forward_end(&mut self, index: usize) {
+        if self.is_taking_stock {
+            return;
+        }
         let branch = &self.saga.branches[index];
         let ended = matches!(branch.state, BranchState::Failed | BranchState::InDoubt);
         if ended && self.saga.state == SagaState::Running && !self.saga.needs_person(index) {

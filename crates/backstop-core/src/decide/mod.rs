@@ -6,6 +6,8 @@
 mod answer;
 mod operator;
 
+pub use answer::CLOCK_LEAP_MAX;
+
 use crate::agenda::{agenda, concerned};
 use crate::apply::{self, is_forward_done, is_undone};
 use crate::event::{Event, EventKind, Started};
@@ -215,12 +217,14 @@ struct Turn {
     now: Timestamp,
     /// The next event's clock is above this one too: what a participant answered.
     heard: Clock,
+    /// Forward paths that end do not decide about the saga yet.
+    is_taking_stock: bool,
     events: Vec<Event>,
 }
 
 impl Turn {
     fn new(saga: &Saga, now: Timestamp) -> Self {
-        Self { saga: saga.clone(), now, heard: Clock(0), events: Vec::new() }
+        Self { saga: saga.clone(), now, heard: Clock(0), is_taking_stock: false, events: Vec::new() }
     }
 
     fn emit(&mut self, kind: EventKind) {
@@ -322,8 +326,15 @@ impl Turn {
         }
         let horizon = self.now.plus(TIMER_MARGIN);
         let picture = agenda(&self.saga, horizon);
+        // All of them before any of them decides: a rollback takes what is not due yet for not sent, and
+        // that is not sure of what lies within the margin.
+        self.is_taking_stock = true;
         for call in picture.calls.into_iter().chain(picture.awaited) {
             self.lost(call.step, call.phase, call.attempt);
+        }
+        self.is_taking_stock = false;
+        for index in 0..self.saga.branches.len() {
+            self.after_forward_end(index);
         }
     }
 

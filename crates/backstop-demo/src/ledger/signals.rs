@@ -1,0 +1,95 @@
+//! The one part of the bank that knows Backstop: it hears at once that a saga rolls back, and keeps that.
+//!
+//! Optional: without it the ledger would be undone just the same, by its ordinary reversal calls. A real
+//! bank would use the moment to warn a cashier or to freeze a limit.
+
+use super::{Books, BooksError};
+use crate::wire::{internal, now_unix_micros};
+use backstop_proto::participant::v1::rollback_listener_service_server::RollbackListenerService;
+use backstop_proto::participant::v1::{OnRollbackRequest, OnRollbackResponse, rollback_cause};
+use tonic::{Request, Response, Status};
+
+/// A signal as it was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptSignal {
+    /// The saga.
+    pub saga_id: String,
+    /// Why it rolls back: `STEP_FAILED credit FIN-40005`.
+    pub cause: String,
+    /// This ledger's branches: `debit=SUCCEEDED`.
+    pub branches: String,
+}
+
+/// Keeps rollback signals in the ledger's file. A signal that comes again is the same signal.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    books: Books,
+}
+
+impl Listener {
+    /// Keeps them in these books.
+    #[must_use]
+    pub fn new(books: Books) -> Self {
+        Self { books }
+    }
+}
+
+impl Books {
+    /// The rollback signals that came, by saga and clock.
+    ///
+    /// # Errors
+    /// [`BooksError::Sqlite`].
+    pub async fn rollback_signals(&self) -> Result<Vec<KeptSignal>, BooksError> {
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as("SELECT saga_id, cause, branches FROM rollback_signal ORDER BY saga_id, clock")
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(saga_id, cause, branches)| KeptSignal {
+                saga_id,
+                cause,
+                branches,
+            })
+            .collect())
+    }
+
+    async fn keep_signal(&self, signal: &OnRollbackRequest, now_unix_micros: i64) -> Result<(), BooksError> {
+        let cause = signal.cause.clone().unwrap_or_default();
+        let kind = rollback_cause::Kind::try_from(cause.kind).unwrap_or_default();
+        let kind = kind.as_str_name().trim_start_matches("KIND_");
+        let fin_code = cause.failure.map(|failure| failure.fin_code).unwrap_or_default();
+        let branches: Vec<String> = signal
+            .branches
+            .iter()
+            .map(|branch| format!("{}={}", branch.step, branch.state))
+            .collect();
+        sqlx::query("INSERT OR IGNORE INTO rollback_signal VALUES (?1, ?2, ?3, ?4, ?5)")
+            .bind(&signal.saga_id)
+            .bind(i64::try_from(signal.clock).unwrap_or(i64::MAX))
+            .bind(format!("{kind} {} {fin_code}", cause.step).trim_end())
+            .bind(branches.join(" "))
+            .bind(now_unix_micros)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl RollbackListenerService for Listener {
+    async fn on_rollback(
+        &self,
+        request: Request<OnRollbackRequest>,
+    ) -> Result<Response<OnRollbackResponse>, Status> {
+        let signal = request.into_inner();
+        let kept = self.books.keep_signal(&signal, now_unix_micros()).await;
+        kept.map_err(|error| internal("the signal cannot be kept", &error))?;
+        tracing::info!(
+            saga_id = signal.saga_id,
+            definition = signal.definition,
+            "a saga rolls back"
+        );
+        Ok(Response::new(OnRollbackResponse {}))
+    }
+}

@@ -1,0 +1,113 @@
+//! What every store has to keep, as stories. Memory, SQLite and Postgres run the same list.
+//!
+//! A story that holds for one store and not for another is a fault of a store, or of the story; it is
+//! never left out for one of them.
+//!
+//! # Not here
+//! What only SQL can do wrong (an unreadable row, a schema of another version): `backstop-sql`'s tests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod appending;
+mod leasing;
+mod listing;
+mod reading;
+mod registering;
+pub mod sample;
+
+use crate::ports::store::Store;
+use futures::future::BoxFuture;
+use std::sync::Arc;
+
+/// An empty store, for one story.
+pub struct Bench {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The same data as another coordinator sees it: a second opening where there can be one (Postgres),
+    /// else the same store again.
+    pub second: Arc<dyn Store>,
+    /// True if only one coordinator can use the store at a time.
+    pub exclusive: bool,
+}
+
+/// One story.
+pub struct Story {
+    /// What it tells.
+    pub name: &'static str,
+    /// Tells it; panics if it does not hold.
+    pub run: for<'a> fn(&'a Bench) -> BoxFuture<'a, ()>,
+}
+
+/// A story by the path of its function, so that its name is written once.
+macro_rules! stories {
+    ($($module:ident :: $story:ident),* $(,)?) => {
+        &[$(Story { name: stringify!($story), run: |bench| Box::pin($module::$story(bench)) }),*]
+    };
+}
+
+/// All stories.
+pub const STORIES: &[Story] = stories![
+    appending::an_append_goes_in_only_as_the_next_seq,
+    appending::a_lost_append_leaves_nothing_behind_not_even_its_later_events,
+    appending::a_repeated_append_is_recognised_as_its_own_and_is_there_once,
+    appending::a_repeated_append_is_recognised_after_the_saga_has_gone_on,
+    appending::an_append_that_differs_in_one_event_is_not_taken_for_its_own,
+    appending::of_sixteen_writers_at_one_seq_exactly_one_is_written,
+    appending::of_sixteen_creators_of_one_saga_exactly_one_is_written,
+    appending::crossing_batches_of_two_writers_write_each_saga_once,
+    appending::a_batch_with_lost_appends_still_writes_the_others,
+    appending::the_same_id_with_another_creation_is_lost,
+    appending::a_saga_that_does_not_exist_cannot_be_continued,
+    appending::a_batch_that_makes_no_sense_changes_nothing,
+    appending::an_empty_batch_is_written_at_once,
+    appending::a_batch_of_any_size_goes_in_whole,
+    reading::every_kind_of_event_comes_back_as_it_was,
+    reading::a_head_comes_back_as_it_was_at_every_turn,
+    reading::text_of_any_content_comes_back_as_it_was,
+    reading::a_saga_of_256_steps_comes_back_whole,
+    reading::a_payload_of_a_mebibyte_comes_back_whole,
+    reading::events_resume_after_a_seq,
+    reading::what_is_not_there_is_none_and_no_error,
+    reading::ids_that_are_prefixes_of_each_other_do_not_see_each_other,
+    listing::paging_sees_each_saga_once_in_order_with_equal_times,
+    listing::each_filter_narrows_and_all_are_joined,
+    listing::labels_match_exactly_whatever_they_hold,
+    registering::the_same_content_is_the_same_revision,
+    registering::only_the_newest_revision_is_compared,
+    registering::concurrent_puts_make_one_common_or_different_revisions,
+    registering::definitions_are_paged_by_name_each_with_its_newest_revision,
+    registering::participants_are_replaced_and_paged_by_name,
+    leasing::a_lease_is_renewed_while_it_lives_and_not_afterwards,
+    leasing::a_coordinator_that_left_is_gone,
+    leasing::entering_tells_who_is_there,
+    leasing::sagas_of_the_living_are_no_orphans_and_those_of_the_dead_are,
+    leasing::a_parked_saga_is_an_orphan_when_its_time_has_come,
+    leasing::what_waits_for_a_person_or_is_over_is_no_orphan,
+    leasing::orphans_come_in_bites,
+];
+
+/// Tells every story, each on a fresh bench.
+///
+/// # Panics
+/// After the last story, with the names of those that did not hold.
+pub async fn run<F, B>(mut fresh: F)
+where
+    F: FnMut() -> B,
+    B: Future<Output = Bench>,
+{
+    let mut broken = Vec::new();
+    for story in STORIES {
+        let bench = fresh().await;
+        // In a task of its own, so that one story's panic does not silence the others.
+        let told = tokio::spawn(async move { (story.run)(&bench).await }).await;
+        if told.is_err() {
+            broken.push(story.name);
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "{} of {} stories do not hold: {broken:#?}",
+        broken.len(),
+        STORIES.len()
+    );
+}

@@ -1,0 +1,114 @@
+//! `google.protobuf.Struct` and JSON text.
+//!
+//! A Struct's numbers are doubles: a whole number of 2^53 or more has been rounded before we see it, if it
+//! was not exact. So it is refused; 64-bit integers travel as strings, as protobuf's JSON mapping has it.
+
+use backstop_core::Fault;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use serde_json::{Map, Number};
+
+/// Whole numbers below this are held exactly by a double, and so are all their neighbours.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+
+/// JSON text of a Struct.
+pub(crate) fn text(path: &str, wire: &Struct, faults: &mut Vec<Fault>) -> String {
+    object(path, wire, faults).to_string()
+}
+
+fn object(path: &str, wire: &Struct, faults: &mut Vec<Fault>) -> serde_json::Value {
+    let fields = wire.fields.iter();
+    let map: Map<_, _> =
+        fields.map(|(key, field)| (key.clone(), value(&format!("{path}.{key}"), field, faults))).collect();
+    serde_json::Value::Object(map)
+}
+
+fn value(path: &str, wire: &Value, faults: &mut Vec<Fault>) -> serde_json::Value {
+    match &wire.kind {
+        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
+        Some(Kind::BoolValue(bool)) => serde_json::Value::Bool(*bool),
+        Some(Kind::StringValue(text)) => serde_json::Value::String(text.clone()),
+        Some(Kind::NumberValue(number)) => match exact_number(*number) {
+            Ok(number) => serde_json::Value::Number(number),
+            Err(reason) => {
+                faults.push(Fault::new(path, reason));
+                serde_json::Value::Null
+            }
+        },
+        Some(Kind::StructValue(inner)) => object(path, inner, faults),
+        Some(Kind::ListValue(list)) => {
+            let items = list.values.iter().enumerate();
+            items.map(|(index, item)| value(&format!("{path}[{index}]"), item, faults)).collect()
+        }
+    }
+}
+
+fn exact_number(number: f64) -> Result<Number, &'static str> {
+    if number.fract() == 0.0 {
+        if number.abs() >= EXACT_BELOW {
+            return Err("a whole number of 2^53 or more may have been rounded: send it as a string");
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
+        return Ok(Number::from(number as i64));
+    }
+    Number::from_f64(number).ok_or("a number must be finite")
+}
+
+/// A Struct of JSON text; empty for text that is no object.
+pub(crate) fn structure(text: &[u8]) -> Struct {
+    match serde_json::from_slice(text) {
+        Ok(serde_json::Value::Object(map)) => Struct { fields: fields(map) },
+        Ok(_) | Err(_) => Struct::default(),
+    }
+}
+
+fn fields(map: Map<String, serde_json::Value>) -> std::collections::BTreeMap<String, Value> {
+    map.into_iter().map(|(key, value)| (key, wire_value(value))).collect()
+}
+
+fn wire_value(value: serde_json::Value) -> Value {
+    let kind = match value {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(bool) => Kind::BoolValue(bool),
+        serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(0.0)),
+        serde_json::Value::String(text) => Kind::StringValue(text),
+        serde_json::Value::Array(items) => {
+            let values = items.into_iter().map(wire_value).collect();
+            Kind::ListValue(prost_types::ListValue { values })
+        }
+        serde_json::Value::Object(map) => Kind::StructValue(Struct { fields: fields(map) }),
+    };
+    Value { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn number(number: f64) -> (String, Vec<Fault>) {
+        let mut faults = Vec::new();
+        let field = Value { kind: Some(Kind::NumberValue(number)) };
+        let wire = Struct { fields: [("amount".to_owned(), field)].into() };
+        (text("input", &wire, &mut faults), faults)
+    }
+
+    #[test]
+    fn a_number_that_may_have_been_rounded_is_refused_by_its_path() {
+        assert_eq!(number(12.0), (r#"{"amount":12}"#.to_owned(), vec![]));
+        assert_eq!(number(-0.5).0, r#"{"amount":-0.5}"#);
+        assert_eq!(number(9_007_199_254_740_991.0).0, r#"{"amount":9007199254740991}"#);
+        for too_big in [9_007_199_254_740_992.0, -1e300, f64::INFINITY] {
+            assert_eq!(number(too_big).1[0].path, "input.amount", "{too_big}");
+        }
+        assert_eq!(number(f64::NAN).1[0].path, "input.amount");
+    }
+
+    #[test]
+    fn a_struct_survives_the_way_there_and_back() {
+        let json = r#"{"a":[1,"x",null,{"b":true}],"c":-2.5}"#;
+        let mut faults = Vec::new();
+        assert_eq!(text("input", &structure(json.as_bytes()), &mut faults), json);
+        assert!(faults.is_empty());
+    }
+}

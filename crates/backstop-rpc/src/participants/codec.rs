@@ -1,0 +1,207 @@
+//! gRPC's framing of one request and one reply, bytes in, bytes out.
+//!
+//! # Invariants
+//! * A payload is copied once on the way out (behind its five-byte prefix) and not at all on the way in
+//!   when it comes in one piece (`tests/payload.rs`).
+//! * A reply is never collected beyond the limit.
+//! * A status is reported only if the peer wrote one: nothing here makes one up (`tests/evidence.rs`).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, Response};
+use http_body::{Body, Frame as BodyFrame};
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Compression flag and length.
+const PREFIX_BYTES: usize = 5;
+
+/// A request body: one gRPC message. Its length is not announced, as gRPC clients do not.
+#[derive(Debug)]
+pub(super) struct Frame(Option<Bytes>);
+
+impl Frame {
+    /// One message behind its prefix.
+    ///
+    /// # Errors
+    /// The message is longer than a prefix can say.
+    pub(super) fn encode(message: &Bytes) -> Result<Bytes, String> {
+        let length = u32::try_from(message.len()).map_err(|_| "the request is longer than 4 GiB".to_owned())?;
+        let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+        framed.put_u8(0);
+        framed.put_u32(length);
+        framed.put_slice(message);
+        Ok(framed.freeze())
+    }
+
+    /// A body of what [`Frame::encode`] made.
+    pub(super) fn body(framed: Bytes) -> Self {
+        Self(Some(framed))
+    }
+}
+
+impl Body for Frame {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|framed| Ok(BodyFrame::data(framed))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// What came back, with a status that the peer wrote.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// Headers of the answer.
+    pub(super) headers: HeaderMap,
+    /// Where its status stands: the trailers, or headers that are all there is.
+    pub(super) trailers: HeaderMap,
+    /// `grpc-status`.
+    pub(super) status: i32,
+    /// The one message; there if the status is OK.
+    pub(super) message: Bytes,
+}
+
+/// Why there is no [`Reply`].
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// What came is no answer to a unary call.
+    NoAnswerOfGrpc(String),
+    /// It broke off.
+    Broken(hyper::Error),
+}
+
+/// Reads a whole reply.
+///
+/// # Errors
+/// [`Unread`]; the call may have taken effect.
+pub(super) async fn read(response: Response<Incoming>, bytes_max: usize) -> Result<Reply, Unread> {
+    let (parts, mut body) = response.into_parts();
+    let early = status_of(&parts.headers)?;
+    if let Some(status) = early.filter(|status| *status != 0) {
+        return Ok(Reply { trailers: parts.headers.clone(), headers: parts.headers, status, message: Bytes::new() });
+    }
+    if early.is_none() && !parts.status.is_success() {
+        return Err(Unread::NoAnswerOfGrpc(format!("HTTP {} without a grpc-status", parts.status.as_u16())));
+    }
+    let is_grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    if !parts.headers.get(http::header::CONTENT_TYPE).is_some_and(is_grpc) {
+        return Err(Unread::NoAnswerOfGrpc("the content-type is not application/grpc".to_owned()));
+    }
+    let mut collected = Collected::default();
+    let mut trailers = None;
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        match frame.map_err(Unread::Broken)?.into_data() {
+            Ok(data) => {
+                if collected.len() + data.len() > bytes_max.saturating_add(PREFIX_BYTES) {
+                    return Err(Unread::NoAnswerOfGrpc(format!("the reply has more than {bytes_max} bytes")));
+                }
+                collected.push(data);
+            }
+            Err(other) => trailers = other.into_trailers().ok(),
+        }
+    }
+    let late = trailers.as_ref().map(status_of).transpose()?.flatten();
+    let Some(status) = late.or(early) else {
+        return Err(Unread::NoAnswerOfGrpc("the reply ended without a grpc-status".to_owned()));
+    };
+    let message = if status == 0 { collected.message()? } else { Bytes::new() };
+    Ok(Reply { trailers: trailers.unwrap_or_else(|| parts.headers.clone()), headers: parts.headers, status, message })
+}
+
+fn status_of(headers: &HeaderMap) -> Result<Option<i32>, Unread> {
+    let Some(value) = headers.get("grpc-status") else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| Unread::NoAnswerOfGrpc("the grpc-status is no number".to_owned()))
+}
+
+/// The body so far: untouched while it is one piece.
+#[derive(Default)]
+struct Collected {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Collected {
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = data;
+        } else {
+            if self.rest.is_empty() {
+                self.rest.extend_from_slice(&self.first);
+                self.first = Bytes::new();
+            }
+            self.rest.extend_from_slice(&data);
+        }
+    }
+
+    /// The one message in it.
+    fn message(self) -> Result<Bytes, Unread> {
+        let all = if self.rest.is_empty() { self.first } else { self.rest.freeze() };
+        let wrong = |what: &str| Err(Unread::NoAnswerOfGrpc(what.to_owned()));
+        let Some((prefix, message)) = all.split_at_checked(PREFIX_BYTES) else {
+            return wrong("OK without a message");
+        };
+        let [flag, length @ ..] = prefix else { return wrong("OK without a message") };
+        if *flag != 0 {
+            return wrong("the reply is compressed, which was not asked for");
+        }
+        let announced = length.iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
+        if announced > message.len() {
+            return wrong("OK with half a message");
+        }
+        if announced < message.len() {
+            return wrong("OK with more than one message");
+        }
+        Ok(all.slice(PREFIX_BYTES..))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message_of(pieces: &[&'static [u8]]) -> Result<Bytes, Unread> {
+        let mut collected = Collected::default();
+        for piece in pieces {
+            collected.push(Bytes::from_static(piece));
+        }
+        collected.message()
+    }
+
+    #[test]
+    fn a_message_is_read_whatever_the_pieces_it_comes_in() {
+        assert_eq!(message_of(&[b"\0\0\0\0\x02hi"]).unwrap(), "hi");
+        assert_eq!(message_of(&[b"\0\0", b"\0\0\x02", b"h", b"i"]).unwrap(), "hi");
+        assert_eq!(message_of(&[b"\0\0\0\0\0"]).unwrap(), "");
+    }
+
+    #[test]
+    fn anything_but_one_whole_plain_message_is_refused() {
+        for pieces in [&[][..], &[b"\0\0\0\0"], &[b"\0\0\0\0\x02h"], &[b"\0\0\0\0\x01hi"], &[b"\x01\0\0\0\x01h"]] {
+            assert!(matches!(message_of(pieces), Err(Unread::NoAnswerOfGrpc(_))), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_in_one_piece_is_not_copied() {
+        let piece = Bytes::from_static(b"\0\0\0\0\x02hi");
+        let mut collected = Collected::default();
+        collected.push(piece.clone());
+        let message = collected.message().unwrap();
+        assert_eq!(message.as_ptr(), piece[PREFIX_BYTES..].as_ptr());
+    }
+}

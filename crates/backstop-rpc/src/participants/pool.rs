@@ -1,0 +1,240 @@
+//! The connections to one participant, and the way of one unary call over them.
+//!
+//! A call takes the endpoint with the least in flight, and there the connection with the least in flight.
+//! Where it could not be sent it goes on to the next endpoint, within the same attempt: what was certainly
+//! not sent may be sent elsewhere. Each endpoint is tried once, or twice if its connection turned out to be
+//! closing.
+//!
+//! # Invariants
+//! * Once a request may have been sent it is not sent again here (`tests/evidence.rs`).
+//! * An endpoint that could not be reached is passed over, unless there is no other, until a dial in the
+//!   background has reached it again: no call waits for an endpoint known to be dead (`tests/pool.rs`).
+//! * Memory is bounded by endpoints × connections; nothing queues here but callers that wait for one dial.
+
+use super::address::Address;
+use super::codec::{self, Frame, Reply};
+use super::connection::{Connection, Dialling};
+use super::evidence::Failed;
+use super::metadata;
+use backstop_core::{Evidence, NoAnswer, NotSent};
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Version};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// First pause of an endpoint that could not be reached; doubles with each further failure.
+const EJECTED_FOR_MIN: Duration = Duration::from_millis(100);
+/// Longest pause of an endpoint that could not be reached.
+const EJECTED_FOR_MAX: Duration = Duration::from_secs(10);
+/// How often one call may find an endpoint's connection closing before it goes on to the next endpoint.
+const CLOSING_MAX: usize = 2;
+
+/// One unary call, ready to be sent.
+#[derive(Debug, Clone)]
+pub(super) struct Unary {
+    pub(super) path: PathAndQuery,
+    /// All but `grpc-timeout`, which says what is left when it goes out.
+    pub(super) headers: HeaderMap,
+    pub(super) message: Bytes,
+    pub(super) deadline: Instant,
+}
+
+/// The endpoints of one participant.
+#[derive(Debug)]
+pub(super) struct Pool {
+    endpoints: Vec<Arc<Endpoint>>,
+    reply_bytes_max: usize,
+}
+
+/// The connections to one endpoint.
+#[derive(Debug)]
+struct Endpoint {
+    address: Address,
+    keepalive: Duration,
+    connections: Vec<Arc<Connection>>,
+    ejection: Mutex<Ejection>,
+}
+
+#[derive(Debug, Default)]
+struct Ejection {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Pool {
+    /// Connections to these addresses. Those that `former` held with the same keepalive are kept, with the
+    /// calls on them; calls on the others end undisturbed, since each holds its connection.
+    pub(super) fn new(
+        addresses: Vec<Address>,
+        keepalive: Duration,
+        dialling: &Arc<Dialling>,
+        former: Option<&Self>,
+    ) -> Self {
+        let kept = |address: &Address| {
+            let mut endpoints = former.into_iter().flat_map(|pool| &pool.endpoints);
+            endpoints.find(|endpoint| endpoint.address == *address && endpoint.keepalive == keepalive).cloned()
+        };
+        let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            if !endpoints.iter().any(|endpoint| endpoint.address == address) {
+                let made = kept(&address).unwrap_or_else(|| Arc::new(Endpoint::new(address, keepalive, dialling)));
+                endpoints.push(made);
+            }
+        }
+        Self { endpoints, reply_bytes_max: dialling.settings.reply_bytes_max }
+    }
+
+    /// Sends one call and waits for its whole reply, until the deadline.
+    ///
+    /// # Errors
+    /// Anything but a reply with status OK, with the evidence for it.
+    pub(super) async fn call(&self, call: &Unary) -> Result<Reply, Failed> {
+        let framed = Frame::encode(&call.message).map_err(|m| Failed::new(Evidence::NotRendered, m))?;
+        let mut tried = vec![false; self.endpoints.len()];
+        let mut failed = Failed::not_sent(NotSent::NoConnection, "the participant has no endpoint");
+        while let Some(index) = self.pick(&tried) {
+            if let Some(slot) = tried.get_mut(index) {
+                *slot = true;
+            }
+            let Some(endpoint) = self.endpoints.get(index) else { break };
+            match endpoint.call(call, &framed, self.reply_bytes_max).await {
+                Err(other) if matches!(other.evidence, Evidence::NotSent(_)) => failed = other,
+                ended => return ended,
+            }
+            if Instant::now() >= call.deadline {
+                break;
+            }
+        }
+        Err(failed)
+    }
+
+    /// The endpoint to try next: one that is not ejected before one that is, then the least busy.
+    fn pick(&self, tried: &[bool]) -> Option<usize> {
+        let now = Instant::now();
+        if self.endpoints.len() > 1 {
+            self.endpoints.iter().filter(|endpoint| endpoint.wants_probe(now)).for_each(Endpoint::probe);
+        }
+        let untried = self.endpoints.iter().enumerate().filter(|(index, _)| tried.get(*index) == Some(&false));
+        untried.min_by_key(|(_, endpoint)| (endpoint.ejected_until(), endpoint.in_flight())).map(|(index, _)| index)
+    }
+}
+
+impl Endpoint {
+    fn new(address: Address, keepalive: Duration, dialling: &Arc<Dialling>) -> Self {
+        let connection = || Arc::new(Connection::new(address.clone(), keepalive, dialling.clone()));
+        let connections = (0..dialling.settings.connections_per_endpoint.max(1)).map(|_| connection()).collect();
+        Self { address, keepalive, connections, ejection: Mutex::default() }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.connections.iter().map(|connection| connection.in_flight()).sum()
+    }
+
+    /// The least busy connection; of equals one that is open already.
+    fn connection(&self) -> Option<&Arc<Connection>> {
+        self.connections.iter().min_by_key(|connection| (connection.in_flight(), !connection.is_open()))
+    }
+
+    fn ejection(&self) -> MutexGuard<'_, Ejection> {
+        self.ejection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` sorts first: not ejected.
+    fn ejected_until(&self) -> Option<Instant> {
+        self.ejection().until
+    }
+
+    /// True for one caller each time that the backoff has lapsed.
+    fn wants_probe(&self, now: Instant) -> bool {
+        let mut ejection = self.ejection();
+        let lapsed = ejection.until.is_some_and(|until| until <= now);
+        if lapsed {
+            ejection.until = Some(now + EJECTED_FOR_MAX);
+        }
+        lapsed
+    }
+
+    /// Dials in the background.
+    fn probe(self: &Arc<Self>) {
+        let endpoint = self.clone();
+        tokio::spawn(async move {
+            let Some(connection) = endpoint.connection() else { return };
+            match connection.ready().await {
+                Ok(_) => endpoint.restore(),
+                Err(_) => endpoint.eject(),
+            }
+        });
+    }
+
+    fn eject(&self) {
+        let mut ejection = self.ejection();
+        let wait = EJECTED_FOR_MIN.saturating_mul(1 << ejection.failures.min(16)).min(EJECTED_FOR_MAX);
+        ejection.failures = ejection.failures.saturating_add(1);
+        ejection.until = Some(Instant::now() + wait);
+    }
+
+    fn restore(&self) {
+        *self.ejection() = Ejection::default();
+    }
+
+    async fn call(&self, call: &Unary, framed: &Bytes, reply_bytes_max: usize) -> Result<Reply, Failed> {
+        let mut failed = Failed::not_sent(NotSent::Draining, format!("{}: the connection was closing", self.address));
+        for _ in 0..CLOSING_MAX {
+            let Some(connection) = self.connection() else { break };
+            let _counted = connection.enter();
+            let mut ready = match timeout_at(call.deadline, connection.ready()).await {
+                Ok(Ok(ready)) => ready,
+                Ok(Err(message)) => {
+                    self.eject();
+                    return Err(Failed::not_sent(NotSent::NoConnection, message));
+                }
+                Err(_) => {
+                    let message = format!("{}: no connection within the call's time", self.address);
+                    return Err(Failed::not_sent(NotSent::NoConnection, message));
+                }
+            };
+            if ready.fresh {
+                self.restore();
+            }
+            let sent = ready.sender.try_send_request(self.request(call, framed));
+            let response = match timeout_at(call.deadline, sent).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(mut error)) => {
+                    if error.take_message().is_some() {
+                        // Handed back: not one byte of it went out. The connection was closing.
+                        continue;
+                    }
+                    return Err(Failed::without_headers(&error.into_error()));
+                }
+                Err(_) => {
+                    connection.not_heard();
+                    return Err(too_late());
+                }
+            };
+            connection.heard();
+            let Ok(read) = timeout_at(call.deadline, codec::read(response, reply_bytes_max)).await else {
+                return Err(too_late());
+            };
+            let reply = read.map_err(Failed::unread)?;
+            return if reply.status == 0 { Ok(reply) } else { Err(Failed::said(&reply)) };
+        }
+        failed.message.push_str(" each time");
+        Err(failed)
+    }
+
+    fn request(&self, call: &Unary, framed: &Bytes) -> Request<Frame> {
+        let mut request = Request::new(Frame::body(framed.clone()));
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.address.uri(&call.path);
+        *request.headers_mut() = call.headers.clone();
+        metadata::protocol(request.headers_mut(), call.deadline.saturating_duration_since(Instant::now()));
+        request
+    }
+}
+
+fn too_late() -> Failed {
+    Failed::new(Evidence::NoAnswer(NoAnswer::Deadline), "no answer within the call's time")
+}

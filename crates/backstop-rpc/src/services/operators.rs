@@ -1,0 +1,126 @@
+//! `backstop.v1.OperatorService`.
+
+use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, person_text, saga_id};
+use crate::convert::saga::wire_saga;
+use crate::convert::time::wire_timestamp;
+use crate::status_reply::{Reply, engine_error, invalid};
+use crate::wire_failure::wire_tier;
+use backstop_core::{Code, Effect, ErrorTable, Evidence, Fault, Input, Resolution, RetryRule, StepName, effect, tier};
+use backstop_engine::Coordinator;
+use backstop_proto::v1;
+use backstop_proto::v1::operator_service_server::OperatorService;
+use tonic::{Request, Response, Status};
+
+/// The service.
+#[derive(Clone)]
+pub struct Operators {
+    coordinator: Coordinator,
+}
+
+impl Operators {
+    /// The service over a coordinator.
+    #[must_use]
+    pub fn new(coordinator: Coordinator) -> Self {
+        Self { coordinator }
+    }
+}
+
+fn step_and_person(step: &str, by: &str, reason: &str, mut faults: Vec<Fault>) -> Result<StepName, Status> {
+    let step = StepName::parse(step).map_err(|error| faults.push(Fault::new("step", error.to_string())));
+    person_text("by", by, PERSON_BYTES_MAX, true, &mut faults);
+    person_text("reason", reason, REASON_BYTES_MAX, true, &mut faults);
+    step.ok().filter(|_| faults.is_empty()).ok_or_else(|| invalid(&faults))
+}
+
+fn resolution(wire: i32) -> Result<Resolution, Fault> {
+    match v1::Resolution::try_from(wire) {
+        Ok(v1::Resolution::TookEffect) => Ok(Resolution::TookEffect),
+        Ok(v1::Resolution::NoEffect) => Ok(Resolution::NoEffect),
+        Ok(v1::Resolution::Undone) => Ok(Resolution::Undone),
+        Ok(v1::Resolution::Unspecified) | Err(_) => {
+            Err(Fault::new("resolution", "must be TOOK_EFFECT, NO_EFFECT or UNDONE"))
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl OperatorService for Operators {
+    async fn retry_branch(
+        &self,
+        request: Request<v1::RetryBranchRequest>,
+    ) -> Result<Response<v1::RetryBranchResponse>, Status> {
+        let v1::RetryBranchRequest { saga_id: id, step, by, reason } = request.into_inner();
+        let id = saga_id(&id)?;
+        let step = step_and_person(&step, &by, &reason, Vec::new())?;
+        let saga = self.coordinator.command(&id, Input::RetryBranch { step, by, reason }).await;
+        let saga = saga.map_err(|error| engine_error(&error))?;
+        Ok(Response::new(v1::RetryBranchResponse { saga: Some(wire_saga(&saga)) }))
+    }
+
+    async fn resolve_branch(
+        &self,
+        request: Request<v1::ResolveBranchRequest>,
+    ) -> Result<Response<v1::ResolveBranchResponse>, Status> {
+        let v1::ResolveBranchRequest { saga_id: id, step, by, reason, resolution: wire } = request.into_inner();
+        let id = saga_id(&id)?;
+        let resolution = resolution(wire);
+        let faults = resolution.as_ref().err().cloned().into_iter().collect();
+        let step = step_and_person(&step, &by, &reason, faults)?;
+        let resolution = resolution.map_err(|fault| invalid(&[fault]))?;
+        let saga = self.coordinator.command(&id, Input::ResolveBranch { step, by, reason, resolution }).await;
+        let saga = saga.map_err(|error| engine_error(&error))?;
+        Ok(Response::new(v1::ResolveBranchResponse { saga: Some(wire_saga(&saga)) }))
+    }
+
+    async fn list_coordinators(
+        &self,
+        _request: Request<v1::ListCoordinatorsRequest>,
+    ) -> Result<Response<v1::ListCoordinatorsResponse>, Status> {
+        let rows = self.coordinator.coordinators().await.map_err(|error| engine_error(&error))?;
+        let coordinators = rows.into_iter().map(|row| v1::list_coordinators_response::Coordinator {
+            id: row.coordinator.to_string(),
+            address: row.address,
+            start_time: Some(wire_timestamp(row.started_at)),
+            lease_expire_time: Some(wire_timestamp(row.expires_at)),
+            expired: row.expired,
+        });
+        Ok(Response::new(v1::ListCoordinatorsResponse { coordinators: coordinators.collect() }))
+    }
+
+    async fn get_error_table(
+        &self,
+        request: Request<v1::GetErrorTableRequest>,
+    ) -> Result<Response<v1::GetErrorTableResponse>, Status> {
+        let domain = request.into_inner().domain;
+        let table = self.coordinator.settings().error_table(&domain).ok_or_else(|| {
+            Reply::new(tonic::Code::NotFound, "NOT_FOUND").status(format!("there is no error domain \"{domain}\""))
+        })?;
+        let default = ErrorTable::default();
+        let said = Code::ALL.into_iter().filter(|code| *code != Code::Ok);
+        let rows = said.map(|code| {
+            let row = tier(&table, code);
+            let effect = match effect(Evidence::ParticipantSaid(code)) {
+                Effect::None => v1::failure::Effect::None,
+                Effect::InDoubt => v1::failure::Effect::InDoubt,
+            };
+            v1::get_error_table_response::Row {
+                grpc_code: code.name().to_owned(),
+                effect: effect.into(),
+                fin_code: row.fin_code.to_string(),
+                tier: wire_tier(row.tier).into(),
+                http_status: i32::from(row.http_status),
+                retried: row.retry == RetryRule::Policy,
+                overridden: row != tier(&default, code),
+            }
+        });
+        let rows = rows.collect();
+        Ok(Response::new(v1::GetErrorTableResponse { domain, rows }))
+    }
+
+    async fn run_doctor(
+        &self,
+        _request: Request<v1::RunDoctorRequest>,
+    ) -> Result<Response<v1::RunDoctorResponse>, Status> {
+        Err(Reply::new(tonic::Code::Unimplemented, "NOT_BUILT_YET").status("the doctor is not built yet".to_owned()))
+    }
+}

@@ -1,0 +1,258 @@
+//! `backstop.v1.SagaService`.
+
+use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, person_text, saga_id};
+use crate::convert::saga::{wire_event, wire_head, wire_input, wire_saga};
+use crate::convert::{json, time};
+use crate::status_reply::{engine_error, invalid};
+use crate::{filter, page, trace};
+use backstop_core::{DefinitionName, ErrorTable, Fault, Revision, SagaId, Seq, StepName, transcript};
+use backstop_engine::ports::store::SagaCursor;
+use backstop_engine::{Coordinator, StartSaga};
+use backstop_proto::v1;
+use backstop_proto::v1::saga_service_server::SagaService;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
+use prost::Message;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tonic::{Request, Response, Status};
+use tracing::Instrument;
+
+/// The service.
+#[derive(Clone)]
+pub struct Sagas {
+    coordinator: Coordinator,
+}
+
+impl Sagas {
+    /// The service over a coordinator.
+    #[must_use]
+    pub fn new(coordinator: Coordinator) -> Self {
+        Self { coordinator }
+    }
+
+    fn start_command(
+        &self,
+        request: v1::StartSagaRequest,
+        trace_parent: String,
+    ) -> Result<(StartSaga, Option<Duration>), Vec<Fault>> {
+        let settings = self.coordinator.settings();
+        let mut faults = Vec::new();
+        let id = (!request.saga_id.is_empty()).then(|| SagaId::parse(&request.saga_id));
+        let id = id.transpose().map_err(|error| faults.push(Fault::new("saga_id", error.to_string())));
+        let definition = DefinitionName::parse(&request.definition)
+            .map_err(|error| faults.push(Fault::new("definition", error.to_string())));
+        let fingerprint = fingerprint(&request);
+        let input = request.input.as_ref().map_or_else(|| "{}".to_owned(), |i| json::text("input", i, &mut faults));
+        if input.len() > settings.input_bytes_max {
+            let limit = settings.input_bytes_max;
+            faults.push(Fault::new("input", format!("has {} bytes as JSON; the limit is {limit}", input.len())));
+        }
+        let payloads = payloads(request.payloads, settings.input_bytes_max, &mut faults);
+        check_labels(&request.labels, settings.labels_max, settings.label_bytes_max, &mut faults);
+        let wait = time::duration("wait", request.wait.as_ref(), &mut faults);
+        if wait.is_some_and(|wait| wait > settings.wait_max) {
+            faults.push(Fault::new("wait", format!("must not be longer than {} s", settings.wait_max.as_secs())));
+        }
+        match (id, definition) {
+            (Ok(id), Ok(definition)) if faults.is_empty() => {
+                let revision = (request.revision != 0).then_some(Revision(request.revision));
+                let input = Bytes::from(input);
+                let labels = request.labels;
+                let trace_parent = Some(trace_parent);
+                let command =
+                    StartSaga { id, definition, revision, input, payloads, labels, fingerprint, trace_parent };
+                Ok((command, wait))
+            }
+            _ => Err(faults),
+        }
+    }
+
+    async fn start(
+        &self,
+        request: v1::StartSagaRequest,
+        trace_parent: String,
+    ) -> Result<v1::StartSagaResponse, Status> {
+        let (command, wait) = self.start_command(request, trace_parent).map_err(|faults| invalid(&faults))?;
+        let coordinator = self.coordinator.clone();
+        // A task of its own: the caller may give up in the middle, the saga may not.
+        let started = tokio::spawn(async move { coordinator.start_saga(command).await }.in_current_span());
+        let started = started.await.map_err(|_| Status::unavailable("the coordinator is shutting down"))?;
+        let started = started.map_err(|error| engine_error(&error))?;
+        let created = started.created;
+        let saga = match wait {
+            Some(at_most) => {
+                self.coordinator.wait(started, at_most).await.map_err(|error| engine_error(&error))?
+            }
+            None => started.saga,
+        };
+        Ok(v1::StartSagaResponse { saga: Some(wire_saga(&saga)), created })
+    }
+}
+
+/// SHA-256 of what makes two requests the same: all but the id and the waiting. Maps are ordered in the
+/// generated types, so the encoding is canonical.
+fn fingerprint(request: &v1::StartSagaRequest) -> [u8; 32] {
+    let request = v1::StartSagaRequest { saga_id: String::new(), wait: None, ..request.clone() };
+    Sha256::digest(request.encode_to_vec()).into()
+}
+
+fn payloads(
+    wire: BTreeMap<String, Bytes>,
+    bytes_max: usize,
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<StepName, Bytes> {
+    let mut payloads = BTreeMap::new();
+    for (step, payload) in wire {
+        let path = format!("payloads.{step}");
+        if payload.len() > bytes_max {
+            faults.push(Fault::new(&path, format!("has {} bytes; the limit is {bytes_max}", payload.len())));
+        }
+        match StepName::parse(&step) {
+            Ok(step) => {
+                payloads.insert(step, payload);
+            }
+            Err(error) => faults.push(Fault::new(path, error.to_string())),
+        }
+    }
+    payloads
+}
+
+fn check_labels(
+    labels: &BTreeMap<String, String>,
+    labels_max: usize,
+    bytes_max: usize,
+    faults: &mut Vec<Fault>,
+) {
+    if labels.len() > labels_max {
+        faults.push(Fault::new("labels", format!("has {} labels; the limit is {labels_max}", labels.len())));
+    }
+    for (key, value) in labels {
+        if key.is_empty() || key.len() > bytes_max || value.len() > bytes_max || value.contains('\0') || key.contains('\0') {
+            let path = format!("labels.{}", backstop_core::failure::bounded_text(key, bytes_max));
+            let rule = format!("key and value have at most {bytes_max} bytes, the key at least one, no NUL");
+            faults.push(Fault::new(path, rule));
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl SagaService for Sagas {
+    async fn start_saga(
+        &self,
+        request: Request<v1::StartSagaRequest>,
+    ) -> Result<Response<v1::StartSagaResponse>, Status> {
+        let span = trace::server_span("backstop.v1.SagaService/StartSaga", request.metadata());
+        let trace_parent = trace::trace_parent(&span, request.metadata());
+        let request = request.into_inner();
+        if !request.saga_id.is_empty() {
+            span.record("backstop.saga.id", &request.saga_id);
+        }
+        span.record("backstop.definition", &request.definition);
+        self.start(request, trace_parent).instrument(span).await.map(Response::new)
+    }
+
+    async fn get_saga(&self, request: Request<v1::GetSagaRequest>) -> Result<Response<v1::GetSagaResponse>, Status> {
+        let request = request.into_inner();
+        let id = saga_id(&request.saga_id)?;
+        let view = v1::SagaView::try_from(request.view)
+            .map_err(|_| invalid(&[Fault::new("view", format!("{} is no value of this enum", request.view))]))?;
+        let found = self.coordinator.get_saga(&id).await.map_err(|error| engine_error(&error))?;
+        let saga = v1::Saga {
+            owner: found.owner.unwrap_or_default(),
+            transcript: transcript::transcript(&found.events).lines().map(str::to_owned).collect(),
+            input: (view == v1::SagaView::Full).then(|| wire_input(&found.saga)),
+            ..wire_saga(&found.saga)
+        };
+        Ok(Response::new(v1::GetSagaResponse { saga: Some(saga) }))
+    }
+
+    async fn list_sagas(
+        &self,
+        request: Request<v1::ListSagasRequest>,
+    ) -> Result<Response<v1::ListSagasResponse>, Status> {
+        let request = request.into_inner();
+        let mut faults = Vec::new();
+        let size = page::size(request.page_size).map_err(|fault| faults.push(fault));
+        let narrowed = filter::parse(&request.filter).map_err(|fault| faults.push(fault));
+        let cursor = page::saga_cursor(&request.page_token, &request.filter).map_err(|fault| faults.push(fault));
+        let (Ok(size), Ok(narrowed), Ok(cursor)) = (size, narrowed, cursor) else {
+            return Err(invalid(&faults));
+        };
+        // One more than the page shows whether there is another page.
+        let heads = self.coordinator.list_sagas(&narrowed, cursor.as_ref(), size + 1).await;
+        let mut heads = heads.map_err(|error| engine_error(&error))?;
+        let more = heads.len() > size;
+        heads.truncate(size);
+        let next_page_token = match heads.last() {
+            Some(last) if more => {
+                let cursor = SagaCursor { created_at: last.created_at, saga: last.saga.clone() };
+                page::saga_token(&cursor, &request.filter)
+            }
+            Some(_) | None => String::new(),
+        };
+        let sagas = heads.iter().map(wire_head).collect();
+        Ok(Response::new(v1::ListSagasResponse { sagas, next_page_token }))
+    }
+
+    type WatchSagaStream = BoxStream<'static, Result<v1::WatchSagaResponse, Status>>;
+
+    async fn watch_saga(
+        &self,
+        request: Request<v1::WatchSagaRequest>,
+    ) -> Result<Response<Self::WatchSagaStream>, Status> {
+        let request = request.into_inner();
+        let id = saga_id(&request.saga_id)?;
+        // NOT_FOUND now, not as the stream's first word.
+        let found = self.coordinator.get_saga(&id).await.map_err(|error| engine_error(&error))?;
+        let errors = std::sync::Arc::clone(&found.saga.definition.errors);
+        let batches = stream::unfold((self.coordinator.clone(), id, Seq(request.after_seq), false), next_batch);
+        let events = batches.flat_map(move |batch| {
+            let items: Vec<_> = match batch {
+                Ok(events) => events.iter().map(|event| Ok(watched(event, &errors))).collect(),
+                Err(status) => vec![Err(status)],
+            };
+            stream::iter(items)
+        });
+        Ok(Response::new(events.boxed()))
+    }
+
+    async fn cancel_saga(
+        &self,
+        request: Request<v1::CancelSagaRequest>,
+    ) -> Result<Response<v1::CancelSagaResponse>, Status> {
+        let request = request.into_inner();
+        let id = saga_id(&request.saga_id)?;
+        let mut faults = Vec::new();
+        person_text("by", &request.by, PERSON_BYTES_MAX, false, &mut faults);
+        person_text("reason", &request.reason, REASON_BYTES_MAX, false, &mut faults);
+        if !faults.is_empty() {
+            return Err(invalid(&faults));
+        }
+        let by = if request.by.is_empty() { "client".to_owned() } else { request.by };
+        let saga = self.coordinator.cancel(&id, by, request.reason).await.map_err(|error| engine_error(&error))?;
+        Ok(Response::new(v1::CancelSagaResponse { saga: Some(wire_saga(&saga)) }))
+    }
+}
+
+type Watching = (Coordinator, SagaId, Seq, bool);
+type Batch = Result<Vec<backstop_core::Event>, Status>;
+
+/// The next events for a watcher, and where to go on; `None` ends the stream.
+async fn next_batch((coordinator, id, after, ended): Watching) -> Option<(Batch, Watching)> {
+    if ended {
+        return None;
+    }
+    match coordinator.next_events(&id, after).await {
+        Ok(events) => {
+            let last = events.last()?.seq;
+            Some((Ok(events), (coordinator, id, last, false)))
+        }
+        Err(error) => Some((Err(engine_error(&error)), (coordinator, id, after, true))),
+    }
+}
+
+fn watched(event: &backstop_core::Event, errors: &ErrorTable) -> v1::WatchSagaResponse {
+    v1::WatchSagaResponse { event: Some(wire_event(event, errors)) }
+}

@@ -1,0 +1,122 @@
+//! The one place that turns a refusal or failure of ours into a gRPC status.
+//!
+//! Every status bears one `google.rpc.ErrorInfo` of the domain `backstop`, and what else helps the caller:
+//! field violations, retry info. Nothing internal leaks: a store's words go to the log.
+
+use backstop_core::{Code as CoreCode, ErrorTable, Fault, Refused, tier};
+use backstop_engine::EngineError;
+use std::collections::HashMap;
+use std::time::Duration;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// Field violations in one status; more would not fit into its headers.
+const FAULTS_SHOWN_MAX: usize = 32;
+/// Bytes of one violation's description.
+const DESCRIPTION_BYTES_MAX: usize = 256;
+
+/// The status of an engine's refusal.
+pub(crate) fn engine_error(error: &EngineError) -> Status {
+    match error {
+        EngineError::Invalid(faults) => invalid(faults),
+        EngineError::NotFound { .. } => {
+            Reply::new(Code::NotFound, "NOT_FOUND").status(error.to_string())
+        }
+        EngineError::AlreadyExists { saga, .. } => Reply::new(Code::AlreadyExists, "SAGA_ID_TAKEN")
+            .with("saga_id", saga.as_str())
+            .status(error.to_string()),
+        EngineError::Refused(refused) => {
+            let (code, reason) = match refused {
+                Refused::Ended => (Code::FailedPrecondition, "SAGA_ENDED"),
+                Refused::PastPivot => (Code::FailedPrecondition, "PAST_PIVOT"),
+                Refused::PivotOpen => (Code::FailedPrecondition, "PIVOT_OPEN"),
+                Refused::NoSuchStep => (Code::NotFound, "NO_SUCH_STEP"),
+                Refused::NotWaiting => (Code::FailedPrecondition, "BRANCH_NOT_WAITING"),
+                Refused::WrongResolution => (Code::FailedPrecondition, "WRONG_RESOLUTION"),
+            };
+            Reply::new(code, reason).status(error.to_string())
+        }
+        EngineError::Busy { limit, retry_after } => Reply::new(Code::ResourceExhausted, "BUSY")
+            .with("limit", limit)
+            .retry_after(*retry_after)
+            .status(error.to_string()),
+        EngineError::NotServing => {
+            Reply::new(Code::Unavailable, "NOT_SERVING").retry_after(Duration::from_secs(1)).status(error.to_string())
+        }
+        EngineError::NotHere { saga, owner } => Reply::new(Code::Unavailable, "OTHER_COORDINATOR")
+            .with("saga_id", saga.as_str())
+            .with("owner", owner.as_str())
+            .retry_after(Duration::from_secs(1))
+            .status(error.to_string()),
+        EngineError::Quarantined { saga, .. } => Reply::new(Code::DataLoss, "JOURNAL_UNREADABLE")
+            .with("saga_id", saga.as_str())
+            .status(error.to_string()),
+        EngineError::Store(cause) => {
+            tracing::error!(error = %cause, "a request failed at the store");
+            Reply::new(Code::Unavailable, "STORE")
+                .retry_after(Duration::from_secs(1))
+                .status("the store did not answer: ask again".to_owned())
+        }
+    }
+}
+
+/// The status of a malformed request: one violation a fault.
+pub(crate) fn invalid(faults: &[Fault]) -> Status {
+    let mut details = ErrorDetails::new();
+    for fault in faults.iter().take(FAULTS_SHOWN_MAX) {
+        let description = backstop_core::failure::bounded_text(&fault.description, DESCRIPTION_BYTES_MAX);
+        details.add_bad_request_violation(&fault.path, description);
+    }
+    let message = match faults {
+        [only] => only.to_string(),
+        [first, ..] => format!("{} faults; the first: {first}", faults.len()),
+        [] => "the request is at fault".to_owned(),
+    };
+    let message = backstop_core::failure::bounded_text(&message, 1024);
+    let mut reply = Reply::new(Code::InvalidArgument, "INVALID_ARGUMENT");
+    if faults.len() > FAULTS_SHOWN_MAX {
+        reply = reply.with("faults", &faults.len().to_string()).with("faults_shown", &FAULTS_SHOWN_MAX.to_string());
+    }
+    reply.details = details;
+    reply.status(message)
+}
+
+/// A status in the making.
+pub(crate) struct Reply {
+    code: Code,
+    reason: &'static str,
+    metadata: HashMap<String, String>,
+    details: ErrorDetails,
+}
+
+impl Reply {
+    /// With the FIN code, tier and HTTP status that the default table has for the code.
+    pub(crate) fn new(code: Code, reason: &'static str) -> Self {
+        let row = tier(&ErrorTable::default(), CoreCode::from_number(code as i32));
+        let metadata = [
+            ("fin_code", row.fin_code.to_string()),
+            ("tier", row.tier.as_str().to_owned()),
+            ("http_status", row.http_status.to_string()),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+        Self { code, reason, metadata, details: ErrorDetails::new() }
+    }
+
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        self.metadata.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    fn retry_after(mut self, wait: Duration) -> Self {
+        self.details.set_retry_info(Some(wait));
+        self
+    }
+
+    pub(crate) fn status(mut self, message: String) -> Status {
+        if let Some(trace) = crate::trace::current_trace_id() {
+            self.metadata.insert("trace_id".to_owned(), trace);
+        }
+        self.details.set_error_info(self.reason, "backstop", self.metadata);
+        Status::with_error_details(self.code, message, self.details)
+    }
+}

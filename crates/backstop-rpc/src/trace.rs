@@ -1,0 +1,100 @@
+//! Where a saga's trace comes from: the caller's `traceparent`, our own span, or a new trace.
+
+use opentelemetry::global;
+use opentelemetry::propagation::Extractor;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+use tonic::metadata::MetadataMap;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use uuid::Uuid;
+
+/// A server span for one of our RPCs, child of the caller's span if it sent one.
+pub(crate) fn server_span(method: &'static str, metadata: &MetadataMap) -> Span {
+    let span = tracing::info_span!(
+        "rpc",
+        otel.name = method,
+        otel.kind = "server",
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        backstop.saga.id = tracing::field::Empty,
+        backstop.definition = tracing::field::Empty,
+    );
+    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Metadata(metadata)));
+    if parent.span().span_context().is_valid() {
+        // Fails only where no OpenTelemetry layer is installed; then there is nothing to be a child of.
+        let _ = span.set_parent(parent);
+    }
+    span
+}
+
+/// The `traceparent` that a new saga's calls descend from.
+pub(crate) fn trace_parent(span: &Span, metadata: &MetadataMap) -> String {
+    let own = span.context();
+    let own = own.span().span_context().clone();
+    if own.is_valid() {
+        return format_context(&own);
+    }
+    match metadata.get("traceparent").and_then(|value| value.to_str().ok()) {
+        Some(callers) if is_trace_parent(callers) => callers.to_owned(),
+        Some(_) | None => {
+            let trace = Uuid::now_v7().simple().to_string();
+            let span = &Uuid::now_v7().simple().to_string()[16..];
+            format!("00-{trace}-{span}-00")
+        }
+    }
+}
+
+/// The trace id of the span that is current here.
+pub(crate) fn current_trace_id() -> Option<String> {
+    let context = Span::current().context();
+    let context = context.span().span_context().clone();
+    context.is_valid().then(|| context.trace_id().to_string())
+}
+
+fn format_context(context: &SpanContext) -> String {
+    format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8())
+}
+
+/// The form that W3C Trace Context, version 00, gives it.
+fn is_trace_parent(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let mut hex = |length: usize| {
+        parts.next().is_some_and(|part| {
+            part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        })
+    };
+    text.starts_with("00-") && hex(2) && hex(32) && hex(16) && hex(2) && parts.next().is_none()
+}
+
+struct Metadata<'a>(&'a MetadataMap);
+
+impl Extractor for Metadata<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(|value| value.to_str().ok())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0
+            .keys()
+            .filter_map(|key| match key {
+                tonic::metadata::KeyRef::Ascii(key) => Some(key.as_str()),
+                tonic::metadata::KeyRef::Binary(_) => None,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_well_formed_traceparent_is_taken_over() {
+        assert!(is_trace_parent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        for bad in ["", "00-0af7-b7ad-01", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x"] {
+            assert!(!is_trace_parent(bad), "{bad}");
+        }
+    }
+}

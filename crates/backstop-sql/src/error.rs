@@ -1,0 +1,160 @@
+//! What an error of the driver means to a caller of the store: was it applied?
+//!
+//! # Invariants
+//! * `NotApplied` is said only where nothing can have been changed; when in doubt it is `Unknown`.
+//! * No text of an error holds a connection URL, so no password leaks.
+
+use backstop_engine::ports::store::StoreError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use std::path::PathBuf;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL of the database is not one.
+    #[error("the database URL is not valid; it reads postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
+    BadUrl,
+    /// The database does not answer, or refuses us.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
+    /// The database has not seen all migrations that this program brings.
+    #[error("the schema has version {found}, this program needs {needed}: run `backstop migrate`")]
+    SchemaOlder {
+        /// Newest migration in the database; 0 for none.
+        found: i64,
+        /// Newest migration of this program.
+        needed: i64,
+    },
+    /// A newer program has migrated the database.
+    #[error(
+        "the schema has version {found}, newer than this program's {needed}: use the program that migrated it, \
+         or a newer one; `backstop migrate` of that program tells its version"
+    )]
+    SchemaNewer {
+        /// Newest migration in the database.
+        found: i64,
+        /// Newest migration of this program.
+        needed: i64,
+    },
+    /// A migration that the database has seen is not the one of this program.
+    #[error("migration {0} of the database differs from this program's: it was changed after its release")]
+    SchemaDiffers(i64),
+    /// A migration did not go through; what it had done is rolled back.
+    #[error("the schema could not be migrated by `backstop migrate`: {0}")]
+    Migration(String),
+    /// Another process has this SQLite file open.
+    #[error("{} is in use by another coordinator; one SQLite file serves one coordinator at a time", .0.display())]
+    InUse(PathBuf),
+    /// The file, its lock or its folder cannot be used.
+    #[error("{}: {reason}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// The error of a statement that changes something and was handed to the database.
+pub(crate) fn of_write(error: &sqlx::Error) -> StoreError {
+    if surely_not_applied(error) {
+        StoreError::NotApplied(error.to_string())
+    } else {
+        StoreError::Unknown(error.to_string())
+    }
+}
+
+/// The error of a statement that changes nothing.
+pub(crate) fn of_read(error: &sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+            StoreError::Unreadable(error.to_string())
+        }
+        _ => StoreError::NotApplied(error.to_string()),
+    }
+}
+
+/// True for the refusal of a row whose key is there already.
+pub(crate) fn is_taken(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+/// True if the connection can be used again after this error: the server answered in order.
+pub(crate) fn leaves_the_connection_usable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(refusal) => refusal
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_none_or(|refusal| refusal.severity() == PgSeverity::Error),
+        sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } => true,
+        _ => false,
+    }
+}
+
+fn surely_not_applied(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(refusal) => match refusal.try_downcast_ref::<PgDatabaseError>() {
+            Some(refusal) => is_refusal(refusal.severity(), refusal.code()),
+            // SQLite: busy, locked or against a constraint. Others may come from the commit itself.
+            None => refusal
+                .code()
+                .and_then(|code| code.parse::<u32>().ok())
+                .is_some_and(is_sqlite_refusal),
+        },
+        // These come before anything is sent.
+        sqlx::Error::Configuration(_)
+        | sqlx::Error::InvalidArgument(_)
+        | sqlx::Error::Encode(_)
+        | sqlx::Error::TypeNotFound { .. }
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::BeginFailed => true,
+        _ => false,
+    }
+}
+
+/// By the primary code, which is the low byte of an extended one.
+fn is_sqlite_refusal(code: u32) -> bool {
+    const BUSY: u32 = 5;
+    const LOCKED: u32 = 6;
+    const CONSTRAINT: u32 = 19;
+    matches!(code & 0xff, BUSY | LOCKED | CONSTRAINT)
+}
+
+/// An `ERROR` rolls its statement back. A `FATAL` may come after the commit, when the server ends the
+/// connection before it has said so; 40003 (statement completion unknown) is what it says, and
+/// CockroachDB's word for an ambiguous commit.
+fn is_refusal(severity: PgSeverity, code: &str) -> bool {
+    severity == PgSeverity::Error && code != "40003" && !code.starts_with("08")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_error_of_the_server_is_sure_to_have_changed_nothing() {
+        assert!(is_refusal(PgSeverity::Error, "23505"), "unique violation");
+        assert!(is_refusal(PgSeverity::Error, "40001"), "serialization failure");
+        assert!(is_refusal(PgSeverity::Error, "57014"), "statement timeout");
+        assert!(
+            !is_refusal(PgSeverity::Fatal, "57P01"),
+            "the server shut down, maybe after the commit"
+        );
+        assert!(!is_refusal(PgSeverity::Error, "40003"));
+        assert!(!is_refusal(PgSeverity::Panic, "XX000"));
+    }
+
+    #[test]
+    fn a_lost_connection_leaves_a_write_unknown_and_a_read_without_effect() {
+        let lost = sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert!(matches!(of_write(&lost), StoreError::Unknown(_)));
+        assert!(matches!(of_read(&lost), StoreError::NotApplied(_)));
+        assert!(matches!(
+            of_write(&sqlx::Error::PoolTimedOut),
+            StoreError::NotApplied(_)
+        ));
+    }
+}

@@ -1,0 +1,190 @@
+//! Brings a schema up to date, or tells how far it is from this program's.
+//!
+//! # Invariants
+//! * Both engines have migrations of the same names (`tests::both_engines_have_the_same_migrations`).
+//! * A released migration is never edited: the database keeps its checksum, and an edited one is refused.
+
+use crate::error::OpenError;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{PgConnection, Row, SqlSafeStr};
+use std::borrow::Cow;
+use std::time::Duration;
+
+const POSTGRES: &[(i64, &str, &str)] = &[(
+    1,
+    "journal",
+    include_str!("../../../migrations/postgres/0001_journal.sql"),
+)];
+const SQLITE: &[(i64, &str, &str)] = &[(
+    1,
+    "journal",
+    include_str!("../../../migrations/sqlite/0001_journal.sql"),
+)];
+
+/// How often a Postgres migration that met another one is tried.
+const TRIES_MAX: u32 = 20;
+/// Wait between two tries.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
+/// The migrations of SQLite.
+pub(crate) fn sqlite() -> Migrator {
+    migrator(SQLITE)
+}
+
+fn migrator(files: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(
+            *version,
+            Cow::Borrowed(*name),
+            MigrationType::Simple,
+            (*sql).into_sql_str(),
+            false,
+        )
+    };
+    let mut migrator = Migrator::with_migrations(files.iter().map(migration).collect());
+    // No advisory lock. CockroachDB has none that locks, and behind a pooler of transactions a session's
+    // lock is anybody's. Nothing is lost by it: each migration is one transaction together with its row
+    // in the table of migrations, so of several that run at once one commits, the others fail as a whole
+    // and find its work when they look again (`postgres`). SQLite has its file lock.
+    migrator.set_locking(false);
+    migrator
+}
+
+/// Migrates a Postgres database; several may do so at once.
+pub(crate) async fn postgres(connection: &mut PgConnection) -> Result<(), OpenError> {
+    let migrator = migrator(POSTGRES);
+    for tries_left in (0..TRIES_MAX).rev() {
+        // Asked first, so that a database of a newer program is named as such and left alone.
+        match check_postgres(connection).await {
+            Ok(()) => return Ok(()),
+            Err(OpenError::SchemaOlder { .. }) => {}
+            Err(other) => return Err(other),
+        }
+        match migrator.run_direct(None, connection, false).await {
+            Ok(()) => return Ok(()),
+            Err(error) if tries_left == 0 => return Err(OpenError::Migration(error.to_string())),
+            Err(error) => {
+                tracing::debug!(%error, "the migration met another one, or failed: looking again");
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+        }
+    }
+    Err(OpenError::Migration(format!(
+        "it did not go through in {TRIES_MAX} tries"
+    )))
+}
+
+/// Errors unless the database has exactly this program's migrations.
+pub(crate) async fn check_postgres(connection: &mut PgConnection) -> Result<(), OpenError> {
+    let unreachable = |error: sqlx::Error| OpenError::Unreachable(error.to_string());
+    let exists: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM information_schema.tables
+                        WHERE table_schema = current_schema() AND table_name = '_sqlx_migrations')",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(unreachable)?;
+    let mut applied = Vec::new();
+    if exists {
+        let rows =
+            sqlx::query("SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version")
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(unreachable)?;
+        for row in rows {
+            let version: i64 = row.try_get("version").map_err(unreachable)?;
+            let checksum: Vec<u8> = row.try_get("checksum").map_err(unreachable)?;
+            applied.push((version, checksum));
+        }
+    }
+    compare(&applied, &migrator(POSTGRES))
+}
+
+/// Compares what the database has seen with what this program brings.
+fn compare(applied: &[(i64, Vec<u8>)], migrator: &Migrator) -> Result<(), OpenError> {
+    let needed = migrator
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0);
+    let found = applied.iter().map(|(version, _)| *version).max().unwrap_or(0);
+    if applied
+        .iter()
+        .any(|(version, _)| !migrator.version_exists(*version))
+    {
+        return Err(OpenError::SchemaNewer { found, needed });
+    }
+    for migration in migrator.iter() {
+        match applied.iter().find(|(version, _)| *version == migration.version) {
+            None => return Err(OpenError::SchemaOlder { found, needed }),
+            Some((version, checksum)) if *checksum != *migration.checksum => {
+                return Err(OpenError::SchemaDiffers(*version));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What a failed migration of SQLite means.
+pub(crate) fn sqlite_error(error: &sqlx::migrate::MigrateError) -> OpenError {
+    use sqlx::migrate::MigrateError;
+    match error {
+        MigrateError::VersionMissing(found) => {
+            let needed = SQLITE.iter().map(|(version, ..)| *version).max().unwrap_or(0);
+            OpenError::SchemaNewer {
+                found: *found,
+                needed,
+            }
+        }
+        MigrateError::VersionMismatch(version) => OpenError::SchemaDiffers(*version),
+        other => OpenError::Migration(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_engines_have_the_same_migrations() {
+        let folder = |engine: &str| {
+            let path = format!("{}/../../migrations/{engine}", env!("CARGO_MANIFEST_DIR"));
+            let mut names: Vec<String> = std::fs::read_dir(path)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        let embedded = |files: &[(i64, &str, &str)]| -> Vec<String> {
+            files
+                .iter()
+                .map(|(version, name, _)| format!("{version:04}_{name}.sql"))
+                .collect()
+        };
+        assert_eq!(folder("postgres"), folder("sqlite"));
+        assert_eq!(folder("postgres"), embedded(POSTGRES), "every file is embedded");
+        assert_eq!(folder("sqlite"), embedded(SQLITE), "every file is embedded");
+    }
+
+    #[test]
+    fn a_schema_is_older_newer_or_of_another_making() {
+        let ours = migrator(POSTGRES);
+        let first = ours.iter().next().unwrap().checksum.to_vec();
+        assert!(compare(&[(1, first.clone())], &ours).is_ok());
+        assert!(matches!(
+            compare(&[], &ours),
+            Err(OpenError::SchemaOlder { found: 0, needed: 1 })
+        ));
+        let newer = compare(&[(1, first), (9, vec![])], &ours);
+        assert!(matches!(
+            newer,
+            Err(OpenError::SchemaNewer { found: 9, needed: 1 })
+        ));
+        assert!(matches!(
+            compare(&[(1, vec![1])], &ours),
+            Err(OpenError::SchemaDiffers(1))
+        ));
+    }
+}

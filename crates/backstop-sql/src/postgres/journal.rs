@@ -1,0 +1,189 @@
+//! Appending: one statement, one round trip, one commit for a whole batch.
+//!
+//! # Invariants
+//! * An event goes in only with its head row, and a head row only from the seq that the writer expected:
+//!   both are in one statement. Of two writers the second waits for the first's row, looks again, and
+//!   finds another seq.
+//! * What was not written is compared with what is there before it is called lost.
+//!
+//! Two batches that hold the same sagas in turned order could wait for each other; they are sorted, and
+//! if the server still finds a deadlock it refuses one of them whole (`NotApplied`).
+
+use super::line::Line;
+use crate::batch::{self, EncodedAppend, StoredRows};
+use crate::codec::event::EventRow;
+use crate::{error, rows};
+use backstop_engine::ports::store::{Append, Appended, StoreError, StoreResult};
+use sqlx::Row;
+use std::collections::BTreeSet;
+
+/// `written` is a sub-select that is compared with, not joined (`IS TRUE` keeps the planner from turning
+/// it into a join): the server makes one hash table of it, however large the batch.
+const APPEND: &str = "
+WITH head AS (
+    SELECT * FROM UNNEST(
+        $1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[],
+        $8::text[], $9::bigint[], $10::text[], $11::text[], $12::bytea[], $13::bigint[], $14::bigint[],
+        $15::bigint[]
+    ) AS h (id, expected, definition, revision, state, seq, epoch, owner, wake_at, fin_code, labels,
+            fingerprint, created_at, updated_at, ended_at)
+), created AS (
+    INSERT INTO saga (id, definition, revision, state, seq, epoch, owner, wake_at, fin_code, labels,
+                      fingerprint, created_at, updated_at, ended_at)
+    SELECT id, definition, revision, state, seq, epoch, owner, wake_at, fin_code, labels::jsonb,
+           fingerprint, created_at, updated_at, ended_at
+    FROM head WHERE expected = 0
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+), moved AS (
+    UPDATE saga SET state = head.state, seq = head.seq, epoch = head.epoch, owner = head.owner,
+                    wake_at = head.wake_at, fin_code = head.fin_code, updated_at = head.updated_at,
+                    ended_at = head.ended_at
+    FROM head
+    WHERE head.expected > 0 AND saga.id = head.id AND saga.seq = head.expected
+    RETURNING saga.id
+), written AS (
+    SELECT id FROM created UNION ALL SELECT id FROM moved
+), journal AS (
+    INSERT INTO saga_event (saga_id, seq, kind, step, phase, attempt, status, evidence, effect, fin_code,
+                            tier, clock, epoch, at, elapsed_us, message, format, payload)
+    SELECT * FROM UNNEST(
+        $16::text[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::bigint[], $22::text[],
+        $23::text[], $24::text[], $25::text[], $26::text[], $27::bigint[], $28::bigint[], $29::bigint[],
+        $30::bigint[], $31::text[], $32::smallint[], $33::bytea[]
+    ) AS e (saga_id, seq, kind, step, phase, attempt, status, evidence, effect, fin_code, tier, clock,
+            epoch, at, elapsed_us, message, format, payload)
+    WHERE (e.saga_id IN (SELECT id FROM written)) IS TRUE
+)
+SELECT id FROM written";
+
+const READ_ROWS: &str = "
+SELECT saga_event.* FROM UNNEST($1::text[], $2::bigint[]) AS wanted (saga_id, seq)
+JOIN saga_event ON saga_event.saga_id = wanted.saga_id AND saga_event.seq = wanted.seq";
+
+/// Writes a batch.
+pub(super) async fn append(line: &Line, batch: &[Append]) -> StoreResult<Vec<Appended>> {
+    let encoded = batch::encode(batch)?;
+    let all: Vec<&EncodedAppend<'_>> = encoded.iter().collect();
+    let mut written = match write(line, &all).await? {
+        Written::These(ids) => ids,
+        // Some journal is ahead of its head row. The others are not to suffer for it.
+        Written::SomeEventIsTaken => write_singly(line, &all).await?,
+    };
+    let in_question: Vec<_> = all
+        .iter()
+        .filter(|a| !written.contains(a.head.id.as_ref()))
+        .copied()
+        .collect();
+    if !in_question.is_empty() {
+        let stored = stored_rows(line, &in_question).await?;
+        let ours = in_question.iter().filter(|append| append.is_among(&stored));
+        written.extend(ours.map(|append| append.head.id.to_string()));
+    }
+    let result = |append: &EncodedAppend<'_>| {
+        if written.contains(append.head.id.as_ref()) {
+            Appended::Written
+        } else {
+            Appended::Lost
+        }
+    };
+    Ok(encoded.iter().map(result).collect())
+}
+
+enum Written {
+    These(BTreeSet<String>),
+    SomeEventIsTaken,
+}
+
+async fn write_singly(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResult<BTreeSet<String>> {
+    let mut written = BTreeSet::new();
+    for append in appends {
+        if let Written::These(ids) = write(line, &[append]).await? {
+            written.extend(ids);
+        }
+    }
+    Ok(written)
+}
+
+async fn write(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResult<Written> {
+    let mut appends = appends.to_vec();
+    appends.sort_by(|a, b| a.head.id.cmp(&b.head.id));
+    let heads = || appends.iter().map(|append| &append.head);
+    let events: Vec<&EventRow<'_>> = appends.iter().flat_map(|append| &append.events).collect();
+    let query = sqlx::query(APPEND)
+        .bind(heads().map(|h| h.id.as_ref()).collect::<Vec<_>>())
+        .bind(appends.iter().map(|a| a.expected).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.definition.as_ref()).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.revision).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.state.as_ref()).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.seq).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.epoch).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.owner.as_deref()).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.wake_at).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.fin_code.as_deref()).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.labels.as_str()).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.fingerprint.as_ref()).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.created_at).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.updated_at).collect::<Vec<_>>())
+        .bind(heads().map(|h| h.ended_at).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.saga.as_ref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.seq).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.kind.as_ref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.step.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.phase.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.attempt).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.status.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.evidence.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.effect.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.fin_code.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.tier.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.clock).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.epoch).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.at).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.elapsed_us).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.message.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.format).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.payload.as_slice()).collect::<Vec<_>>());
+    let mut turn = line.take().await?;
+    let (connection, limit) = turn.parts();
+    let answer = tokio::time::timeout(limit, query.fetch_all(connection))
+        .await
+        .ok();
+    let written = match turn.end(answer)? {
+        Ok(written) => written,
+        Err(refused) if error::is_taken(&refused) => return Ok(Written::SomeEventIsTaken),
+        Err(other) => return Err(error::of_write(&other)),
+    };
+    let id = |row: &sqlx::postgres::PgRow| row.try_get::<String, _>(0);
+    // It is committed; an answer that cannot be read leaves its fate unknown to us, not undone.
+    let ids = written
+        .iter()
+        .map(id)
+        .collect::<Result<_, _>>()
+        .map_err(|e| StoreError::Unknown(e.to_string()))?;
+    Ok(Written::These(ids))
+}
+
+async fn stored_rows(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResult<StoredRows> {
+    let events: Vec<&EventRow<'_>> = appends.iter().flat_map(|append| &append.events).collect();
+    let query = sqlx::query(READ_ROWS)
+        .bind(events.iter().map(|e| e.saga.as_ref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.seq).collect::<Vec<_>>());
+    let mut turn = line.take().await?;
+    let (connection, limit) = turn.parts();
+    let answer = tokio::time::timeout(limit, query.fetch_all(connection))
+        .await
+        .ok();
+    // Other appends of the batch are written: "not applied" would be a lie.
+    let found = turn
+        .end(answer)?
+        .map_err(|e| StoreError::Unknown(e.to_string()))?;
+    let mut stored = StoredRows::new();
+    for row in &found {
+        // A row that cannot be read is not one of ours.
+        if let Ok(row) = rows::event_row(row) {
+            stored.insert((row.saga.to_string(), row.seq), row);
+        }
+    }
+    Ok(stored)
+}

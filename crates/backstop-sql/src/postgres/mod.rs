@@ -1,0 +1,213 @@
+//! The store in Postgres, or in what speaks its protocol.
+//!
+//! Two connections of its own (the journal's and the lease's) never wait for a list that somebody reads;
+//! everything else shares a pool.
+//!
+//! # Not here
+//! SQLite: `crate::sqlite`. What rows mean: `crate::codec`.
+
+mod journal;
+mod lease;
+mod line;
+mod read;
+mod registry;
+
+use crate::error::OpenError;
+use crate::migrate;
+use async_trait::async_trait;
+use backstop_core::{
+    CoordinatorId, DefinitionName, DefinitionSpec, Event, ParticipantName, Revision, SagaId, Seq, Timestamp,
+};
+use backstop_engine::ports::store::{
+    Append, Appended, CoordinatorRow, Head, Journal, Orphan, Participant, SagaCursor, SagaFilter, Store,
+    StoreResult, StoredRevision,
+};
+use bytes::Bytes;
+use line::{Line, Plans};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How the store uses its database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresSettings {
+    /// Most connections: one for the journal, one for the lease, the rest (at least one) for reading and
+    /// registering.
+    pub connections_max: u32,
+    /// Longest wait for a connection.
+    pub acquire_timeout: Duration,
+    /// After this the server ends a statement; the store waits a little longer for it to say so.
+    pub statement_timeout: Duration,
+}
+
+impl PostgresSettings {
+    /// Default of [`PostgresSettings::connections_max`].
+    pub const CONNECTIONS_MAX_DEFAULT: u32 = 8;
+}
+
+impl Default for PostgresSettings {
+    fn default() -> Self {
+        Self {
+            connections_max: Self::CONNECTIONS_MAX_DEFAULT,
+            acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The connections that are not in the pool.
+const CONNECTIONS_OWN: u32 = 2;
+
+/// The store.
+#[derive(Debug)]
+pub struct PostgresStore {
+    journal: Line,
+    lease: Line,
+    pool: PgPool,
+}
+
+/// Brings a database's schema up to date. Several programs may do so at once.
+///
+/// # Errors
+/// [`OpenError`]; a schema of a newer program is left alone.
+pub async fn postgres_migrate(url: &str) -> Result<(), OpenError> {
+    let unreachable = |error: sqlx::Error| OpenError::Unreachable(error.to_string());
+    let mut connection = PgConnection::connect_with(&options(url)?)
+        .await
+        .map_err(unreachable)?;
+    let migrated = migrate::postgres(&mut connection).await;
+    // The work is committed; how the connection ends does not matter.
+    let _ = connection.close().await;
+    migrated
+}
+
+impl PostgresStore {
+    /// Connects to a database whose schema is this program's.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do; it never holds the URL's password.
+    pub async fn connect(url: &str, settings: PostgresSettings) -> Result<Self, OpenError> {
+        let options = options(url)?;
+        let timeout = settings.statement_timeout;
+        let unreachable = |error: sqlx::Error| OpenError::Unreachable(error.to_string());
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.connections_max.saturating_sub(CONNECTIONS_OWN).max(1))
+            .acquire_timeout(settings.acquire_timeout)
+            .after_connect(move |connection, _| {
+                Box::pin(line::prepare_session(connection, timeout, Plans::Any))
+            })
+            .connect_with(options.clone())
+            .await
+            .map_err(unreachable)?;
+        let mut connection = pool.acquire().await.map_err(unreachable)?;
+        migrate::check_postgres(&mut connection).await?;
+        drop(connection);
+        Ok(Self {
+            journal: Line::new(options.clone(), &settings, Plans::ByKey),
+            lease: Line::new(options, &settings, Plans::Any),
+            pool,
+        })
+    }
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
+    // The parser's own error may quote what it was given.
+    let options = PgConnectOptions::from_str(url).map_err(|_| OpenError::BadUrl)?;
+    Ok(options.application_name("backstop"))
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn append(&self, batch: &[Append]) -> StoreResult<Vec<Appended>> {
+        journal::append(&self.journal, batch).await
+    }
+
+    async fn journal(&self, saga: &SagaId) -> StoreResult<Option<Journal>> {
+        read::journal(&self.pool, saga).await
+    }
+
+    async fn head(&self, saga: &SagaId) -> StoreResult<Option<Head>> {
+        read::head(&self.pool, saga).await
+    }
+
+    async fn events(&self, saga: &SagaId, after: Seq, limit: usize) -> StoreResult<Vec<Event>> {
+        read::events(&self.pool, saga, after, limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        cursor: Option<&SagaCursor>,
+        limit: usize,
+    ) -> StoreResult<Vec<Head>> {
+        read::list(&self.pool, filter, cursor, limit).await
+    }
+
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
+        lease::orphans(&self.pool, limit).await
+    }
+
+    async fn put_revision(
+        &self,
+        name: &DefinitionName,
+        spec: &DefinitionSpec,
+        descriptors: &Bytes,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+    ) -> StoreResult<StoredRevision> {
+        registry::put_revision(&self.pool, name, spec, descriptors, fingerprint, now).await
+    }
+
+    async fn revision(
+        &self,
+        name: &DefinitionName,
+        revision: Option<Revision>,
+    ) -> StoreResult<Option<StoredRevision>> {
+        registry::revision(&self.pool, name, revision).await
+    }
+
+    async fn definitions(
+        &self,
+        after: Option<&DefinitionName>,
+        limit: usize,
+    ) -> StoreResult<Vec<StoredRevision>> {
+        registry::definitions(&self.pool, after, limit).await
+    }
+
+    async fn put_participant(&self, participant: &Participant) -> StoreResult<()> {
+        registry::put_participant(&self.pool, participant).await
+    }
+
+    async fn participant(&self, name: &ParticipantName) -> StoreResult<Option<Participant>> {
+        registry::participant(&self.pool, name).await
+    }
+
+    async fn participants(
+        &self,
+        after: Option<&ParticipantName>,
+        limit: usize,
+    ) -> StoreResult<Vec<Participant>> {
+        registry::participants(&self.pool, after, limit).await
+    }
+
+    async fn enter(&self, coordinator: &CoordinatorId, address: &str, ttl: Duration) -> StoreResult<()> {
+        lease::enter(&self.lease, coordinator, address, ttl).await
+    }
+
+    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<bool> {
+        lease::renew(&self.lease, coordinator, ttl).await
+    }
+
+    async fn leave(&self, coordinator: &CoordinatorId) -> StoreResult<()> {
+        lease::leave(&self.lease, coordinator).await
+    }
+
+    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRow>> {
+        lease::coordinators(&self.pool).await
+    }
+
+    async fn now(&self) -> StoreResult<Timestamp> {
+        lease::now(&self.lease).await
+    }
+}

@@ -1,0 +1,102 @@
+//! Reading sagas.
+
+use crate::codec::head::labels_to_column;
+use crate::{error, rows};
+use backstop_core::{Event, SagaId, Seq};
+use backstop_engine::ports::store::{Head, Journal, SagaCursor, SagaFilter, StoreResult};
+use sqlx::{PgExecutor, PgPool, Postgres, QueryBuilder};
+
+pub(super) async fn journal(pool: &PgPool, saga: &SagaId) -> StoreResult<Option<Journal>> {
+    // Head and events of one instant: a reader that compares them must not see an append half.
+    let mut tx = pool
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await
+        .map_err(|e| error::of_read(&e))?;
+    let Some(head) = head(&mut *tx, saga).await? else {
+        return Ok(None);
+    };
+    let events = events(&mut *tx, saga, Seq(0), usize::MAX).await?;
+    tx.commit().await.map_err(|e| error::of_read(&e))?;
+    Ok(Some(Journal { head, events }))
+}
+
+pub(super) async fn head(db: impl PgExecutor<'_>, saga: &SagaId) -> StoreResult<Option<Head>> {
+    let row = sqlx::query(
+        "SELECT id, definition, revision, state, seq, epoch, owner, wake_at, fin_code, labels::text AS labels,
+                fingerprint, created_at, updated_at, ended_at
+         FROM saga WHERE id = $1",
+    )
+    .bind(saga.as_str())
+    .fetch_optional(db)
+    .await
+    .map_err(|e| error::of_read(&e))?;
+    row.as_ref().map(rows::head).transpose()
+}
+
+pub(super) async fn events(
+    db: impl PgExecutor<'_>,
+    saga: &SagaId,
+    after: Seq,
+    limit: usize,
+) -> StoreResult<Vec<Event>> {
+    let rows = sqlx::query("SELECT * FROM saga_event WHERE saga_id = $1 AND seq > $2 ORDER BY seq LIMIT $3")
+        .bind(saga.as_str())
+        .bind(i64::try_from(after.0).unwrap_or(i64::MAX))
+        .bind(rows::limit(limit))
+        .fetch_all(db)
+        .await
+        .map_err(|e| error::of_read(&e))?;
+    rows.iter().map(rows::event).collect()
+}
+
+pub(super) async fn list(
+    pool: &PgPool,
+    filter: &SagaFilter,
+    cursor: Option<&SagaCursor>,
+    limit: usize,
+) -> StoreResult<Vec<Head>> {
+    let mut sql = QueryBuilder::<Postgres>::new(
+        "SELECT id, definition, revision, state, seq, epoch, owner, wake_at, fin_code, labels::text AS labels,
+                fingerprint, created_at, updated_at, ended_at
+         FROM saga WHERE true",
+    );
+    if !filter.states.is_empty() {
+        // Words of a closed list, written out so that the planner can see a partial index fit.
+        let states: Vec<String> = filter
+            .states
+            .iter()
+            .map(|state| format!("'{}'", state.as_str()))
+            .collect();
+        sql.push(" AND state IN (").push(states.join(", ")).push(")");
+    }
+    if let Some(definition) = &filter.definition {
+        sql.push(" AND definition = ").push_bind(definition.as_str());
+    }
+    if let Some(code) = filter.fin_code {
+        sql.push(" AND fin_code = ").push_bind(code.to_string());
+    }
+    if !filter.labels.is_empty() {
+        sql.push(" AND labels @> ")
+            .push_bind(labels_to_column(&filter.labels)?)
+            .push("::jsonb");
+    }
+    if let Some(from) = filter.created_from {
+        sql.push(" AND created_at >= ").push_bind(from.0);
+    }
+    if let Some(before) = filter.created_before {
+        sql.push(" AND created_at < ").push_bind(before.0);
+    }
+    if let Some(cursor) = cursor {
+        sql.push(" AND (created_at, id) < (")
+            .push_bind(cursor.created_at.0);
+        sql.push(", ").push_bind(cursor.saga.as_str()).push(")");
+    }
+    sql.push(" ORDER BY created_at DESC, id DESC LIMIT ")
+        .push_bind(rows::limit(limit));
+    let rows = sql
+        .build()
+        .fetch_all(pool)
+        .await
+        .map_err(|e| error::of_read(&e))?;
+    rows.iter().map(rows::head).collect()
+}

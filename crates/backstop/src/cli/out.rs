@@ -1,0 +1,145 @@
+//! The only place of the CLI that writes to the terminal.
+//!
+//! Invariants: colour only on a terminal and never with `NO_COLOR` (no-color.org); a reader that has
+//! gone (`| head`) ends the command quietly instead of with a panic.
+//!
+//! Not here: making texts from outside safe, which is `text::safe` and is done where they are rendered.
+
+use std::io::{self, IsTerminal, Write};
+
+/// How a piece of text stands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// As it is.
+    Plain,
+    /// A heading.
+    Bold,
+    /// Of lesser weight.
+    Dim,
+    /// It went well.
+    Good,
+    /// It went wrong.
+    Bad,
+    /// It goes on, or went back.
+    Warn,
+}
+
+/// Whether to colour; rendering functions take it as an argument and stay pure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// Never colours.
+    #[cfg(test)]
+    pub(crate) const OFF: Self = Self { on: false };
+    /// Always colours.
+    #[cfg(test)]
+    pub(crate) const ON: Self = Self { on: true };
+
+    fn for_stream(is_terminal: bool) -> Self {
+        let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            on: is_terminal && !forbidden,
+        }
+    }
+
+    /// The text in that style.
+    pub(crate) fn apply(self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Plain => return text.to_owned(),
+            Style::Bold => "1",
+            Style::Dim => "2",
+            Style::Good => "32",
+            Style::Bad => "31",
+            Style::Warn => "33",
+        };
+        if self.on {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// Where a command writes: results to one stream, notes and errors to the other.
+pub(crate) struct Terminal {
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+    /// For results.
+    pub(crate) paint: Paint,
+    /// For notes and errors.
+    pub(crate) paint_err: Paint,
+}
+
+impl Terminal {
+    /// The process's own streams.
+    pub(crate) fn stdio() -> Self {
+        Self {
+            paint: Paint::for_stream(io::stdout().is_terminal()),
+            paint_err: Paint::for_stream(io::stderr().is_terminal()),
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+        }
+    }
+
+    /// Writes a result, with a newline after it unless it ends in one, and sends it off at once.
+    pub(crate) fn print(&mut self, text: &str) -> io::Result<()> {
+        write_text(&mut self.out, text)
+    }
+
+    /// Writes a note or an error.
+    pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
+        write_text(&mut self.err, text)
+    }
+}
+
+fn write_text(to: &mut dyn Write, text: &str) -> io::Result<()> {
+    to.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        to.write_all(b"\n")?;
+    }
+    to.flush()
+}
+
+/// What a command wrote, for tests.
+#[cfg(test)]
+pub(crate) mod captured {
+    use super::{Paint, Terminal};
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    /// A stream kept in memory.
+    #[derive(Clone, Default)]
+    pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        /// All that was written so far.
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A terminal without colour, with its two streams.
+    pub(crate) fn terminal() -> (Terminal, Captured, Captured) {
+        let (out, err) = (Captured::default(), Captured::default());
+        let terminal = Terminal {
+            out: Box::new(out.clone()),
+            err: Box::new(err.clone()),
+            paint: Paint::OFF,
+            paint_err: Paint::OFF,
+        };
+        (terminal, out, err)
+    }
+}

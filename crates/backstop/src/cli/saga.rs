@@ -1,0 +1,345 @@
+//! `backstop saga`: runs of definitions.
+
+use super::connect::pages;
+use super::error::CliError;
+use super::saga_view::{head_and_transcript, list_table, state_name};
+use super::text::{DefinitionRef, parse_definition_ref, parse_duration, to_wire};
+use super::{Exit, Session, file, json, watch};
+use backstop_proto::v1::{self, Saga, SagaState};
+use std::time::Duration;
+
+/// What can be done with sagas.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Starts a saga; with --wait, its end becomes the exit code
+    ///
+    /// Exit codes with --wait: 0 succeeded, 3 rolled back, 4 needs a person, 1 still going on when the
+    /// time was up. Without: 0 accepted. Asking again with the same --id never starts a second saga.
+    #[command(after_help = "Examples:\n  \
+        backstop saga start transfer --id pay-7 --input '{\"from\": \"a\", \"to\": \"b\", \"amount\": \"1050\"}' --wait 30s\n  \
+        backstop saga start transfer@3 --input @pay-7.json --label customer=42")]
+    Start(Start),
+    /// Shows a saga and its transcript
+    #[command(after_help = "Example:\n  backstop saga show pay-7")]
+    Show {
+        /// The saga
+        id: String,
+        /// Also show its input, which may hold personal data
+        #[arg(long)]
+        full: bool,
+    },
+    /// Lists sagas, newest first
+    #[command(after_help = "Example:\n  backstop saga list --state needs-intervention --definition transfer")]
+    List(List),
+    /// Prints a saga's events as they happen, until it ends or needs a person
+    ///
+    /// Exit codes: 0 succeeded, 3 rolled back, 4 needs a person.
+    #[command(after_help = "Example:\n  backstop saga watch pay-7")]
+    Watch {
+        /// The saga
+        id: String,
+        /// Leave out the events up to this number
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+    },
+    /// Asks for a rollback; answers once that is decided for good
+    #[command(after_help = "Example:\n  backstop saga cancel pay-7 --reason 'ordered twice'")]
+    Cancel {
+        /// The saga
+        id: String,
+        /// Why, for the journal
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+        /// Who, for the journal
+        #[arg(
+            long,
+            value_name = "WHO",
+            env = "USER",
+            hide_env_values = true,
+            default_value = "",
+            hide_default_value = true
+        )]
+        by: String,
+    },
+}
+
+/// `saga start`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Start {
+    /// The definition, with @REVISION for another than the newest
+    #[arg(value_name = "DEFINITION[@REV]", value_parser = parse_definition_ref)]
+    definition: DefinitionRef,
+    /// The saga's id; the same id with the same request finds the saga that is there [default: a new UUIDv7]
+    #[arg(long)]
+    id: Option<String>,
+    /// What templates see as `input`: JSON or YAML, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    input: Option<String>,
+    /// For finding it again; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
+    /// Wait this long for its end; at most 10m
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    wait: Option<Duration>,
+}
+
+/// `saga list`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Only sagas in this state; may be given several times
+    #[arg(long = "state", value_name = "STATE", ignore_case = true)]
+    states: Vec<StateName>,
+    /// Only sagas of this definition
+    #[arg(long, value_name = "NAME")]
+    definition: Option<String>,
+    /// Only sagas whose cause has this code
+    #[arg(long, value_name = "FIN-nnnnn")]
+    fin_code: Option<String>,
+    /// Only sagas with this label; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
+    /// More terms, as ListSagas takes them: 'create_time >= "2026-11-23T00:00:00Z"'
+    #[arg(long, value_name = "TERMS")]
+    filter: Option<String>,
+    /// Most sagas to show; 0 means all
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+}
+
+/// A saga's state on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StateName {
+    /// Going forward
+    #[value(alias = "RUNNING")]
+    Running,
+    /// Every step is done
+    #[value(alias = "SUCCEEDED")]
+    Succeeded,
+    /// Going back
+    #[value(alias = "ROLLING_BACK")]
+    RollingBack,
+    /// Every effect is undone
+    #[value(alias = "ROLLED_BACK")]
+    RolledBack,
+    /// A person decides
+    #[value(alias = "NEEDS_INTERVENTION")]
+    NeedsIntervention,
+}
+
+impl StateName {
+    fn state(self) -> SagaState {
+        match self {
+            Self::Running => SagaState::Running,
+            Self::Succeeded => SagaState::Succeeded,
+            Self::RollingBack => SagaState::RollingBack,
+            Self::RolledBack => SagaState::RolledBack,
+            Self::NeedsIntervention => SagaState::NeedsIntervention,
+        }
+    }
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err("say KEY=VALUE, such as customer=42".to_owned()),
+    }
+}
+
+impl Verb {
+    pub(super) async fn run(self, session: &mut Session<'_>) -> Result<Exit, CliError> {
+        match self {
+            Self::Start(start) => start.run(session).await,
+            Self::Show { id, full } => show(session, id, full).await,
+            Self::List(list) => list.run(session).await,
+            Self::Watch { id, after } => watch::run(session, id, after).await,
+            Self::Cancel { id, reason, by } => {
+                let connection = session.open().await?;
+                let request = v1::CancelSagaRequest {
+                    saga_id: id,
+                    reason,
+                    by,
+                };
+                let answer = connection.call(connection.sagas().cancel_saga(request)).await?;
+                let saga = answer.saga.clone().unwrap_or_default();
+                session.show("backstop.v1.CancelSagaResponse", &answer, |paint| {
+                    head_and_transcript(&saga, paint)
+                })?;
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+impl Start {
+    async fn run(self, session: &mut Session<'_>) -> Result<Exit, CliError> {
+        let input = self.input.as_deref().map(read_input).transpose()?;
+        let (input, source) = input.unzip();
+        // An id of our own makes a lost answer harmless: the saga can be found, and asked for again.
+        let id = self.id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let connection = session.open().await?;
+        let request = v1::StartSagaRequest {
+            saga_id: id.clone(),
+            definition: self.definition.name,
+            revision: self.definition.revision,
+            input,
+            labels: self.labels.into_iter().collect(),
+            wait: self.wait.map(to_wire),
+            ..v1::StartSagaRequest::default()
+        };
+        let wait = self.wait.unwrap_or_default();
+        let answer = match connection
+            .call_waiting(wait, connection.sagas().start_saga(request))
+            .await
+        {
+            Ok(answer) => answer,
+            Err(error) => {
+                if error.is_in_doubt() {
+                    session.terminal.note(&format!(
+                        "note: saga {} may have been started; the same command with --id finds it",
+                        super::text::safe(&id)
+                    ))?;
+                }
+                return Err(match source {
+                    Some(source) => error.about(source),
+                    None => error,
+                });
+            }
+        };
+        let saga = answer.saga.clone().unwrap_or_default();
+        session.show("backstop.v1.StartSagaResponse", &answer, |paint| {
+            head_and_transcript(&saga, paint)
+        })?;
+        if !answer.created {
+            session
+                .terminal
+                .note("note: this saga was there already; nothing was started")?;
+        }
+        let Some(waited) = self.wait else {
+            return Ok(Exit::Done);
+        };
+        match end_of(saga.state()) {
+            Some(exit) => Ok(exit),
+            None => {
+                session.terminal.note(&format!(
+                    "note: still {} after {}; it goes on by itself: backstop saga watch {}",
+                    state_name(saga.state()),
+                    super::text::duration(waited),
+                    super::text::safe(&saga.id)
+                ))?;
+                Ok(Exit::Failed)
+            }
+        }
+    }
+}
+
+/// What the end of a saga means for the shell; `None` while it is going on.
+pub(super) fn end_of(state: SagaState) -> Option<Exit> {
+    match state {
+        SagaState::Succeeded => Some(Exit::Done),
+        SagaState::RolledBack => Some(Exit::RolledBack),
+        SagaState::NeedsIntervention => Some(Exit::NeedsIntervention),
+        SagaState::Running | SagaState::RollingBack | SagaState::Unspecified => None,
+    }
+}
+
+fn read_input(given: &str) -> Result<(prost_types::Struct, file::Source), CliError> {
+    let (name, text) = match given.strip_prefix('@') {
+        Some(path) => file::text_of(path)?,
+        None if given == "-" => file::text_of("-")?,
+        None => ("--input".to_owned(), given.to_owned()),
+    };
+    file::input(&name, &text)
+}
+
+async fn show(session: &mut Session<'_>, saga_id: String, full: bool) -> Result<Exit, CliError> {
+    let connection = session.open().await?;
+    let view = if full {
+        v1::SagaView::Full
+    } else {
+        v1::SagaView::Basic
+    };
+    let request = v1::GetSagaRequest {
+        saga_id,
+        view: view.into(),
+    };
+    let answer = connection.call(connection.sagas().get_saga(request)).await?;
+    let saga = answer.saga.clone().unwrap_or_default();
+    session.show("backstop.v1.GetSagaResponse", &answer, |paint| {
+        let mut text = head_and_transcript(&saga, paint);
+        if let Some(input) = &saga.input {
+            text.push_str("\ninput\n");
+            text.push_str(&json::harmless(&format!("{:#}\n", json::of_struct(input))));
+        }
+        text
+    })?;
+    Ok(Exit::Done)
+}
+
+impl List {
+    async fn run(self, session: &mut Session<'_>) -> Result<Exit, CliError> {
+        let connection = &session.open().await?;
+        let filter = &self.terms();
+        let limit = (self.limit > 0).then_some(self.limit);
+        let (sagas, next_page_token): (Vec<Saga>, String) =
+            pages(limit, |page_size, page_token| async move {
+                let request = v1::ListSagasRequest {
+                    page_size,
+                    page_token,
+                    filter: filter.clone(),
+                };
+                let answer = connection.call(connection.sagas().list_sagas(request)).await?;
+                Ok((answer.sagas, answer.next_page_token))
+            })
+            .await?;
+        let all = v1::ListSagasResponse {
+            sagas,
+            next_page_token,
+        };
+        session.show("backstop.v1.ListSagasResponse", &all, |paint| {
+            list_table(&all.sagas, paint)
+        })?;
+        if !all.next_page_token.is_empty() {
+            session.terminal.note(&format!(
+                "note: only the newest {} are shown; --limit 0 shows all",
+                all.sagas.len()
+            ))?;
+        }
+        Ok(Exit::Done)
+    }
+
+    /// The flags as one filter of `ListSagas`.
+    fn terms(&self) -> String {
+        let mut terms = Vec::new();
+        let states: Vec<String> = self
+            .states
+            .iter()
+            .map(|state| format!("state = \"{}\"", state_name(state.state())))
+            .collect();
+        match states.as_slice() {
+            [] => {}
+            [one] => terms.push(one.clone()),
+            several => terms.push(format!("({})", several.join(" OR "))),
+        }
+        terms.extend(
+            self.definition
+                .iter()
+                .map(|name| format!("definition = {}", quoted(name))),
+        );
+        terms.extend(
+            self.fin_code
+                .iter()
+                .map(|code| format!("fin_code = {}", quoted(code))),
+        );
+        terms.extend(
+            self.labels
+                .iter()
+                .map(|(key, value)| format!("labels.{} = {}", key, quoted(value))),
+        );
+        terms.extend(self.filter.iter().filter(|raw| !raw.trim().is_empty()).cloned());
+        terms.join(" AND ")
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,369 @@
+//! What `backstop serve` runs with: defaults, then a file, then the environment, then flags.
+//!
+//! Parsed whole before anything is opened; every fault is told at once, and an unknown key is one.
+
+mod reader;
+
+
+use anyhow::{Context, bail};
+use backstop_core::breaker::BreakerPolicy;
+use backstop_core::{Code, ErrorTable, FinCode, RetryRule, Row, Tier, tier};
+use backstop_engine::Settings;
+use backstop_rpc::ServerSettings;
+use backstop_rpc::participants::ParticipantSettings;
+use backstop_sql::PostgresSettings;
+use config::{Config, Environment, File, FileFormat, Value};
+use reader::Reader;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The defaults, and their documentation.
+pub(crate) const DEFAULTS: &str = include_str!("default.toml");
+
+/// Variables that begin like settings and are none.
+const OTHER_VARIABLES: [&str; 2] = ["BACKSTOP_SERVER", "BACKSTOP_CONFIG"];
+/// Prefix of what the project's own tests are told.
+const TEST_VARIABLES: &str = "BACKSTOP_TEST_";
+
+/// Flags that override settings.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Flags {
+    /// Settings file (TOML); `--print-config` shows every setting
+    #[arg(long, value_name = "FILE", env = "BACKSTOP_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where sagas are kept: sqlite:PATH or postgres://… [default: sqlite:backstop.db]
+    #[arg(long, value_name = "URL")]
+    pub(crate) store: Option<String>,
+    /// Where the gRPC API listens [default: 127.0.0.1:7420]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Where /metrics and /healthz are served; empty: nowhere [default: 127.0.0.1:7421]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics_listen: Option<String>,
+}
+
+/// Where sagas are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoreUrl {
+    Sqlite(PathBuf),
+    Postgres(String),
+}
+
+/// What is in force.
+#[derive(Debug, Clone)]
+pub(crate) struct Configuration {
+    pub(crate) store: StoreUrl,
+    pub(crate) listen: SocketAddr,
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    pub(crate) drain_time: Duration,
+    pub(crate) engine: Settings,
+    pub(crate) server: ServerSettings,
+    pub(crate) participants: ParticipantSettings,
+    pub(crate) postgres: PostgresSettings,
+    pub(crate) telemetry: Telemetry,
+}
+
+/// Logs, traces and metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct Telemetry {
+    pub(crate) json: bool,
+    pub(crate) log_filter: String,
+    pub(crate) otlp_endpoint: Option<String>,
+    pub(crate) sample_ratio: f64,
+    pub(crate) service_name: String,
+}
+
+/// Reads every layer.
+pub(crate) fn load(flags: &Flags) -> anyhow::Result<Configuration> {
+    let merged = merged(flags)?;
+    let defaults = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build()?;
+    let mut reader = Reader::new(merged);
+    reader.refuse_unknown(&defaults, "error_domains");
+    let configuration = read(&mut reader);
+    match (reader.finish(), configuration) {
+        (Ok(()), Some(configuration)) => Ok(configuration),
+        (Err(faults), _) => bail!("the configuration has {} fault(s):\n  {}", faults.len(), faults.join("\n  ")),
+        (Ok(()), None) => bail!("the configuration could not be read"),
+    }
+}
+
+/// What is in force, as TOML, with a database's password hidden.
+pub(crate) fn print(flags: &Flags) -> anyhow::Result<String> {
+    load(flags)?;
+    let merged = merged(flags)?;
+    let mut shown: BTreeMap<String, Value> = merged.cache.into_table()?.into_iter().collect();
+    if let Some(store) = shown.get_mut("store") {
+        *store = Value::from(without_password(&store.to_string()));
+    }
+    let (tables, plain): (Vec<_>, Vec<_>) =
+        shown.into_iter().partition(|(_, value)| matches!(value.kind, config::ValueKind::Table(_)));
+    let mut text = String::new();
+    for (key, value) in &plain {
+        writeln!(text, "{key} = {}", toml_value(value))?;
+    }
+    for (name, table) in tables {
+        write_table(&mut text, &name, table)?;
+    }
+    Ok(text)
+}
+
+fn write_table(text: &mut String, name: &str, table: Value) -> anyhow::Result<()> {
+    let entries: BTreeMap<String, Value> = table.into_table()?.into_iter().collect();
+    let (tables, plain): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|(_, value)| matches!(value.kind, config::ValueKind::Table(_)));
+    if !plain.is_empty() {
+        writeln!(text, "\n[{name}]")?;
+    }
+    for (key, value) in &plain {
+        writeln!(text, "{key} = {}", toml_value(value))?;
+    }
+    for (key, inner) in tables {
+        write_table(text, &format!("{name}.{key}"), inner)?;
+    }
+    Ok(())
+}
+
+fn toml_value(value: &Value) -> String {
+    match &value.kind {
+        config::ValueKind::String(text) => format!("{text:?}"),
+        _ => value.to_string(),
+    }
+}
+
+/// A store's URL as it may be shown.
+pub(crate) fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    // The last @ ends the user and password: a password may hold one itself.
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let shown = match authority.rsplit_once('@') {
+        Some((user, host)) => format!("{}:***@{host}", user.split(':').next().unwrap_or_default()),
+        None => authority.to_owned(),
+    };
+    // Parameters may name a password too.
+    let path = path.split('?').next().unwrap_or_default();
+    format!("{scheme}://{shown}/{path}")
+}
+
+fn merged(flags: &Flags) -> anyhow::Result<Config> {
+    let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    if let Some(path) = &flags.config {
+        builder = builder.add_source(File::from(path.as_path()).format(FileFormat::Toml));
+    }
+    let ours = |name: &str| !OTHER_VARIABLES.contains(&name) && !name.starts_with(TEST_VARIABLES);
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("BACKSTOP_") && ours(name))
+        .collect();
+    let environment = Environment::with_prefix("BACKSTOP").prefix_separator("_").separator("__");
+    builder = builder.add_source(environment.source(Some(variables)));
+    builder = builder.set_override_option("store", flags.store.clone())?;
+    builder = builder.set_override_option("listen", flags.listen.clone())?;
+    builder = builder.set_override_option("metrics_listen", flags.metrics_listen.clone())?;
+    builder.build().context("the configuration cannot be read")
+}
+
+fn read(reader: &mut Reader) -> Option<Configuration> {
+    let store = reader.text("store");
+    let store = store_url(&store).map_err(|what| reader.fault("store", what)).ok();
+    let listen = reader.parsed::<SocketAddr>("listen", "an address like 127.0.0.1:7420");
+    let metrics_listen = match reader.text("metrics_listen").as_str() {
+        "" => None,
+        _ => reader.parsed("metrics_listen", "an address like 127.0.0.1:7421"),
+    };
+    let drain_time = reader.duration("drain_time");
+    let engine = engine(reader);
+    let server = ServerSettings {
+        request_bytes_max: reader.count("limits.request_bytes_max"),
+        reflection: reader.flag("reflection"),
+    };
+    let participants = ParticipantSettings {
+        connections_per_endpoint: reader.count("participants.connections_per_endpoint"),
+        connect_timeout: reader.duration("participants.connect_timeout"),
+        keepalive_timeout: reader.duration("participants.keepalive_timeout"),
+        reply_bytes_max: reader.count("participants.reply_bytes_max"),
+        request_bytes_max: reader.count("participants.request_bytes_max"),
+        reflection_timeout: reader.duration("participants.reflection_timeout"),
+        ..ParticipantSettings::default()
+    };
+    let postgres = PostgresSettings {
+        connections_max: reader.count("postgres.connections_max"),
+        acquire_timeout: reader.duration("postgres.acquire_timeout"),
+        statement_timeout: reader.duration("postgres.statement_timeout"),
+    };
+    let telemetry = telemetry(reader);
+    Some(Configuration {
+        store: store?,
+        listen: listen?,
+        metrics_listen,
+        drain_time,
+        engine,
+        server,
+        participants,
+        postgres,
+        telemetry,
+    })
+}
+
+fn engine(reader: &mut Reader) -> Settings {
+    let settings = Settings {
+        live_sagas_max: reader.count("limits.live_sagas_max"),
+        journal_queue_max: reader.count("journal.queue_max"),
+        batch_events_max: reader.count("journal.batch_events_max"),
+        ride_along_max: reader.duration("journal.ride_along_max"),
+        busy_retry_after: reader.duration("limits.busy_retry_after"),
+        signal_timeout: reader.duration("signals.timeout"),
+        signal_attempts_max: reader.count("signals.attempts_max"),
+        lease_ttl: reader.duration("lease.ttl"),
+        lease_renew_every: reader.duration("lease.renew_every"),
+        takeover_every: reader.duration("lease.takeover_every"),
+        takeover_batch_max: reader.count("lease.takeover_batch_max"),
+        breaker: BreakerPolicy {
+            calls_min: reader.count("breaker.calls_min"),
+            failures_percent: reader.count("breaker.failures_percent"),
+            window: reader.duration("breaker.window"),
+            open_for: reader.duration("breaker.open_for"),
+        },
+        in_flight_max_default: reader.count("participants.in_flight_max"),
+        watch_poll_every: reader.duration("limits.watch_poll_every"),
+        wait_max: reader.duration("limits.wait_max"),
+        input_bytes_max: reader.count("limits.input_bytes_max"),
+        labels_max: reader.count("limits.labels_max"),
+        label_bytes_max: reader.count("limits.label_bytes_max"),
+        definition_bytes_max: reader.count("limits.definition_bytes_max"),
+        compiled_revisions_max: reader.count("limits.compiled_revisions_max"),
+        newest_revision_age_max: reader.duration("limits.newest_revision_age_max"),
+        resets_per_second_max: reader.count("participants.resets_per_second_max"),
+        error_domains: error_domains(reader),
+    };
+    if settings.lease_renew_every * 3 > settings.lease_ttl {
+        reader.fault("lease.renew_every", "must be at most a third of lease.ttl, so that one lost renewal does no harm");
+    }
+    if settings.breaker.failures_percent > 100 {
+        reader.fault("breaker.failures_percent", "must be at most 100");
+    }
+    settings
+}
+
+fn telemetry(reader: &mut Reader) -> Telemetry {
+    let format = reader.text("telemetry.log_format");
+    if !matches!(format.as_str(), "text" | "json") {
+        reader.fault("telemetry.log_format", format!("\"{format}\" is neither text nor json"));
+    }
+    let log_filter = reader.text("telemetry.log_filter");
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log_filter) {
+        reader.fault("telemetry.log_filter", error);
+    }
+    let endpoint = reader.text("telemetry.otlp_endpoint");
+    Telemetry {
+        json: format == "json",
+        log_filter,
+        otlp_endpoint: (!endpoint.is_empty()).then_some(endpoint),
+        sample_ratio: reader.share("telemetry.sample_ratio"),
+        service_name: reader.text("telemetry.service_name"),
+    }
+}
+
+fn store_url(text: &str) -> Result<StoreUrl, String> {
+    if let Some(path) = text.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
+        return Ok(StoreUrl::Sqlite(PathBuf::from(path)));
+    }
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return Ok(StoreUrl::Postgres(text.to_owned()));
+    }
+    Err("must be sqlite:PATH or postgres://…".to_owned())
+}
+
+fn error_domains(reader: &mut Reader) -> BTreeMap<String, Arc<ErrorTable>> {
+    let mut domains = BTreeMap::new();
+    for (domain, rows) in reader.table("error_domains") {
+        let mut table = ErrorTable::default();
+        for (name, row) in rows.into_table().unwrap_or_default() {
+            // Keys come in lower case from the environment.
+            let key = format!("error_domains.{domain}.{name}");
+            let code = Code::parse(&name.to_uppercase()).filter(|code| *code != Code::Ok);
+            match code {
+                Some(code) => table = table.with(code, error_row(reader, &key, code, row)),
+                None => reader.fault(&key, "is not the name of a gRPC status that a failure can have"),
+            }
+        }
+        domains.insert(domain, Arc::new(table));
+    }
+    domains
+}
+
+/// A row of the table: what is not said stays as it is by default.
+fn error_row(reader: &mut Reader, key: &str, code: Code, value: Value) -> Row {
+    let mut row = tier(&ErrorTable::default(), code);
+    for (field, value) in value.into_table().unwrap_or_default() {
+        let at = format!("{key}.{field}");
+        let text = value.clone().into_string().unwrap_or_default();
+        let understood = match field.as_str() {
+            "fin_code" => FinCode::parse(&text).map(|code| row.fin_code = code),
+            "tier" => Tier::parse(&text).map(|tier| row.tier = tier),
+            "http_status" => text.parse().ok().filter(|s| (400..600).contains(s)).map(|s| row.http_status = s),
+            "retry" => value.into_bool().ok().map(|retry| {
+                row.retry = if retry { RetryRule::Policy } else { RetryRule::Never };
+            }),
+            _ => None,
+        };
+        if understood.is_none() {
+            let known = "fin_code \"FIN-nnnnn\", tier L1 L2 L3, http_status 400 to 599, retry true or false";
+            reader.fault(&at, format!("\"{text}\" is not understood; a row has {known}"));
+        }
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn with_file(text: &str) -> anyhow::Result<Configuration> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), text)?;
+        load(&Flags { config: Some(file.path().to_owned()), ..Flags::default() })
+    }
+
+    #[test]
+    fn the_defaults_of_the_file_are_the_defaults_of_the_code() {
+        let read = load(&Flags::default()).unwrap();
+        assert_eq!(format!("{:?}", read.engine), format!("{:?}", Settings::default()));
+        assert_eq!(format!("{:?}", read.server), format!("{:?}", ServerSettings::default()));
+        assert_eq!(read.participants, ParticipantSettings::default());
+        assert_eq!(read.postgres, PostgresSettings::default());
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_and_an_unknown_key_is_one() {
+        let told = with_file(
+            "stor = 'x'\nlisten = 'here'\n[lease]\nttl = '5 parsecs'\n[limits]\nlabels_max = 0\n\
+             [error_domains.payment.NOT_FOUND]\ntier = 'L9'\n[error_domains.payment.NOPE]\ntier = 'L1'",
+        )
+        .unwrap_err()
+        .to_string();
+        for part in ["stor:", "listen:", "lease.ttl:", "limits.labels_max:", ".tier:", "NOPE"] {
+            assert!(told.to_lowercase().contains(&part.to_lowercase()), "{part} in {told}");
+        }
+    }
+
+    #[test]
+    fn a_domain_overrides_only_what_it_says() {
+        let read = with_file("[error_domains.payment.NOT_FOUND]\ntier = 'L3'\nfin_code = 'FIN-40404'").unwrap();
+        let row = tier(&read.engine.error_domains["payment"], Code::NotFound);
+        assert_eq!((row.tier, row.fin_code.to_string(), row.http_status), (Tier::L3, "FIN-40404".to_owned(), 500));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        assert_eq!(without_password("postgres://bank:secret@db:5432/backstop"), "postgres://bank:***@db:5432/backstop");
+        for url in ["postgres://bank:secret@db:5432/backstop", "postgres://bank:sec@ret@db/backstop?password=secret"] {
+            assert!(!without_password(url).contains("secret") && !without_password(url).contains("ret@"), "{url}");
+        }
+        assert_eq!(without_password("sqlite:a.db"), "sqlite:a.db");
+    }
+}

@@ -1,0 +1,100 @@
+//! Logs, traces and metrics of a server: set up once, flushed at the end.
+//!
+//! Trace ids exist also when nothing is exported, so that errors and logs always name one.
+
+use crate::config::Telemetry;
+use anyhow::Context;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{KeyValue, global};
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// What has to be flushed at the end.
+pub(crate) struct Running {
+    traces: SdkTracerProvider,
+    metrics: SdkMeterProvider,
+    /// What `/metrics` shows.
+    pub(crate) registry: prometheus::Registry,
+}
+
+/// Sets everything up for this process.
+pub(crate) fn start(settings: &Telemetry) -> anyhow::Result<Running> {
+    global::set_text_map_propagator(TraceContextPropagator::new());
+    let resource = Resource::builder()
+        .with_service_name(settings.service_name.clone())
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
+    let traces = traces(settings, resource.clone())?;
+    let registry = prometheus::Registry::new();
+    let metrics = metrics(settings, resource, &registry)?;
+    global::set_tracer_provider(traces.clone());
+    global::set_meter_provider(metrics.clone());
+    let filter = || EnvFilter::try_new(&settings.log_filter).context("telemetry.log_filter");
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = if settings.json {
+        log.json().flatten_event(true).with_filter(filter()?).boxed()
+    } else {
+        log.with_target(false).with_filter(filter()?).boxed()
+    };
+    // Spans are for traces whatever the log shows; those of libraries are not ours to export.
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(traces.tracer("backstop"))
+        .with_filter(EnvFilter::new("off,backstop=info,backstop_rpc=info,backstop_engine=info"));
+    tracing_subscriber::registry().with(log).with(spans).try_init().context("a logger is set up already")?;
+    Ok(Running { traces, metrics, registry })
+}
+
+fn traces(settings: &Telemetry, resource: Resource) -> anyhow::Result<SdkTracerProvider> {
+    let builder = SdkTracerProvider::builder().with_resource(resource);
+    let Some(endpoint) = &settings.otlp_endpoint else {
+        return Ok(builder.with_sampler(Sampler::AlwaysOff).build());
+    };
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .context("the exporter of traces")?;
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
+    // The batch processor's queue is bounded and drops; export never holds up a saga.
+    Ok(builder.with_sampler(sampler).with_batch_exporter(exporter).build())
+}
+
+fn metrics(
+    settings: &Telemetry,
+    resource: Resource,
+    registry: &prometheus::Registry,
+) -> anyhow::Result<SdkMeterProvider> {
+    let exposed = opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        .scope_info_enabled(false)
+        .build()
+        .context("the exporter of /metrics")?;
+    let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(exposed);
+    if let Some(endpoint) = &settings.otlp_endpoint {
+        let exporter = opentelemetry_otlp::MetricExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .build()
+            .context("the exporter of metrics")?;
+        builder = builder.with_periodic_exporter(exporter);
+    }
+    Ok(builder.build())
+}
+
+impl Running {
+    /// Sends what has not been sent yet.
+    pub(crate) fn stop(self) {
+        let stopped = [("traces", self.traces.shutdown()), ("metrics", self.metrics.shutdown())];
+        for (what, result) in stopped {
+            if let Err(error) = result {
+                tracing::warn!(%error, "the last {what} could not be sent");
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! SIGTERM: no new sagas, those in flight are finished or handed over, the process ends in time; and
+//! what a running server tells about itself.
+
+use crate::common::api::{shown, state};
+use crate::common::{Api, Backstop, Bank, Engine, Gate, Reply, definition, eventually, step};
+use serde_json::json;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+async fn health(api: &Api) -> Result<ServingStatus, tonic::Status> {
+    let request = HealthCheckRequest {
+        service: String::new(),
+    };
+    Ok(HealthClient::new(api.channel())
+        .check(request)
+        .await?
+        .into_inner()
+        .status())
+}
+
+async fn held_saga(backstop: &Backstop) -> (Bank, Gate) {
+    let api = backstop.api();
+    let bank = Bank::start("bank").await;
+    api.enlist_as(&bank, json!({ "deduplicatesByKey": true })).await;
+    let steps = ["one", "two"].map(|name| step(name, "bank").with("/action/timeout", "60s"));
+    let [one, two] = steps;
+    api.define(definition("slow", [one, two.after(&["one"])])).await;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    bank.answers(move |seen| match seen.step().as_str() {
+        "one" => Reply::Done.after(&held),
+        _ => Reply::Done,
+    });
+    api.start("slow", "in-flight").await;
+    bank.until_seen("step one", |seen| seen.step() == "one").await;
+    (bank, gate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_end_it_stops_admitting_finishes_what_is_in_flight_and_is_gone() {
+    let mut backstop = Backstop::start(Engine::Sqlite).await;
+    let api = backstop.api();
+    let (bank, gate) = held_saga(&backstop).await;
+    assert_eq!(health(&api).await.unwrap(), ServingStatus::Serving);
+
+    backstop.signal_to_end();
+
+    eventually("health to be NOT_SERVING", || async {
+        match health(&api).await {
+            Ok(ServingStatus::NotServing) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let json = json!({ "definition": "slow", "sagaId": "late", "input": { "account": "a", "cents": "1" } });
+    let refused = api.start_with(json).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    gate.open();
+    let status = backstop.gone().await;
+    assert!(status.success(), "a drain is a good end: {status}");
+
+    backstop.start_again().await;
+    let api = backstop.api();
+    let saga = api.rest("in-flight").await;
+    assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
+    assert_eq!(api.get("late").await.unwrap_err().code(), Code::NotFound);
+    let once = bank
+        .seen_of("in-flight")
+        .iter()
+        .filter(|seen| seen.step() == "one")
+        .count();
+    assert_eq!(once, 1, "its answer was awaited, not thrown away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_that_outlasts_the_drain_is_handed_over_and_goes_on_after_the_restart() {
+    let mut backstop = Backstop::start_with(Engine::Postgres, &[("BACKSTOP_DRAIN_TIME", "1s")]).await;
+    let (bank, gate) = held_saga(&backstop).await;
+    backstop.signal_to_end();
+    let status = backstop.gone().await;
+    assert!(status.success(), "handing over is a good end too: {status}");
+    gate.open();
+    backstop.start_again().await;
+    let saga = backstop.api().rest("in-flight").await;
+    assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
+    let keys: std::collections::BTreeSet<_> = bank.seen_of("in-flight").iter().map(|s| s.key()).collect();
+    assert_eq!(
+        keys.into_iter().collect::<Vec<_>>(),
+        ["in-flight/one/action", "in-flight/two/action"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_bear_the_names_of_the_design() {
+    let backstop = Backstop::start(Engine::Sqlite).await;
+    let api = backstop.api();
+    let bank = Bank::start("bank").await;
+    api.enlist_as(&bank, json!({ "rollbackListener": true })).await;
+    let steps = [step("debit", "bank"), step("credit", "bank").after(&["debit"])];
+    api.define(definition("transfer", steps)).await;
+    bank.answers(
+        |seen| match (seen.saga().as_str(), seen.step().as_str(), seen.phase().as_str()) {
+            ("bad", "credit", "action") => Reply::status(Code::FailedPrecondition, "closed"),
+            _ => Reply::Done,
+        },
+    );
+    api.run("transfer", "good").await;
+    api.run("transfer", "bad").await;
+
+    let text = eventually("both sagas to be counted", || async {
+        let text = get(&backstop.metrics_address().await, "/metrics").await;
+        let counted = |name: &str| {
+            text.lines()
+                .any(|line| line.starts_with(name) && line.contains("transfer"))
+        };
+        if counted("backstop_sagas_ended_total") && counted("backstop_branch_failures_total") {
+            Ok(text)
+        } else {
+            Err(text)
+        }
+    })
+    .await;
+
+    for name in [
+        "backstop_sagas_started_total",
+        "backstop_sagas_ended_total",
+        "backstop_branch_failures_total",
+        "backstop_saga_duration_seconds_bucket",
+        "backstop_call_duration_seconds_bucket",
+        "backstop_overhead_seconds_bucket",
+        "backstop_journal_append_seconds_bucket",
+        "backstop_journal_batch_events_bucket",
+        "backstop_live_sagas",
+        "backstop_interventions",
+        "backstop_rollback_signals_total",
+        "backstop_lease_remaining_seconds",
+    ] {
+        let found = text
+            .lines()
+            .any(|line| line.starts_with(name) && !line.starts_with('#'));
+        assert!(found, "{name} is not in\n{text}");
+    }
+    let line = |name: &str, labels: &[&str]| {
+        let fits = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
+        text.lines()
+            .find(fits)
+            .unwrap_or_else(|| panic!("no {name}{labels:?} in\n{text}"))
+            .to_owned()
+    };
+    for state in ["SUCCEEDED", "ROLLED_BACK"] {
+        let ended = line(
+            "backstop_sagas_ended_total",
+            &[r#"definition="transfer""#, &format!("state=\"{state}\"")],
+        );
+        assert!(ended.ends_with(" 1"), "{ended}");
+    }
+    line(
+        "backstop_branch_failures_total",
+        &[
+            r#"definition="transfer""#,
+            r#"step="credit""#,
+            r#"participant="bank""#,
+            r#"grpc_code="FAILED_PRECONDITION""#,
+            r#"fin_code="FIN-40005""#,
+            r#"tier="L3""#,
+        ],
+    );
+    assert!(
+        !text.contains("\"good\"") && !text.contains("saga_id"),
+        "no label without a bound"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_name_the_saga_and_never_show_a_payload() {
+    let backstop = Backstop::start(Engine::Sqlite).await;
+    let api = backstop.api();
+    let bank = Bank::start("bank").await;
+    api.enlist(&bank).await;
+    api.define(definition("one", [step("debit", "bank")])).await;
+    bank.answers(|seen| match seen.phase().as_str() {
+        "action" => Reply::status(Code::Internal, "disk full"),
+        _ => Reply::Done,
+    });
+    let json = json!({
+        "definition": "one", "sagaId": "logged-saga", "input": { "account": "SECRET-IBAN", "cents": "123456789" },
+    });
+    api.start_with(json).await.unwrap();
+    assert_eq!(state(&api.rest("logged-saga").await), "ROLLED_BACK");
+    eventually("the log to name the saga", || async {
+        if backstop.log().contains("logged-saga") {
+            Ok(())
+        } else {
+            Err(backstop.log())
+        }
+    })
+    .await;
+    assert!(
+        !backstop.log().contains('\u{1b}'),
+        "colours only on a terminal: {}",
+        backstop.log()
+    );
+    assert!(!backstop.log().contains("SECRET-IBAN"), "{}", backstop.log());
+    assert!(!backstop.log().contains("123456789"), "{}", backstop.log());
+}
+
+/// A plain HTTP GET; the body.
+async fn get(address: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("the metrics listener");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
+}

@@ -1,0 +1,29 @@
+//! Black-box tests: the real binary, real gRPC, real databases. One binary, because linking one is
+//! dear; a module a theme, named for what it shows.
+//!
+//! Not here: the rules themselves (`backstop-core`), the store's contract (`backstop-sql`), what each
+//! transport failure looks like from inside (`backstop-rpc`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    missing_docs
+)]
+
+mod common;
+
+mod bad_definitions;
+mod bad_requests;
+mod cli;
+mod codes;
+mod crash;
+mod demo;
+mod doubt;
+mod drain;
+mod fan_out;
+mod grpcurl;
+mod operator;
+mod python;
+mod starting;
+mod watching;
