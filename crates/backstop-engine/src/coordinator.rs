@@ -102,6 +102,7 @@ impl Coordinator {
         let clock: Arc<dyn Clock> = Arc::new(StoreClock::read(store.as_ref()).await?);
         let settings = Arc::new(settings);
         let metrics = Metrics::default();
+        metrics::show_zeros(&metrics);
         let gates =
             Arc::new(Gates::new(Arc::clone(&clock), settings.breaker, settings.in_flight_max_default));
         let definitions = Definitions::new(
@@ -338,6 +339,7 @@ impl Coordinator {
             if head.state.is_final() {
                 return Err(EngineError::Refused(Refused::Ended));
             }
+            let nobodys = head.owner.is_none();
             if let Some(owner) = head.owner.filter(|owner| *owner != self.shared.tenure().coordinator) {
                 return Err(EngineError::NotHere { saga: id.clone(), owner });
             }
@@ -346,7 +348,7 @@ impl Coordinator {
             }
             // It waits for a person: whoever is asked takes it up again.
             self.check_refusal(id, &input).await?;
-            takeover::adopt(&self.shared, id, true).await?;
+            takeover::adopt(&self.shared, id, nobodys).await?;
         }
         Err(EngineError::Busy {
             limit: "the saga keeps changing hands; attempts to reach it",

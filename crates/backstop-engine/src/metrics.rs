@@ -32,6 +32,12 @@ pub struct Metrics {
     signals: Counter<u64>,
 }
 
+/// Shows what is nothing yet as 0, so that a dashboard has it from the first minute on.
+pub(crate) fn show_zeros(metrics: &Metrics) {
+    metrics.live.add(0, &[]);
+    metrics.interventions.add(0, &[]);
+}
+
 /// Reads off a coordinator what changes without an event: breakers and the lease.
 pub(crate) fn observe(shared: &Weak<Shared>) {
     let meter = global::meter("backstop");

@@ -1,10 +1,11 @@
-//! What stands in front of every RPC of ours: the caller's deadline, and honest codes for bad bytes.
+//! What stands in front of every RPC of ours: a span, the caller's deadline, and honest codes for bad bytes.
 //!
 //! tonic answers CANCELLED when the caller's deadline passes, INTERNAL for bytes that are no message, and
 //! OUT_OF_RANGE for a message over its limit. The first is DEADLINE_EXCEEDED, the others are the caller's
 //! INVALID_ARGUMENT.
 
 use crate::status_reply::{Reply, invalid};
+use crate::trace;
 use backstop_core::Fault;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use tracing::Instrument;
 
 /// How tonic begins its words on bytes that are no message of the expected type.
 const NO_MESSAGE: &str = "failed to decode Protobuf message";
@@ -54,8 +56,9 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // Taken out of the request, so that tonic does not apply it too.
         let deadline = request.headers_mut().remove("grpc-timeout").and_then(|value| timeout(&value));
-        let answer = self.inner.call(request);
-        Box::pin(async move {
+        let span = trace::server_span(request.uri().path(), request.headers());
+        let answer = span.in_scope(|| self.inner.call(request));
+        let guarded = async move {
             let answered = match deadline {
                 None => answer.await,
                 Some(deadline) => match tokio::time::timeout(deadline, answer).await {
@@ -67,7 +70,8 @@ where
                 },
             };
             answered.map(honest)
-        })
+        };
+        Box::pin(guarded.instrument(span))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Every status bears one `google.rpc.ErrorInfo` of the domain `backstop`, and what else helps the caller:
 //! field violations, retry info. Nothing internal leaks: a store's words go to the log.
 
-use backstop_core::{Code as CoreCode, ErrorTable, Fault, Refused, tier};
+use backstop_core::{Fault, FinCode, Refused, Tier};
 use backstop_engine::EngineError;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -90,15 +90,14 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// With the FIN code, tier and HTTP status that the default table has for the code.
+    /// With the FIN code, tier and HTTP status of a refusal of ours.
     pub(crate) fn new(code: Code, reason: &'static str) -> Self {
-        let row = tier(&ErrorTable::default(), CoreCode::from_number(code as i32));
-        let metadata = [
-            ("fin_code", row.fin_code.to_string()),
-            ("tier", row.tier.as_str().to_owned()),
-            ("http_status", row.http_status.to_string()),
-        ];
-        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+        let mut metadata = HashMap::new();
+        if let Some((fin_code, tier, http_status)) = meaning(code) {
+            metadata.insert("fin_code".to_owned(), fin_code.to_string());
+            metadata.insert("tier".to_owned(), tier.as_str().to_owned());
+            metadata.insert("http_status".to_owned(), http_status.to_string());
+        }
         Self { code, reason, metadata, details: ErrorDetails::new() }
     }
 
@@ -118,5 +117,26 @@ impl Reply {
         }
         self.details.set_error_info(self.reason, "backstop", self.metadata);
         Status::with_error_details(self.code, message, self.details)
+    }
+}
+
+/// What our own statuses mean for people. Not the error table, which judges participants: a caller who asks
+/// for a saga that is not there is told so, and nobody is paged.
+fn meaning(code: Code) -> Option<(FinCode, Tier, u16)> {
+    match code {
+        Code::InvalidArgument | Code::FailedPrecondition => Some((FinCode::REFUSED, Tier::L3, 400)),
+        Code::NotFound => Some((FinCode::REFUSED, Tier::L3, 404)),
+        Code::AlreadyExists => Some((FinCode::REFUSED, Tier::L3, 409)),
+        Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded => {
+            Some((FinCode::UNAVAILABLE, Tier::L2, 503))
+        }
+        Code::DataLoss | Code::Internal | Code::Unknown => Some((FinCode::INTERNAL, Tier::L1, 500)),
+        Code::Unimplemented
+        | Code::Ok
+        | Code::Cancelled
+        | Code::PermissionDenied
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unauthenticated => None,
     }
 }

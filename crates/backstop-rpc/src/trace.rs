@@ -1,5 +1,6 @@
 //! Where a saga's trace comes from: the caller's `traceparent`, our own span, or a new trace.
 
+use http::{HeaderMap, HeaderName};
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::{SpanContext, TraceContextExt};
@@ -9,7 +10,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use uuid::Uuid;
 
 /// A server span for one of our RPCs, child of the caller's span if it sent one.
-pub(crate) fn server_span(method: &'static str, metadata: &MetadataMap) -> Span {
+pub(crate) fn server_span(path: &str, headers: &HeaderMap) -> Span {
+    let method = path.trim_start_matches('/');
     let span = tracing::info_span!(
         "rpc",
         otel.name = method,
@@ -19,7 +21,7 @@ pub(crate) fn server_span(method: &'static str, metadata: &MetadataMap) -> Span 
         backstop.saga.id = tracing::field::Empty,
         backstop.definition = tracing::field::Empty,
     );
-    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Metadata(metadata)));
+    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
     if parent.span().span_context().is_valid() {
         // Fails only where no OpenTelemetry layer is installed; then there is nothing to be a child of.
         let _ = span.set_parent(parent);
@@ -27,9 +29,10 @@ pub(crate) fn server_span(method: &'static str, metadata: &MetadataMap) -> Span 
     span
 }
 
-/// The `traceparent` that a new saga's calls descend from.
-pub(crate) fn trace_parent(span: &Span, metadata: &MetadataMap) -> String {
-    let own = span.context();
+/// The `traceparent` that a new saga's calls descend from: the current span's, else the caller's own, else
+/// that of a new trace.
+pub(crate) fn trace_parent(metadata: &MetadataMap) -> String {
+    let own = Span::current().context();
     let own = own.span().span_context().clone();
     if own.is_valid() {
         return format_context(&own);
@@ -66,21 +69,15 @@ fn is_trace_parent(text: &str) -> bool {
     text.starts_with("00-") && hex(2) && hex(32) && hex(16) && hex(2) && parts.next().is_none()
 }
 
-struct Metadata<'a>(&'a MetadataMap);
+struct Headers<'a>(&'a HeaderMap);
 
-impl Extractor for Metadata<'_> {
+impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).and_then(|value| value.to_str().ok())
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0
-            .keys()
-            .filter_map(|key| match key {
-                tonic::metadata::KeyRef::Ascii(key) => Some(key.as_str()),
-                tonic::metadata::KeyRef::Binary(_) => None,
-            })
-            .collect()
+        self.0.keys().map(HeaderName::as_str).collect()
     }
 }
 

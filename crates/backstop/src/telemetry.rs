@@ -11,6 +11,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use std::io::IsTerminal;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -36,7 +37,7 @@ pub(crate) fn start(settings: &Telemetry) -> anyhow::Result<Running> {
     global::set_tracer_provider(traces.clone());
     global::set_meter_provider(metrics.clone());
     let filter = || EnvFilter::try_new(&settings.log_filter).context("telemetry.log_filter");
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let log = if settings.json {
         log.json().flatten_event(true).with_filter(filter()?).boxed()
     } else {

@@ -53,7 +53,7 @@ pub(super) async fn an_append_goes_in_only_as_the_next_seq(bench: &Bench) {
         Appended::Lost,
         "before the saga is there"
     );
-    write_all(store, &[start.clone()]).await;
+    write_all(store, std::slice::from_ref(&start)).await;
     assert_eq!(
         write(store, &second).await,
         Appended::Lost,
@@ -149,7 +149,7 @@ pub(super) async fn an_append_that_differs_in_one_event_is_not_taken_for_its_own
 
 pub(super) async fn of_sixteen_writers_at_one_seq_exactly_one_is_written(bench: &Bench) {
     let (saga, start) = wide("race");
-    write_all(bench.store.as_ref(), &[start.clone()]).await;
+    write_all(bench.store.as_ref(), std::slice::from_ref(&start)).await;
     let rivals = (0..WRITERS)
         .map(|n| saga.clone().succeed(n % 8, format!("{n}").as_bytes()))
         .collect();

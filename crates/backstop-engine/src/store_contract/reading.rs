@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 pub(super) async fn every_kind_of_event_comes_back_as_it_was(bench: &Bench) {
     let append = sample::of_every_kind("every-kind");
-    write_all(bench.store.as_ref(), &[append.clone()]).await;
+    write_all(bench.store.as_ref(), std::slice::from_ref(&append)).await;
     assert_journal(bench.store.as_ref(), &[&append]).await;
     assert_journal(bench.second.as_ref(), &[&append]).await;
 }

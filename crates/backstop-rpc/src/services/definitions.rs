@@ -58,11 +58,10 @@ impl Definitions {
             Ok((stored, created)) if faults.is_empty() => {
                 Ok(v1::RegisterDefinitionResponse { definition: Some(wire_revision(&stored)), created })
             }
-            Ok(_) => Err(invalid(&faults)),
+            Ok(_) => Err(invalid(&each_once(faults))),
             Err(EngineError::Invalid(more)) => {
                 faults.extend(more);
-                faults.dedup_by(|b, a| a.path == b.path);
-                Err(invalid(&faults))
+                Err(invalid(&each_once(faults)))
             }
             Err(error) => Err(engine_error(&error)),
         }
@@ -123,6 +122,21 @@ fn wire_runs(runs: &[simulate::Run]) -> v1::SimulateDefinitionResponse {
         runs: runs.iter().map(wire).collect(),
         interventions: runs.iter().filter_map(simulate::Run::intervention).collect(),
     }
+}
+
+/// One fault a path, in the order of the fields; what is missing altogether has no faults within.
+fn each_once(faults: Vec<Fault>) -> Vec<Fault> {
+    let mut kept: Vec<Fault> = Vec::with_capacity(faults.len());
+    for fault in faults {
+        let told = |known: &Fault| {
+            let rest = fault.path.strip_prefix(known.path.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('.') && known.path.ends_with(".action")))
+        };
+        if !kept.iter().any(told) {
+            kept.push(fault);
+        }
+    }
+    kept
 }
 
 /// SHA-256 of the definition, every default written out, and of its message types.

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 /// The service.
 #[derive(Clone)]
@@ -143,14 +143,14 @@ impl SagaService for Sagas {
         &self,
         request: Request<v1::StartSagaRequest>,
     ) -> Result<Response<v1::StartSagaResponse>, Status> {
-        let span = trace::server_span("backstop.v1.SagaService/StartSaga", request.metadata());
-        let trace_parent = trace::trace_parent(&span, request.metadata());
+        let trace_parent = trace::trace_parent(request.metadata());
         let request = request.into_inner();
+        let span = Span::current();
         if !request.saga_id.is_empty() {
             span.record("backstop.saga.id", &request.saga_id);
         }
         span.record("backstop.definition", &request.definition);
-        self.start(request, trace_parent).instrument(span).await.map(Response::new)
+        self.start(request, trace_parent).await.map(Response::new)
     }
 
     async fn get_saga(&self, request: Request<v1::GetSagaRequest>) -> Result<Response<v1::GetSagaResponse>, Status> {

@@ -34,14 +34,14 @@ pub(crate) struct ConnectArgs {
         env = "BACKSTOP_SERVER",
         value_name = "URL",
         default_value = "http://127.0.0.1:7420",
-        help_heading = "Connection"
+        help_heading = "Connection (of client commands)"
     )]
     pub(crate) server: String,
     /// How long to wait for the connection and for each answer, beyond any --wait
-    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Connection")]
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Connection (of client commands)")]
     pub(crate) timeout: Duration,
     /// Print the server's answer as JSON, in protobuf's mapping
-    #[arg(long, global = true, help_heading = "Connection")]
+    #[arg(long, global = true, help_heading = "Connection (of client commands)")]
     pub(crate) json: bool,
 }
 
@@ -200,4 +200,22 @@ where
     Err(CliError::Mapping(format!(
         "the list has more than {PAGES_MAX} pages"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_that_comes_again_and_again_ends_the_list() {
+        let stuck = pages::<u8, _>(None, |_, _| async { Ok((vec![1], "same".to_owned())) }).await;
+        assert!(matches!(stuck, Err(CliError::Mapping(problem)) if problem.contains("same page")));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_gives_more_than_was_asked_for_is_cut() {
+        let generous = pages(Some(2), |_, _| async { Ok((vec![1, 2, 3], String::new())) }).await;
+        assert_eq!(generous.unwrap().0, [1, 2]);
+    }
 }

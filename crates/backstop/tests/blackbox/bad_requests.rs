@@ -187,6 +187,7 @@ async fn a_filter_page_token_or_page_size_that_cannot_be_is_invalid() {
         json!({ "filter": "state = \"ASLEEP\"" }),
         json!({ "filter": "colour = \"red\"" }),
         json!({ "filter": "fin_code = \"40005\"" }),
+        json!({ "filter": "definition = \"' OR 1=1 --\"" }),
         json!({ "filter": "create_time >= \"yesterday\"" }),
         json!({ "filter": "definition = \"unterminated" }),
         json!({ "filter": "definition = \"a\" OR definition = \"b\" AND" }),

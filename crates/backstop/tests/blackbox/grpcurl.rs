@@ -4,6 +4,9 @@ use crate::common::tool::{call, call_ok, said};
 use crate::common::{Backstop, Bank, Engine, Gate, Reply, definition, step};
 use serde_json::{Value, json};
 use tonic::Code;
+use tonic_reflection::pb::v1alpha::ServerReflectionRequest;
+use tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest;
 
 fn json_of(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -49,13 +52,28 @@ async fn a_saga_from_registration_to_cancelling_with_grpcurl_alone(engine: Engin
         "backstop.v1.SagaService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
-        "grpc.reflection.v1alpha.ServerReflection",
     ] {
         assert!(
             services.lines().any(|line| line == service),
             "{service} is not in\n{services}"
         );
     }
+    // Older clients ask the older version; it answers the same.
+    let mut older = ServerReflectionClient::new(backstop.api().channel());
+    let list = MessageRequest::ListServices(String::new());
+    let question = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(list),
+    };
+    let answers = older
+        .server_reflection_info(tokio_stream::once(question))
+        .await
+        .unwrap();
+    let answer = answers.into_inner().message().await.unwrap().expect("an answer");
+    assert!(
+        format!("{answer:?}").contains("backstop.v1.SagaService"),
+        "{answer:?}"
+    );
     let described = call_ok(address, &[], &["describe", "backstop.v1.SagaService"]);
     for word in ["rpc StartSaga", "rpc WatchSaga", "stream", "Asks for a rollback"] {
         assert!(
