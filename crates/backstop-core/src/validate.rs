@@ -45,7 +45,7 @@ pub struct ParticipantTraits {
 /// Checks a whole definition.
 ///
 /// # Errors
-/// Every fault at once, each with its path, in the order of the fields.
+/// Every fault at once, each with its path, in the order of the checks.
 pub fn validate(
     spec: &DefinitionSpec,
     revision: Revision,

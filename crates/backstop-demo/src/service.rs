@@ -64,14 +64,14 @@ pub async fn run_service(spec: ServiceSpec) -> Result<(), ServiceError> {
     let listener = TcpListener::bind(spec.listen).await?;
     let address = listener.local_addr()?;
     let shutdown = CancellationToken::new();
-    let ended = stdin_end(spec.stop_at_stdin_end);
+    let ends_with_stdin = spec.stop_at_stdin_end;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let told_to_end = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            () = ended => {}
+            () = stdin_end(), if ends_with_stdin => {}
         }
         told_to_end.cancel();
     });
@@ -167,11 +167,9 @@ fn name_of<S: NamedService>(_: &S) -> &'static str {
     S::NAME
 }
 
-/// Ends when standard input does; never, if that is not asked for.
-async fn stdin_end(asked_for: bool) {
-    if !asked_for {
-        return std::future::pending().await;
-    }
+/// Ends when standard input does. What the demo starts has its standard input held open by the demo, and by
+/// nobody else: when it ends, the demo is gone, however it went.
+pub async fn stdin_end() {
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     // A thread of its own: a read of the runtime's would keep the process from ending.
     std::thread::spawn(move || {

@@ -114,6 +114,16 @@ impl Definitions {
         Ok((stored, true))
     }
 
+    /// What is wrong with a definition as far as that can be told without message types.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub async fn faults_of_structure(&self, spec: &DefinitionSpec) -> Result<Vec<Fault>, EngineError> {
+        let traits = self.traits_of(spec).await?;
+        let table = self.settings.error_table(&spec.error_domain).unwrap_or_default();
+        Ok(validate(spec, Revision(1), &traits, table).err().unwrap_or_default())
+    }
+
     /// A revision ready to run; the newest if `revision` is `None`.
     ///
     /// # Errors

@@ -39,7 +39,8 @@ impl Demo {
             Some(path) => cli::text_of(path)?,
             None => (DEFINITION_PATH.to_owned(), DEFINITION_YAML.to_owned()),
         };
-        let (definition, _source) = cli::definition_file(&name, &text).map_err(|error| cli::explained(&error))?;
+        let (definition, _source) =
+            cli::definition_file(&name, &text).map_err(|error| cli::explained(&error))?;
         let options = DemoOptions {
             program: std::env::current_exe().context("this program cannot be found to start its services")?,
             // A second demo, or a server beside it, must not be in the way.

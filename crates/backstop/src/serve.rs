@@ -72,23 +72,42 @@ impl Serve {
     }
 }
 
-async fn serve(configuration: Configuration, migrate: bool, registry: &prometheus::Registry) -> anyhow::Result<()> {
+async fn serve(
+    configuration: Configuration,
+    migrate: bool,
+    registry: &prometheus::Registry,
+) -> anyhow::Result<()> {
     let store = open(&configuration, migrate).await?;
     let listen = configuration.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     let client = Arc::new(ParticipantClient::new(configuration.participants.clone()));
-    let coordinator =
-        Coordinator::start(store, Arc::clone(&client) as _, configuration.engine, &address.to_string()).await?;
+    let coordinator = Coordinator::start(
+        store,
+        Arc::clone(&client) as _,
+        configuration.engine,
+        &address.to_string(),
+    )
+    .await?;
     if let Some(address) = configuration.metrics_listen {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
         tracing::info!(address = %listener.local_addr()?, "metrics");
         tokio::spawn(serve_metrics(listener, registry.clone(), coordinator.clone()));
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
-    let api = backstop_rpc::serve(listener, coordinator.clone(), client, configuration.server, stop.clone().cancelled_owned());
+    let api = backstop_rpc::serve(
+        listener,
+        coordinator.clone(),
+        client,
+        configuration.server,
+        stop.clone().cancelled_owned(),
+    );
     let mut api = tokio::spawn(api);
     // One line for whoever has started us: the port is known, and requests are answered from now on.
     writeln!(std::io::stdout(), "listening {address}")?;
@@ -115,12 +134,16 @@ async fn open(configuration: &Configuration, migrate: bool) -> anyhow::Result<Ar
     match &configuration.store {
         StoreUrl::Sqlite(path) => {
             let store = SqliteStore::open(path).await;
-            Ok(Arc::new(store.with_context(|| format!("cannot open sqlite:{}", path.display()))?))
+            Ok(Arc::new(store.with_context(|| {
+                format!("cannot open sqlite:{}", path.display())
+            })?))
         }
         StoreUrl::Postgres(url) => {
             let shown = config::without_password(url);
             if migrate {
-                backstop_sql::postgres_migrate(url).await.with_context(|| format!("cannot migrate {shown}"))?;
+                backstop_sql::postgres_migrate(url)
+                    .await
+                    .with_context(|| format!("cannot migrate {shown}"))?;
             }
             let store = PostgresStore::connect(url, configuration.postgres.clone()).await;
             Ok(Arc::new(store.with_context(|| format!("cannot open {shown}"))?))
@@ -132,7 +155,11 @@ async fn serve_metrics(listener: TcpListener, registry: prometheus::Registry, co
     let router = Router::new()
         .route("/metrics", get(metrics))
         .with_state(registry)
-        .merge(Router::new().route("/healthz", get(health)).with_state(coordinator));
+        .merge(
+            Router::new()
+                .route("/healthz", get(health))
+                .with_state(coordinator),
+        );
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "/metrics is gone");
     }
@@ -147,5 +174,9 @@ async fn metrics(State(registry): State<prometheus::Registry>) -> Result<Vec<u8>
 }
 
 async fn health(State(coordinator): State<Coordinator>) -> (StatusCode, &'static str) {
-    if coordinator.is_serving() { (StatusCode::OK, "serving\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not serving\n") }
+    if coordinator.is_serving() {
+        (StatusCode::OK, "serving\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not serving\n")
+    }
 }

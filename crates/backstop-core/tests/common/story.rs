@@ -145,6 +145,7 @@ impl Story {
     }
 
     pub(crate) fn hand_over(&mut self) {
+        self.input(Input::Release).unwrap();
         self.adopt("b", true);
     }
 

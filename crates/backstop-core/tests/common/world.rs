@@ -444,11 +444,20 @@ impl World {
         }
     }
 
+    /// The step of the n-th call that is out.
+    pub(crate) fn step_of(&self, place: usize) -> usize {
+        self.out[place].step
+    }
+
+    pub(crate) fn told(&self) -> String {
+        transcript(&self.journal)
+    }
+
     /// A promise is broken: all that is known goes to the reader.
     pub(crate) fn broken(&self, what: &str) -> ! {
         panic!(
             "{what}\n\n{}\n{:#?}\nchoices: {:?}\nplan: {:?} {:?} {:?}",
-            transcript(&self.journal),
+            self.told(),
             self.books,
             self.trail,
             self.saga.definition.compensation_order,

@@ -14,12 +14,14 @@ use super::stage::{COORDINATOR, Ended, LEDGERS, Stage};
 use backstop_proto::v1;
 use backstop_proto::v1::SagaState;
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// Transfers in the batch.
 const BATCH: usize = 20;
-/// The coordinator is killed when this many starts have been answered.
-const ANSWERED_AT_KILL: usize = BATCH / 2;
+/// So many starts are answered before the others are sent, into the kill.
+const ANSWERED_BEFORE_KILL: usize = BATCH / 2;
+/// How long the others have to leave this process before the kill.
+const HEAD_START: Duration = Duration::from_millis(1);
 /// How long the batch may take to end after the coordinator is back. A lease lasts five seconds.
 const BATCH_END_MAX: Duration = Duration::from_secs(60);
 /// How often a saga that has not ended is asked for.
@@ -39,17 +41,10 @@ pub(super) async fn play(stage: &mut Stage) -> Result<(), DemoError> {
     };
     let sum: i64 = batch.iter().map(|transfer| transfer.amount_minor).sum();
     let currency = &batch[0].currency;
-    let what = format!(
-        "  {BATCH} transfers of {} {currency} in all start at once; ",
-        money(sum, currency)
-    );
-    stage
-        .screen
-        .line(&(what + "ledger_a is made slow, so that they are"))?;
-    stage
-        .screen
-        .line("  still on their way when the coordinator is killed.")?;
-
+    stage.screen.line(&format!(
+        "  {} {currency} together; ledger_a is made slow, so that they are on their way at the kill",
+        money(sum, currency),
+    ))?;
     let answered = start_and_kill(stage, &batch).await?;
     let began = Instant::now();
     stage.cast.start_again(COORDINATOR).await?;
@@ -68,7 +63,7 @@ pub(super) async fn play(stage: &mut Stage) -> Result<(), DemoError> {
         was_there += usize::from(!response.created);
     }
     stage.screen.line(&format!(
-        "  the {unanswered} starts without an answer are sent again under the same ids; {was_there} of them had been accepted"
+        "  started anew under the same ids: the {unanswered} without an answer; {was_there} had been accepted"
     ))?;
     finish(stage, &coordinator, batch, began).await
 }
@@ -112,36 +107,45 @@ async fn batch(stage: &Stage) -> Result<Option<Vec<Transfer>>, DemoError> {
     Ok(Some(amounts.into_iter().enumerate().map(transfer).collect()))
 }
 
-/// Starts all at once and kills the coordinator when half of them are answered. Those that were.
+/// Starts one half and hears that it is accepted, sends the other half, and kills the coordinator before it
+/// can answer them all. Those that were answered.
 async fn start_and_kill(stage: &mut Stage, batch: &[Transfer]) -> Result<Vec<String>, DemoError> {
     let coordinator = stage.coordinator()?;
-    let mut starts = JoinSet::new();
-    for transfer in batch.iter().cloned() {
-        let coordinator = coordinator.clone();
-        starts.spawn(async move { coordinator.start(&transfer, None).await.map(|_| transfer.id) });
-    }
+    let (first, second) = batch.split_at(ANSWERED_BEFORE_KILL);
     let mut answered = Vec::new();
-    let mut killed = None;
+    let mut starts = all_at_once(&coordinator, first);
     while let Some(start) = starts.join_next().await {
-        match start {
-            Ok(Ok(id)) => answered.push(id),
-            // After the kill that is what happens to a client; before it, the demo is broken.
-            Ok(Err(error)) if killed.is_none() => return Err(error),
-            Ok(Err(_)) => {}
-            Err(error) => return Err(DemoError::Output(std::io::Error::other(error))),
-        }
-        if killed.is_none() && answered.len() >= ANSWERED_AT_KILL {
-            killed = Some(stage.cast.kill(COORDINATOR).await?);
-        }
+        answered.push(joined(start)??);
     }
-    let pid = killed.unwrap_or_default();
+    let mut starts = all_at_once(&coordinator, second);
+    tokio::time::sleep(HEAD_START).await;
+    let pid = stage.cast.kill(COORDINATOR).await?;
+    while let Some(start) = starts.join_next().await {
+        // No answer: the client cannot know whether its saga was accepted.
+        answered.extend(joined(start)?);
+    }
     let text = format!(
-        "  coordinator killed (kill -9 {pid}); {} starts had been answered",
+        "  coordinator killed (kill -9 {pid}); {} of {BATCH} starts were answered",
         answered.len()
     );
     let text = stage.screen.ink(Ink::Undone, &text);
     stage.screen.line(&text)?;
     Ok(answered)
+}
+
+type Start = Result<String, DemoError>;
+
+fn all_at_once(coordinator: &Coordinator, transfers: &[Transfer]) -> JoinSet<Start> {
+    let mut starts = JoinSet::new();
+    for transfer in transfers.iter().cloned() {
+        let coordinator = coordinator.clone();
+        starts.spawn(async move { coordinator.start(&transfer, None).await.map(|_| transfer.id) });
+    }
+    starts
+}
+
+fn joined(start: Result<Start, JoinError>) -> Result<Start, DemoError> {
+    start.map_err(|error| DemoError::Output(std::io::Error::other(error)))
 }
 
 /// Waits until the whole batch has ended, and tells how.
@@ -170,7 +174,7 @@ async fn finish(
     }
     let seconds = began.elapsed().as_secs_f64();
     stage.screen.line(&format!(
-        "  {taken_over} were in flight and were taken over; {succeeded} of {BATCH} succeeded, the last {seconds:.1} s after the kill"
+        "  in flight and taken over: {taken_over}; succeeded: {succeeded} of {BATCH}, the last {seconds:.1} s after the kill"
     ))?;
     Ok(())
 }

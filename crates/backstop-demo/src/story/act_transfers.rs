@@ -8,6 +8,7 @@ use super::stage::{Ended, Stage};
 use backstop_proto::v1;
 use backstop_proto::v1::SagaState;
 use backstop_proto::v1::event::Type;
+use backstop_proto::v1::failure::Evidence;
 use std::time::Duration;
 
 /// How long a saga may take to end.
@@ -18,7 +19,10 @@ const RETRIES_SHOWN: u32 = 2;
 pub(super) async fn play(stage: &mut Stage) -> Result<(), DemoError> {
     stage.screen.heading("The transfers")?;
     let mut has_shown_success = false;
-    for transfer in stage.transfers.clone() {
+    for (index, transfer) in stage.transfers.clone().into_iter().enumerate() {
+        if index > 0 {
+            stage.screen.line("")?;
+        }
         announce(stage, &transfer)?;
         let saga = match &transfer.down {
             None => run(&stage.coordinator()?, &transfer).await?,
@@ -88,7 +92,7 @@ async fn run_without(stage: &mut Stage, transfer: &Transfer, service: &str) -> R
         .line(&format!("            {service} killed (kill -9 {pid})"))?;
     let coordinator = stage.coordinator()?;
     coordinator.start(transfer, None).await?;
-    let decided = watched_until(&coordinator, transfer, |event| {
+    let seen = watched_until(&coordinator, transfer, |event| {
         let is_retriable = stage
             .definition
             .steps
@@ -99,31 +103,39 @@ async fn run_without(stage: &mut Stage, transfer: &Transfer, service: &str) -> R
     })
     .await?;
     stage.cast.start_again(service).await?;
-    let when = if decided {
-        "once the saga had decided"
-    } else {
-        "after the saga was over"
-    };
+    let back = back_when(seen.as_ref());
     stage
         .screen
-        .line(&format!("            {service} started again {when}"))?;
+        .line(&format!("            {service} started again {back}"))?;
     run(&coordinator, transfer).await
 }
 
-/// Watches a saga until an event comes; false if it ended without.
+/// Why a service came back when it did.
+fn back_when(seen: Option<&v1::Event>) -> String {
+    match seen {
+        Some(event) if event.r#type() == Type::RollbackDecided => "once the rollback was decided".to_owned(),
+        Some(event) => format!("after {} attempts of {}", event.attempt, one_line(&event.step)),
+        None => "after the saga was over".to_owned(),
+    }
+}
+
+/// Watches a saga until an event comes; `None` if it ended without.
 async fn watched_until(
     coordinator: &Coordinator,
     transfer: &Transfer,
     is_it: impl Fn(&v1::Event) -> bool,
-) -> Result<bool, DemoError> {
+) -> Result<Option<v1::Event>, DemoError> {
     let what = "WatchSaga";
     let mut stream = coordinator.watch(&transfer.id).await?;
     let watching = async {
         loop {
             match stream.message().await {
-                Ok(Some(message)) if message.event.as_ref().is_some_and(&is_it) => return Ok(true),
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(false),
+                Ok(Some(message)) => {
+                    if let Some(event) = message.event.filter(|event| is_it(event)) {
+                        return Ok(Some(event));
+                    }
+                }
+                Ok(None) => return Ok(None),
                 Err(status) => {
                     return Err(DemoError::Call {
                         what,
@@ -175,19 +187,26 @@ fn cause_lines(saga: &v1::Saga) -> Vec<String> {
     let Some(failure) = &cause.failure else {
         return vec![format!("cause: {}", one_line(&cause.reason))];
     };
-    let mut lines = vec![format!(
-        "cause: {} answered {}, {} {} (HTTP {}): {}",
-        one_line(&cause.step),
-        failure.grpc_code,
-        failure.fin_code,
-        tier_name(failure.tier()),
-        failure.http_status,
-        tier_meaning(failure.tier()),
-    )];
-    if failure.evidence() != v1::failure::Evidence::ParticipantSaid {
-        let evidence = failure.evidence().as_str_name().trim_start_matches("EVIDENCE_");
-        lines[0] = lines[0].replacen("answered ", &format!("had {evidence}, counted as "), 1);
-    }
+    let said = match failure.evidence() {
+        Evidence::ParticipantSaid => format!("answered {}", failure.grpc_code),
+        // Not the service's word but what Backstop saw.
+        seen => format!("{}, counted as {}", evidence_in_words(seen), failure.grpc_code),
+    };
+    let step = if cause.step.is_empty() {
+        "saga"
+    } else {
+        cause.step.as_str()
+    };
+    let tier = failure.tier();
+    let (code, http) = (&failure.fin_code, failure.http_status);
+    let mut lines = vec![
+        format!("cause: {}: {said}", one_line(step)),
+        format!(
+            "{code}, HTTP {http}, tier {}: {}",
+            tier_name(tier),
+            tier_meaning(tier)
+        ),
+    ];
     for violation in &failure.field_violations {
         lines.push(format!(
             "field {}: {}",
@@ -205,9 +224,15 @@ fn cause_lines(saga: &v1::Saga) -> Vec<String> {
         .map(|signal| signal.participant.as_str())
         .collect();
     if !told.is_empty() {
-        lines.push(format!("told at once: {}", told.join(", ")));
+        lines.push(format!("rollback signal delivered to: {}", told.join(", ")));
     }
     lines
+}
+
+/// `NO_CONNECTION` as `no connection`.
+fn evidence_in_words(evidence: Evidence) -> String {
+    let name = evidence.as_str_name().trim_start_matches("EVIDENCE_");
+    name.replace('_', " ").to_lowercase()
 }
 
 fn tier_name(tier: v1::Tier) -> &'static str {

@@ -27,7 +27,7 @@ pub use screen::Screen;
 use cast::Cast;
 use files::FileError;
 use screen::{Ink, one_line};
-use stage::Stage;
+use stage::{Files, Stage};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,7 +39,8 @@ pub struct DemoOptions {
     /// ready, and `demo-service ARGS`, which calls [`crate::run_service`] with what
     /// [`crate::ServiceSpec::from_args`] reads.
     pub program: PathBuf,
-    /// More arguments for `serve`, after the store and the address.
+    /// More arguments for `serve`, after the store and the address. Its standard input ends when the demo is
+    /// gone: see [`crate::service::stdin_end`].
     pub serve_args: Vec<OsString>,
     /// The definition that transfers run, as read from [`files::DEFINITION_YAML`] or another file.
     pub definition: backstop_proto::v1::Definition,
@@ -138,15 +139,17 @@ pub async fn run_demo(options: DemoOptions) -> Result<(), DemoError> {
             _ = hangup.recv() => {}
         }
     });
+    // Before anything is made: a file that is not sound leaves nothing behind.
+    let files = Files::read(&options)?;
     let given_dir = options.dir.clone();
     let dir = match &given_dir {
         Some(dir) => prepared(dir)?,
         None => temporary()?,
     };
     let (program, exit) = (options.program.clone(), options.exit);
-    let mut stage = Stage::new(options, Cast::new(program, &dir), &dir)?;
+    let mut stage = Stage::new(options, files, Cast::new(program, &dir), &dir);
     let mut told = tokio::select! {
-        told = story(&mut stage) => told,
+        told = story(&mut stage, exit) => told,
         () = &mut told_to_end => Err(DemoError::Interrupted),
     };
     if told.is_ok() && !exit {
@@ -168,14 +171,14 @@ pub async fn run_demo(options: DemoOptions) -> Result<(), DemoError> {
     told
 }
 
-async fn story(stage: &mut Stage) -> Result<(), DemoError> {
+async fn story(stage: &mut Stage, exit: bool) -> Result<(), DemoError> {
     opening::play(stage).await?;
     act_transfers::play(stage).await?;
     stage.prove_all("The books").await?;
     act_crash::play(stage).await?;
     stage.prove_all("The books after the crash").await?;
     stage.verdict()?;
-    next_steps::show(stage)?;
+    next_steps::show(stage, exit)?;
     Ok(())
 }
 

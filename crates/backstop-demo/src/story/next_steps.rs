@@ -8,7 +8,7 @@ use super::stage::{COORDINATOR, LEDGERS, Stage};
 use backstop_proto::v1::SagaState;
 use prost_types::value::Kind;
 
-pub(super) fn show(stage: &mut Stage) -> Result<(), DemoError> {
+pub(super) fn show(stage: &mut Stage, exit: bool) -> Result<(), DemoError> {
     let coordinator = stage.address(COORDINATOR)?;
     let ledger = stage.address(LEDGERS[0])?;
     let undone = stage
@@ -64,9 +64,12 @@ pub(super) fn show(stage: &mut Stage) -> Result<(), DemoError> {
         stage.screen.line(&what)?;
         stage.screen.line(&format!("  {command}"))?;
     }
-    stage
-        .screen
-        .line("\nEverything stays up until Ctrl-C, unless the demo was started with --exit.")?;
+    let end = if exit {
+        "\nThe processes end now, as --exit asks; without it they stay up for these lines."
+    } else {
+        "\nEverything stays up until Ctrl-C."
+    };
+    stage.screen.line(end)?;
     Ok(())
 }
 

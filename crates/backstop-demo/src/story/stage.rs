@@ -25,6 +25,33 @@ pub(super) struct Ended {
     pub(super) state: v1::SagaState,
 }
 
+/// What the story is made of.
+pub(super) struct Files {
+    transfers: Vec<Transfer>,
+    accounts: Vec<Account>,
+    registrations: Vec<Registration>,
+}
+
+impl Files {
+    /// Reads and checks them all.
+    pub(super) fn read(options: &DemoOptions) -> Result<Self, DemoError> {
+        let (name, text) = read(
+            options.transfers.as_deref(),
+            "transfers.csv",
+            files::TRANSFERS_CSV,
+        )?;
+        let transfers = files::transfers(&name, &text, SERVICES)?;
+        let (name, text) = read(options.accounts.as_deref(), "accounts.csv", files::ACCOUNTS_CSV)?;
+        let accounts = files::accounts(&name, &text, LEDGERS)?;
+        let registrations = files::registrations("participants.json", files::PARTICIPANTS_JSON, SERVICES)?;
+        Ok(Self {
+            transfers,
+            accounts,
+            registrations,
+        })
+    }
+}
+
 /// Everything that an act works with.
 pub(super) struct Stage {
     pub(super) screen: Screen,
@@ -45,14 +72,14 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Reads the files; starts nothing yet.
-    pub(super) fn new(options: DemoOptions, cast: Cast, dir: &Path) -> Result<Self, DemoError> {
-        let (name, text) = read(options.transfers, "transfers.csv", files::TRANSFERS_CSV)?;
-        let transfers = files::transfers(&name, &text, SERVICES)?;
-        let (name, text) = read(options.accounts, "accounts.csv", files::ACCOUNTS_CSV)?;
-        let accounts = files::accounts(&name, &text, LEDGERS)?;
-        let registrations = files::registrations("participants.json", files::PARTICIPANTS_JSON, SERVICES)?;
-        Ok(Self {
+    /// Nothing has started yet.
+    pub(super) fn new(options: DemoOptions, files: Files, cast: Cast, dir: &Path) -> Self {
+        let Files {
+            transfers,
+            accounts,
+            registrations,
+        } = files;
+        Self {
             screen: options.screen,
             cast,
             dir: dir.to_owned(),
@@ -66,7 +93,7 @@ impl Stage {
             before: Vec::new(),
             ended: Vec::new(),
             faults: Vec::new(),
-        })
+        }
     }
 
     /// A new connection to the coordinator.
@@ -194,11 +221,11 @@ fn signed(minor: i64, currency: &str) -> String {
     }
 }
 
-fn read(path: Option<PathBuf>, name: &str, built_in: &str) -> Result<(String, String), DemoError> {
+fn read(path: Option<&Path>, name: &str, built_in: &str) -> Result<(String, String), DemoError> {
     match path {
         None => Ok((name.to_owned(), built_in.to_owned())),
         Some(path) => {
-            let text = std::fs::read_to_string(&path).map_err(super::at(&path))?;
+            let text = std::fs::read_to_string(path).map_err(super::at(path))?;
             Ok((path.display().to_string(), text))
         }
     }

@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn rich_details_are_read_as_the_participant_wrote_them() {
         let mut rich = ErrorDetails::new();
-        rich.set_error_info("FIN-40017", "ledger.bank", [("effect", "none")])
+        rich.set_error_info("FIN-40017", "ledger.bank", [("effect".to_owned(), "none".to_owned())])
             .add_bad_request_violation("amount_minor", "must be positive")
             .add_precondition_failure_violation("ACCOUNT", "accounts/7", "closed")
             .set_localized_message("zh-CN", "账户已关闭")

@@ -95,6 +95,8 @@ impl Conversation<'_> {
             match self.pool.call(&call).await {
                 Ok(reply) => break reply.message,
                 Err(Failed { evidence: Evidence::ParticipantSaid(Code::Unimplemented), .. }) => self.version += 1,
+                // Some servers (tonic's) end the stream with the status instead of answering it.
+                Err(Failed { evidence: Evidence::ParticipantSaid(Code::NotFound), .. }) => return Ok(None),
                 Err(failed) => {
                     return Err(format!("{} {}", failed.evidence.code().name(), failed.message));
                 }

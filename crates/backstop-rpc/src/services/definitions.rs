@@ -43,6 +43,12 @@ impl Definitions {
                 Bytes::new()
             }
             Err(GatherError::Unreachable { participant, message }) => {
+                // What is at fault in itself is told although the types are not to be had.
+                let structure = registry.faults_of_structure(&spec).await;
+                faults.extend(structure.map_err(|error| engine_error(&error))?);
+                if !faults.is_empty() {
+                    return Err(invalid(&each_once(faults)));
+                }
                 let text = format!(
                     "the message types of participant \"{participant}\" could not be read by reflection, and none were \
                      given in `descriptors`: {message}"

@@ -23,8 +23,8 @@ pub(super) enum Plans {
     /// As it thinks best.
     Any,
     /// By key, one row at a time. The journal's statements are planned once and kept; planned while the
-    /// tables are still small, they would read these whole for ever after (measured: an append of one
-    /// event to 200 000 sagas takes 0.2 ms by key and some 60 ms the other way).
+    /// tables are still small, they would read these whole from then on (measured with 200 000 sagas: some
+    /// 40 ms for an append of one event, and by key no more than with an empty table).
     ByKey,
 }
 

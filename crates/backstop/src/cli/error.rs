@@ -241,48 +241,55 @@ fn counted(count: usize, what: &str) -> String {
 fn said(status: &tonic::Status, source: Option<&Source>, paint: Paint) -> String {
     let details = status.get_error_details();
     let mut out = String::new();
-    let mut violations = String::new();
-    for violation in details
-        .bad_request()
-        .map(|bad| bad.field_violations.as_slice())
-        .unwrap_or_default()
-    {
-        let (field, description) = (safe(&violation.field), safe(&violation.description));
-        match source.and_then(|source| Some((source, source.place(&violation.field)?))) {
-            Some((source, at)) => {
-                let _ = writeln!(
-                    out,
-                    "{}:{}:{}  {field}: {description}",
-                    safe(&source.name),
-                    at.line,
-                    at.column
-                );
-            }
-            None => {
-                let _ = writeln!(violations, "  {field}: {description}");
-            }
-        }
-    }
-    let code = Code::from_number(status.code() as i32).name();
     let message = if status.message().is_empty() {
         "the server refused"
     } else {
         status.message()
     };
-    let _ = writeln!(out, "{}", headline(paint, &safe(message)));
-    out.push_str(&violations);
+    let mut elsewhere = Vec::new();
+    let mut placed: usize = 0;
     for violation in details
-        .precondition_failure()
-        .map(|all| all.violations.as_slice())
+        .bad_request()
+        .map(|bad| bad.field_violations.as_slice())
         .unwrap_or_default()
     {
-        let _ = writeln!(
-            out,
-            "  {}: {}",
-            safe(&violation.subject),
-            safe(&violation.description)
-        );
+        let text = format!("{}: {}", violation.field, violation.description);
+        match source.and_then(|source| Some((source, source.place(&violation.field)?))) {
+            Some((source, at)) => {
+                placed += 1;
+                let _ = writeln!(
+                    out,
+                    "{}:{}:{}  {}",
+                    safe(&source.name),
+                    at.line,
+                    at.column,
+                    safe(&text)
+                );
+            }
+            None => elsewhere.push(text),
+        }
     }
+    let preconditions = details
+        .precondition_failure()
+        .map(|all| all.violations.as_slice())
+        .unwrap_or_default();
+    elsewhere.extend(
+        preconditions
+            .iter()
+            .map(|broken| format!("{}: {}", broken.subject, broken.description)),
+    );
+    // A message that only repeats what is shown with its place would be said twice.
+    let first = match source {
+        Some(source) if placed > 0 && elsewhere.is_empty() => {
+            format!("{} has {}", safe(&source.name), counted(placed, "fault"))
+        }
+        Some(_) | None => safe(message),
+    };
+    let _ = writeln!(out, "{}", headline(paint, &first));
+    for text in elsewhere.iter().filter(|text| !message.contains(text.as_str())) {
+        let _ = writeln!(out, "  {}", safe(text));
+    }
+    let code = Code::from_number(status.code() as i32).name();
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {
             let _ = writeln!(
@@ -295,7 +302,15 @@ fn said(status: &tonic::Status, source: Option<&Source>, paint: Paint) -> String
     };
     let info = details.error_info();
     let reason = info.map(|info| info.reason.as_str()).unwrap_or_default();
-    line("code", [code, reason].join(" ").trim_end());
+    line(
+        "code",
+        if reason == code {
+            code.to_owned()
+        } else {
+            format!("{code} {reason}")
+        }
+        .trim_end(),
+    );
     let metadata = |key: &str| {
         info.and_then(|info| info.metadata.get(key))
             .map(String::as_str)

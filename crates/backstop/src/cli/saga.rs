@@ -1,6 +1,6 @@
 //! `backstop saga`: runs of definitions.
 
-use super::connect::pages;
+use super::connect::{Connection, pages};
 use super::error::CliError;
 use super::saga_view::{head_and_transcript, list_table, state_name};
 use super::text::{DefinitionRef, parse_definition_ref, parse_duration, to_wire};
@@ -205,7 +205,10 @@ impl Start {
                 });
             }
         };
-        let saga = answer.saga.clone().unwrap_or_default();
+        let mut saga = answer.saga.clone().unwrap_or_default();
+        if self.wait.is_some() && saga.transcript.is_empty() && !session.connect.json {
+            saga.transcript = transcript(&connection, &saga.id).await;
+        }
         session.show("backstop.v1.StartSagaResponse", &answer, |paint| {
             head_and_transcript(&saga, paint)
         })?;
@@ -230,6 +233,20 @@ impl Start {
             }
         }
     }
+}
+
+/// The journal of a saga whose outcome is known already: worth a call, but no failure if it does not come.
+async fn transcript(connection: &Connection, saga_id: &str) -> Vec<String> {
+    let request = v1::GetSagaRequest {
+        saga_id: saga_id.to_owned(),
+        view: v1::SagaView::Basic.into(),
+    };
+    let answer = connection.call(connection.sagas().get_saga(request)).await;
+    answer
+        .ok()
+        .and_then(|answer| answer.saga)
+        .map(|saga| saga.transcript)
+        .unwrap_or_default()
 }
 
 /// What the end of a saga means for the shell; `None` while it is going on.

@@ -4,7 +4,6 @@
 
 mod reader;
 
-
 use anyhow::{Context, bail};
 use backstop_core::breaker::BreakerPolicy;
 use backstop_core::{Code, ErrorTable, FinCode, RetryRule, Row, Tier, tier};
@@ -80,13 +79,19 @@ pub(crate) struct Telemetry {
 /// Reads every layer.
 pub(crate) fn load(flags: &Flags) -> anyhow::Result<Configuration> {
     let merged = merged(flags)?;
-    let defaults = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build()?;
+    let defaults = Config::builder()
+        .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
+        .build()?;
     let mut reader = Reader::new(merged);
     reader.refuse_unknown(&defaults, "error_domains");
     let configuration = read(&mut reader);
     match (reader.finish(), configuration) {
         (Ok(()), Some(configuration)) => Ok(configuration),
-        (Err(faults), _) => bail!("the configuration has {} fault(s):\n  {}", faults.len(), faults.join("\n  ")),
+        (Err(faults), _) => bail!(
+            "the configuration has {} fault(s):\n  {}",
+            faults.len(),
+            faults.join("\n  ")
+        ),
         (Ok(()), None) => bail!("the configuration could not be read"),
     }
 }
@@ -99,8 +104,9 @@ pub(crate) fn print(flags: &Flags) -> anyhow::Result<String> {
     if let Some(store) = shown.get_mut("store") {
         *store = Value::from(without_password(&store.to_string()));
     }
-    let (tables, plain): (Vec<_>, Vec<_>) =
-        shown.into_iter().partition(|(_, value)| matches!(value.kind, config::ValueKind::Table(_)));
+    let (tables, plain): (Vec<_>, Vec<_>) = shown
+        .into_iter()
+        .partition(|(_, value)| matches!(value.kind, config::ValueKind::Table(_)));
     let mut text = String::new();
     for (key, value) in &plain {
         writeln!(text, "{key} = {}", toml_value(value))?;
@@ -113,8 +119,9 @@ pub(crate) fn print(flags: &Flags) -> anyhow::Result<String> {
 
 fn write_table(text: &mut String, name: &str, table: Value) -> anyhow::Result<()> {
     let entries: BTreeMap<String, Value> = table.into_table()?.into_iter().collect();
-    let (tables, plain): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|(_, value)| matches!(value.kind, config::ValueKind::Table(_)));
+    let (tables, plain): (Vec<_>, Vec<_>) = entries
+        .into_iter()
+        .partition(|(_, value)| matches!(value.kind, config::ValueKind::Table(_)));
     if !plain.is_empty() {
         writeln!(text, "\n[{name}]")?;
     }
@@ -136,7 +143,9 @@ fn toml_value(value: &Value) -> String {
 
 /// A store's URL as it may be shown.
 pub(crate) fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
     // The last @ ends the user and password: a password may hold one itself.
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let shown = match authority.rsplit_once('@') {
@@ -158,7 +167,9 @@ fn merged(flags: &Flags) -> anyhow::Result<Config> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("BACKSTOP_") && ours(name))
         .collect();
-    let environment = Environment::with_prefix("BACKSTOP").prefix_separator("_").separator("__");
+    let environment = Environment::with_prefix("BACKSTOP")
+        .prefix_separator("_")
+        .separator("__");
     builder = builder.add_source(environment.source(Some(variables)));
     builder = builder.set_override_option("store", flags.store.clone())?;
     builder = builder.set_override_option("listen", flags.listen.clone())?;
@@ -240,7 +251,10 @@ fn engine(reader: &mut Reader) -> Settings {
         error_domains: error_domains(reader),
     };
     if settings.lease_renew_every * 3 > settings.lease_ttl {
-        reader.fault("lease.renew_every", "must be at most a third of lease.ttl, so that one lost renewal does no harm");
+        reader.fault(
+            "lease.renew_every",
+            "must be at most a third of lease.ttl, so that one lost renewal does no harm",
+        );
     }
     if settings.breaker.failures_percent > 100 {
         reader.fault("breaker.failures_percent", "must be at most 100");
@@ -251,7 +265,10 @@ fn engine(reader: &mut Reader) -> Settings {
 fn telemetry(reader: &mut Reader) -> Telemetry {
     let format = reader.text("telemetry.log_format");
     if !matches!(format.as_str(), "text" | "json") {
-        reader.fault("telemetry.log_format", format!("\"{format}\" is neither text nor json"));
+        reader.fault(
+            "telemetry.log_format",
+            format!("\"{format}\" is neither text nor json"),
+        );
     }
     let log_filter = reader.text("telemetry.log_filter");
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log_filter) {
@@ -304,9 +321,17 @@ fn error_row(reader: &mut Reader, key: &str, code: Code, value: Value) -> Row {
         let understood = match field.as_str() {
             "fin_code" => FinCode::parse(&text).map(|code| row.fin_code = code),
             "tier" => Tier::parse(&text).map(|tier| row.tier = tier),
-            "http_status" => text.parse().ok().filter(|s| (400..600).contains(s)).map(|s| row.http_status = s),
+            "http_status" => text
+                .parse()
+                .ok()
+                .filter(|s| (400..600).contains(s))
+                .map(|s| row.http_status = s),
             "retry" => value.into_bool().ok().map(|retry| {
-                row.retry = if retry { RetryRule::Policy } else { RetryRule::Never };
+                row.retry = if retry {
+                    RetryRule::Policy
+                } else {
+                    RetryRule::Never
+                };
             }),
             _ => None,
         };
@@ -326,14 +351,20 @@ mod tests {
     fn with_file(text: &str) -> anyhow::Result<Configuration> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), text)?;
-        load(&Flags { config: Some(file.path().to_owned()), ..Flags::default() })
+        load(&Flags {
+            config: Some(file.path().to_owned()),
+            ..Flags::default()
+        })
     }
 
     #[test]
     fn the_defaults_of_the_file_are_the_defaults_of_the_code() {
         let read = load(&Flags::default()).unwrap();
         assert_eq!(format!("{:?}", read.engine), format!("{:?}", Settings::default()));
-        assert_eq!(format!("{:?}", read.server), format!("{:?}", ServerSettings::default()));
+        assert_eq!(
+            format!("{:?}", read.server),
+            format!("{:?}", ServerSettings::default())
+        );
         assert_eq!(read.participants, ParticipantSettings::default());
         assert_eq!(read.postgres, PostgresSettings::default());
     }
@@ -346,23 +377,46 @@ mod tests {
         )
         .unwrap_err()
         .to_string();
-        for part in ["stor:", "listen:", "lease.ttl:", "limits.labels_max:", ".tier:", "NOPE"] {
-            assert!(told.to_lowercase().contains(&part.to_lowercase()), "{part} in {told}");
+        for part in [
+            "stor:",
+            "listen:",
+            "lease.ttl:",
+            "limits.labels_max:",
+            ".tier:",
+            "NOPE",
+        ] {
+            assert!(
+                told.to_lowercase().contains(&part.to_lowercase()),
+                "{part} in {told}"
+            );
         }
     }
 
     #[test]
     fn a_domain_overrides_only_what_it_says() {
-        let read = with_file("[error_domains.payment.NOT_FOUND]\ntier = 'L3'\nfin_code = 'FIN-40404'").unwrap();
+        let read =
+            with_file("[error_domains.payment.NOT_FOUND]\ntier = 'L3'\nfin_code = 'FIN-40404'").unwrap();
         let row = tier(&read.engine.error_domains["payment"], Code::NotFound);
-        assert_eq!((row.tier, row.fin_code.to_string(), row.http_status), (Tier::L3, "FIN-40404".to_owned(), 500));
+        assert_eq!(
+            (row.tier, row.fin_code.to_string(), row.http_status),
+            (Tier::L3, "FIN-40404".to_owned(), 500)
+        );
     }
 
     #[test]
     fn a_password_is_never_shown() {
-        assert_eq!(without_password("postgres://bank:secret@db:5432/backstop"), "postgres://bank:***@db:5432/backstop");
-        for url in ["postgres://bank:secret@db:5432/backstop", "postgres://bank:sec@ret@db/backstop?password=secret"] {
-            assert!(!without_password(url).contains("secret") && !without_password(url).contains("ret@"), "{url}");
+        assert_eq!(
+            without_password("postgres://bank:secret@db:5432/backstop"),
+            "postgres://bank:***@db:5432/backstop"
+        );
+        for url in [
+            "postgres://bank:secret@db:5432/backstop",
+            "postgres://bank:sec@ret@db/backstop?password=secret",
+        ] {
+            assert!(
+                !without_password(url).contains("secret") && !without_password(url).contains("ret@"),
+                "{url}"
+            );
         }
         assert_eq!(without_password("sqlite:a.db"), "sqlite:a.db");
     }

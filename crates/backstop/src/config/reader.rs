@@ -13,7 +13,10 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, faults: Vec::new() }
+        Self {
+            config,
+            faults: Vec::new(),
+        }
     }
 
     pub(super) fn fault(&mut self, key: &str, what: impl std::fmt::Display) {
@@ -22,7 +25,11 @@ impl Reader {
 
     /// Every fault found, or nothing.
     pub(super) fn finish(self) -> Result<(), Vec<String>> {
-        if self.faults.is_empty() { Ok(()) } else { Err(self.faults) }
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(self.faults)
+        }
     }
 
     pub(super) fn text(&mut self, key: &str) -> String {
@@ -84,7 +91,10 @@ impl Reader {
         match parse_duration(&text) {
             Some(duration) if !duration.is_zero() => duration,
             Some(_) | None => {
-                self.fault(key, format!("\"{text}\" is no duration of more than zero, like \"500ms\" or \"2s\""));
+                self.fault(
+                    key,
+                    format!("\"{text}\" is no duration of more than zero, like \"500ms\" or \"2s\""),
+                );
                 Duration::ZERO
             }
         }
@@ -103,7 +113,9 @@ impl Reader {
     pub(super) fn refuse_unknown(&mut self, known: &Config, open_table: &str) {
         let known: BTreeSet<String> = paths(&known.cache).into_iter().collect();
         for path in paths(&self.config.cache) {
-            let open = path.strip_prefix(open_table).is_some_and(|rest| rest.starts_with('.'));
+            let open = path
+                .strip_prefix(open_table)
+                .is_some_and(|rest| rest.starts_with('.'));
             if !known.contains(&path) && !open {
                 self.fault(&path, "there is no such setting");
             }
@@ -111,7 +123,12 @@ impl Reader {
     }
 
     pub(super) fn table(&self, key: &str) -> Vec<(String, Value)> {
-        let mut table: Vec<_> = self.config.get_table(key).unwrap_or_default().into_iter().collect();
+        let mut table: Vec<_> = self
+            .config
+            .get_table(key)
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
         table.sort_by(|a, b| a.0.cmp(&b.0));
         table
     }
@@ -124,7 +141,9 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 fn paths(value: &Value) -> Vec<String> {
-    let ValueKind::Table(table) = &value.kind else { return Vec::new() };
+    let ValueKind::Table(table) = &value.kind else {
+        return Vec::new();
+    };
     let mut all: Vec<String> = Vec::new();
     for (key, inner) in table {
         match &inner.kind {

@@ -1,4 +1,4 @@
-//! `kill -9` with a thousand sagas running, twice: all of them end, each branch bears one key and one
+//! `kill -9` with a thousand sagas running, three times: all of them end, each branch bears one key and one
 //! request, and the money adds up.
 
 use crate::common::api::{message, shown, state};
@@ -86,16 +86,16 @@ fn is_held_here(seen: &Seen) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_sagas_survive_two_kills_on_sqlite() {
-    a_thousand_sagas_survive_two_kills(Engine::Sqlite).await;
+async fn a_thousand_sagas_survive_three_kills_on_sqlite() {
+    a_thousand_sagas_survive_three_kills(Engine::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_sagas_survive_two_kills_on_postgres() {
-    a_thousand_sagas_survive_two_kills(Engine::Postgres).await;
+async fn a_thousand_sagas_survive_three_kills_on_postgres() {
+    a_thousand_sagas_survive_three_kills(Engine::Postgres).await;
 }
 
-async fn a_thousand_sagas_survive_two_kills(engine: Engine) {
+async fn a_thousand_sagas_survive_three_kills(engine: Engine) {
     let mut backstop = Backstop::start(engine).await;
     let api = backstop.api();
     let (left, right, credit) = (
@@ -127,39 +127,51 @@ async fn a_thousand_sagas_survive_two_kills(engine: Engine) {
     api.define(definition("split", steps)).await;
 
     let book = Arc::new(Mutex::new(Book::default()));
-    let (gate, held) = (Gate::closed(), Arc::new(AtomicUsize::new(0)));
+    // Sagas of even and of odd numbers are held by different gates.
+    let gates = [Gate::closed(), Gate::closed()];
+    let held = Arc::new(AtomicUsize::new(0));
     for bank in banks {
-        let (book, gate, held) = (Arc::clone(&book), gate.clone(), Arc::clone(&held));
+        let (book, gates, held) = (Arc::clone(&book), gates.clone(), Arc::clone(&held));
         bank.answers(move |seen| {
             let reply = book.lock().unwrap().take(seen);
             if is_held_here(seen) {
                 held.fetch_add(1, Ordering::SeqCst);
-                return reply.after(&gate);
+                return reply.after(&gates[number(&seen.saga()) % 2]);
             }
             reply
         });
     }
     start_all(&api).await;
-    eventually("every saga to be held in flight", || async {
-        let held = held.load(Ordering::SeqCst);
-        if held == SAGAS {
-            Ok(())
-        } else {
-            Err(format!("{held} are"))
-        }
-    })
-    .await;
+    until_held(&held, SAGAS).await;
 
+    // Killed with every saga in flight.
     backstop.kill();
-    gate.open();
+    gates[0].open();
     backstop.start_again().await;
-    // The second time it is killed wherever it happens to be.
-    until_ended(&backstop.api(), SAGAS / 4).await;
+    until_ended(&backstop.api(), SAGAS / 2).await;
+    // Each saga's own call has been sent again by now; those of odd numbers are held again.
+    until_held(&held, 2 * SAGAS).await;
+    // Killed with half of them over and the other half in flight.
+    backstop.kill();
+    gates[1].open();
+    backstop.start_again().await;
+    // Killed wherever they happen to be.
+    until_ended(&backstop.api(), SAGAS * 3 / 4).await;
     backstop.kill();
     backstop.start_again().await;
     let api = backstop.api();
     until_ended(&api, SAGAS).await;
 
+    // That the kills hit what they were to hit: each saga knows how often it changed hands.
+    for saga in api.list("").await {
+        let at_least = if number(&saga.id).is_multiple_of(2) { 2 } else { 3 };
+        assert!(
+            saga.epoch >= at_least,
+            "{} was in flight at the kills: epoch {}",
+            saga.id,
+            saga.epoch
+        );
+    }
     let succeeded = api.list_count("state = \"SUCCEEDED\"").await;
     let rolled_back = api.list_count("state = \"ROLLED_BACK\"").await;
     let refused = SAGAS / REFUSED_EVERY;
@@ -230,6 +242,18 @@ async fn start_all(api: &Api) {
     for start in starts {
         start.await.unwrap();
     }
+}
+
+async fn until_held(held: &AtomicUsize, count: usize) {
+    eventually(&format!("{count} calls to be held"), || async {
+        let held = held.load(Ordering::SeqCst);
+        if held >= count {
+            Ok(())
+        } else {
+            Err(format!("{held} are"))
+        }
+    })
+    .await;
 }
 
 async fn until_ended(api: &Api, count: usize) {

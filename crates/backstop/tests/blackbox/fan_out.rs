@@ -5,6 +5,8 @@ use crate::common::api::{branch, shown, state, states};
 use crate::common::script::Seen;
 use crate::common::{Backstop, Bank, Engine, Reply, definition, step};
 use backstop_proto::participant::v1::{RollbackCause, rollback_cause};
+use backstop_proto::v1;
+use backstop_proto::v1::signal_report::State as Signal;
 use prost::Message;
 use serde_json::json;
 use std::sync::Arc;
@@ -135,13 +137,22 @@ async fn a_failed_branch_is_signalled_and_undone_in_reverse_order(engine: Engine
     );
     assert_eq!(credit.field_violations[0].field, "account");
 
-    // The failing participant has no branch that the rollback concerns: only the others are told, once.
+    // The failing participant has no branch that the rollback concerns: only the others are told, once. The
+    // news never delays the undoing, so it may be reported after the end.
+    let reported = |saga: &v1::Saga| {
+        saga.signals
+            .iter()
+            .all(|signal| signal.state() != Signal::Pending)
+    };
+    let saga = api
+        .until("undone", "to have its signals reported", reported)
+        .await;
     let delivered: Vec<_> = saga
         .signals
         .iter()
         .map(|s| (s.participant.as_str(), s.state() as i32))
         .collect();
-    let fully = backstop_proto::v1::signal_report::State::Delivered as i32;
+    let fully = Signal::Delivered as i32;
     assert_eq!(delivered, [("first", fully), ("second", fully)]);
     assert_eq!(failing.signals().len(), 0);
     let refused_at = failing.seen_of("undone")[0].answered.unwrap();

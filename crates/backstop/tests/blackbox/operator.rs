@@ -15,8 +15,8 @@ fn compensations(bank: &Bank, id: &str) -> Vec<String> {
     undone.map(|seen: Seen| seen.short()).collect()
 }
 
-/// `debit`, then `credit`, which is refused; undoing `debit` is refused until `mended` is open... by
-/// then the script answers otherwise.
+/// `hold`, `debit`, then `credit`, which is refused; so is undoing `debit`, until the bank is told to
+/// answer otherwise.
 async fn stuck(engine: Engine, id: &str) -> (Backstop, Api, Bank) {
     let backstop = Backstop::start(engine).await;
     let api = backstop.api();
@@ -229,6 +229,12 @@ async fn a_cancelled_saga_calls_no_further_action_and_is_undone() {
         compensations(&bank, "unwanted"),
         ["two/compensation#1", "one/compensation#1"]
     );
+    let told = |saga: &v1::Saga| {
+        saga.signals
+            .iter()
+            .all(|s| s.state() == v1::signal_report::State::Delivered)
+    };
+    api.until("unwanted", "to have told its listener", told).await;
     let signal = &bank.signals()[0].request;
     assert_eq!(signal.cause.as_ref().unwrap().by, "ann");
     let late = api.sagas().cancel_saga(cancel).await.unwrap_err();

@@ -263,7 +263,7 @@ impl Books {
 
     /// True if a straggler could still change the books.
     pub(crate) fn may_yet_happen(&self) -> bool {
-        self.travels && self.first_answer.is_none() && !self.undone
+        self.travels && !self.is_read_only() && self.first_answer.is_none() && !self.undone
     }
 
     /// True if it happened, or may have for all that anybody can prove, and has not been undone.

@@ -30,9 +30,9 @@ fn message_lines(message: &DynamicMessage) -> Result<Vec<String>, CliError> {
     for (field, value) in message.fields() {
         let nested = match value {
             Value::List(items) if matches!(field.kind(), Kind::Message(_)) => list_lines(items)?,
-            Value::Message(inner) => match scalar(&field, value)? {
-                Some(text) => {
-                    lines.push(format!("{}: {text}", field.name()));
+            Value::Message(inner) => match well_known(&field, inner)? {
+                Some(whole) => {
+                    lines.extend(whole);
                     continue;
                 }
                 None => message_lines(inner)?,
@@ -77,22 +77,37 @@ fn list_lines(items: &[Value]) -> Result<Vec<String>, CliError> {
     Ok(lines)
 }
 
-/// Messages that are one value in the JSON mapping.
-fn scalar(field: &FieldDescriptor, value: &Value) -> Result<Option<String>, CliError> {
-    let Value::Message(message) = value else {
-        return Ok(None);
-    };
+/// Messages that the JSON mapping has as one value: durations on the field's line, objects below it.
+fn well_known(field: &FieldDescriptor, message: &DynamicMessage) -> Result<Option<Vec<String>>, CliError> {
     let wrong = |error: prost::DecodeError| CliError::Mapping(format!("{}: {error}", field.full_name()));
+    let name = field.name();
     match message.descriptor().full_name() {
         "google.protobuf.Duration" => {
             let duration: prost_types::Duration = message.transcode_to().map_err(wrong)?;
-            Ok(Some(duration.to_string()))
+            Ok(Some(vec![format!("{name}: {duration}")]))
         }
         "google.protobuf.Struct" => {
             let object: prost_types::Struct = message.transcode_to().map_err(wrong)?;
-            Ok(Some(flow(&json::of_struct(&object))))
+            Ok(Some(block(name, &json::of_struct(&object))))
         }
         _ => Ok(None),
+    }
+}
+
+/// A key and its JSON value: objects a line a field, everything else behind the key.
+fn block(key: &str, value: &Json) -> Vec<String> {
+    match value {
+        Json::Object(fields) if !fields.is_empty() => std::iter::once(format!("{}:", word(key)))
+            .chain(
+                fields
+                    .iter()
+                    .flat_map(|(key, value)| block(key, value))
+                    .map(|line| format!("  {line}")),
+            )
+            .collect(),
+        Json::Object(_) | Json::Array(_) | Json::String(_) | Json::Null | Json::Bool(_) | Json::Number(_) => {
+            vec![format!("{}: {}", word(key), flow(value))]
+        }
     }
 }
 

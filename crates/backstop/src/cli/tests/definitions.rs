@@ -144,7 +144,7 @@ async fn a_faulty_definition_shows_file_line_and_path_whoever_finds_the_fault() 
         let ran = run(&server.url, &[["definition"].as_slice(), &verb].concat()).await;
         assert_eq!(ran.exit, Exit::Failed);
         let expected = format!(
-            "{file}:4:16  steps[0].depends_on[0]: there is no step \"x\"\nerror: the definition has 1 fault\n"
+            "{file}:4:16  steps[0].depends_on[0]: there is no step \"x\"\nerror: {file} has 1 fault\n"
         );
         assert!(ran.err.starts_with(&expected), "{}", ran.err);
     }

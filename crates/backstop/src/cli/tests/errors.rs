@@ -88,3 +88,23 @@ fn a_status_without_details_still_says_its_code() {
         "error: there is no saga pay-7\n  code    NOT_FOUND\n"
     );
 }
+
+#[test]
+fn what_the_message_says_already_is_not_said_twice() {
+    let mut details = ErrorDetails::new();
+    details.set_bad_request(vec![FieldViolation::new("filter", "foo is not understood")]);
+    details.set_error_info("INVALID_ARGUMENT", "backstop", []);
+    let status = tonic::Status::with_error_details(
+        tonic::Code::InvalidArgument,
+        "filter: foo is not understood",
+        details,
+    );
+    let error = CliError::Said {
+        status: Box::new(status),
+        source_text: None,
+    };
+    assert_eq!(
+        error.render(Paint::OFF),
+        "error: filter: foo is not understood\n  code    INVALID_ARGUMENT\n"
+    );
+}
