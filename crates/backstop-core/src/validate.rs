@@ -287,10 +287,10 @@ impl Check<'_> {
     fn call(&mut self, path: &str, spec: &CallSpec) -> Option<PlannedCall> {
         let at = |field: &str| format!("{path}.{field}");
         let participant = self.parse(&at("participant"), &spec.participant, ParticipantName::parse);
-        if let Some(name) = &participant {
-            if !self.participants.contains_key(name) {
-                self.fault(at("participant"), format!("no participant \"{name}\" is registered"));
-            }
+        if let Some(name) = &participant
+            && !self.participants.contains_key(name)
+        {
+            self.fault(at("participant"), format!("no participant \"{name}\" is registered"));
         }
         if !is_method(&spec.method) {
             self.fault(at("method"), format!("\"{}\" is not of the form package.Service/Method", spec.method));

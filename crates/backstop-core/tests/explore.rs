@@ -239,17 +239,17 @@ fn assert_that_all_was_reached(reached: &Coverage) {
 }
 
 const SHAPES: [Shape; 11] = [
-    Shape { name: "fork", rules: SMALL, states_min: 1, plan: fork },
-    Shape { name: "join", rules: SMALL, states_min: 1, plan: join },
-    Shape { name: "diamond", rules: SMALLER, states_min: 1, plan: diamond },
-    Shape { name: "pivot", rules: NARROW, states_min: 1, plan: pivot },
-    Shape { name: "chain of three", rules: SMALL, states_min: 1, plan: chain_of_three },
-    Shape { name: "two retriables", rules: SMALL, states_min: 1, plan: two_retriables },
-    Shape { name: "chain of two", rules: NARROW, states_min: 1, plan: chain_of_two },
-    Shape { name: "read only first", rules: NARROW, states_min: 1, plan: read_only_first },
-    Shape { name: "hurried pivot", rules: NARROW, states_min: 1, plan: hurried_pivot },
-    Shape { name: "hurried", rules: NARROW, states_min: 1, plan: hurried },
-    Shape { name: "single", rules: Rules { hand_overs: 1, ..NARROW }, states_min: 1, plan: single },
+    Shape { name: "fork", rules: SMALL, states_min: 150_000, plan: fork },
+    Shape { name: "join", rules: SMALL, states_min: 100_000, plan: join },
+    Shape { name: "diamond", rules: SMALLER, states_min: 150_000, plan: diamond },
+    Shape { name: "pivot", rules: NARROW, states_min: 120_000, plan: pivot },
+    Shape { name: "chain of three", rules: SMALL, states_min: 25_000, plan: chain_of_three },
+    Shape { name: "two retriables", rules: SMALL, states_min: 60_000, plan: two_retriables },
+    Shape { name: "chain of two", rules: NARROW, states_min: 70_000, plan: chain_of_two },
+    Shape { name: "read only first", rules: NARROW, states_min: 16_000, plan: read_only_first },
+    Shape { name: "hurried pivot", rules: NARROW, states_min: 6_000, plan: hurried_pivot },
+    Shape { name: "hurried", rules: NARROW, states_min: 14_000, plan: hurried },
+    Shape { name: "single", rules: Rules { hand_overs: 1, ..NARROW }, states_min: 180_000, plan: single },
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use backstop_core::{Code, Effect, ErrorTable, Evidence, FinCode, NoAnswer, NotSent, RetryRule, Row, Tier};
+use backstop_core::status::speaks_for_its_key;
 use backstop_core::{effect, tier};
 use std::collections::BTreeSet;
 
@@ -99,6 +100,17 @@ fn every_evidence_of_our_own_means_what_the_design_says() {
         assert_eq!(meaning(&table, *evidence), owned(row), "{text}");
         assert_eq!(evidence.as_str(), *text);
     }
+}
+
+#[test]
+fn only_a_refusal_by_the_business_code_speaks_for_every_attempt_of_its_key() {
+    let speaks: Vec<&str> = Code::ALL
+        .into_iter()
+        .filter(|code| speaks_for_its_key(Evidence::ParticipantSaid(*code)))
+        .map(Code::name)
+        .collect();
+    assert_eq!(speaks, ["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE"]);
+    assert!(OURS.iter().all(|(evidence, _, _)| !speaks_for_its_key(*evidence)));
 }
 
 #[test]

@@ -122,7 +122,9 @@ async fn routes(spec: &ServiceSpec) -> Result<RoutesBuilder, ServiceError> {
         ServiceKind::Ledger { db, chaos } => {
             let books = Books::open(db, &spec.name).await?;
             let ledger = LedgerServiceServer::new(Ledger::new(books.clone(), *chaos));
-            let listener = RollbackListenerServiceServer::new(Listener::new(books));
+            // Its writer ends with the process: what was heard last is news that may be lost.
+            let (listener, _) = Listener::start(books);
+            let listener = RollbackListenerServiceServer::new(listener);
             names.extend([name_of(&ledger), name_of(&listener)]);
             descriptors.extend([LEDGER_DESCRIPTORS, backstop_proto::DESCRIPTORS]);
             routes.add_service(ledger).add_service(listener);

@@ -305,7 +305,7 @@ async fn opening_an_account_again_answers_it_and_opening_it_otherwise_is_refused
 #[tokio::test]
 async fn a_rollback_signal_is_kept_once_with_its_cause() {
     let bench = Bench::new().await;
-    let listener = Listener::new(bench.books.clone());
+    let (listener, writer) = Listener::start(bench.books.clone());
     let failure = backstop_proto::v1::Failure {
         fin_code: "FIN-40005".into(),
         ..Default::default()
@@ -329,6 +329,8 @@ async fn a_rollback_signal_is_kept_once_with_its_cause() {
     for _ in 0..2 {
         listener.on_rollback(Request::new(signal.clone())).await.unwrap();
     }
+    drop(listener);
+    writer.await.unwrap();
     let kept = bench.books.rollback_signals().await.unwrap();
     assert_eq!(kept.len(), 1);
     assert_eq!(kept[0].cause, "STEP_FAILED credit FIN-40005");

@@ -127,7 +127,7 @@ fn is_sqlite_refusal(code: u32) -> bool {
 /// connection before it has said so; 40003 (statement completion unknown) is what it says, and
 /// CockroachDB's word for an ambiguous commit.
 fn is_refusal(severity: PgSeverity, code: &str) -> bool {
-    code != "40003" && !code.starts_with("08")
+    severity == PgSeverity::Error && code != "40003" && !code.starts_with("08")
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub use answer::CLOCK_LEAP_MAX;
 use crate::agenda::{agenda, concerned};
 use crate::apply::{self, is_forward_done, is_undone};
 use crate::event::{Event, EventKind, Started};
-use crate::failure::{Failure, Pushback};
+use crate::failure::Pushback;
 use crate::graph::Definition;
 use crate::ids::{Clock, CoordinatorId, Epoch, ParticipantName, Phase, SagaId, Seq, StepName};
 use crate::saga::{Cause, CauseKind, Resolution, Saga, SagaState};
@@ -27,6 +27,7 @@ const TIMER_MARGIN: Duration = Duration::from_secs(1);
 
 /// One thing that comes in.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every input is an answer, and none is stored")]
 pub enum Input {
     /// A call has ended.
     Answer(Answer),
@@ -281,7 +282,7 @@ impl Turn {
     /// Rolls back because this branch has failed for good.
     fn roll_back_for(&mut self, index: usize) {
         let kind = CauseKind::BranchFailed(self.saga.definition.steps[index].name.clone());
-        let failure = self.saga.branches[index].failure.as_deref().map(Failure::clone);
+        let failure = self.saga.branches[index].failure.as_deref().cloned();
         self.roll_back(Cause { kind, failure });
     }
 

@@ -4,9 +4,11 @@
 //! bank would use the moment to warn a cashier or to freeze a limit.
 
 use super::{Books, BooksError};
-use crate::wire::{internal, now_unix_micros};
+use crate::wire::now_unix_micros;
 use backstop_proto::participant::v1::rollback_listener_service_server::RollbackListenerService;
 use backstop_proto::participant::v1::{OnRollbackRequest, OnRollbackResponse, rollback_cause};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
 
 /// A signal as it was kept.
@@ -20,17 +22,32 @@ pub struct KeptSignal {
     pub branches: String,
 }
 
+/// Signals that may wait to be written; more are refused, since news can be sent again.
+const WAITING_MAX: usize = 1024;
+
 /// Keeps rollback signals in the ledger's file. A signal that comes again is the same signal.
+///
+/// A signal is answered when it is heard, not when it is written: it is news, and no booking hangs on it.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    books: Books,
+    heard: mpsc::Sender<OnRollbackRequest>,
 }
 
 impl Listener {
-    /// Keeps them in these books.
+    /// Keeps them in these books. The task ends when every clone of the listener is gone and all that was
+    /// heard is written.
     #[must_use]
-    pub fn new(books: Books) -> Self {
-        Self { books }
+    pub fn start(books: Books) -> (Self, JoinHandle<()>) {
+        let (heard, mut waiting) = mpsc::channel(WAITING_MAX);
+        let writer = tokio::spawn(async move {
+            while let Some(signal) = waiting.recv().await {
+                if let Err(error) = books.keep_signal(&signal, now_unix_micros()).await {
+                    let error: &(dyn std::error::Error + 'static) = &error;
+                    tracing::error!(error, "a signal cannot be kept");
+                }
+            }
+        });
+        (Self { heard }, writer)
     }
 }
 
@@ -83,13 +100,13 @@ impl RollbackListenerService for Listener {
         request: Request<OnRollbackRequest>,
     ) -> Result<Response<OnRollbackResponse>, Status> {
         let signal = request.into_inner();
-        let kept = self.books.keep_signal(&signal, now_unix_micros()).await;
-        kept.map_err(|error| internal("the signal cannot be kept", &error))?;
         tracing::info!(
             saga_id = signal.saga_id,
             definition = signal.definition,
             "a saga rolls back"
         );
+        let heard = self.heard.try_send(signal);
+        heard.map_err(|_| Status::resource_exhausted("too many signals wait to be written"))?;
         Ok(Response::new(OnRollbackResponse {}))
     }
 }

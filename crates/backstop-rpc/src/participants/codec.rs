@@ -191,8 +191,9 @@ mod tests {
 
     #[test]
     fn anything_but_one_whole_plain_message_is_refused() {
-        for pieces in [&[][..], &[b"\0\0\0\0"], &[b"\0\0\0\0\x02h"], &[b"\0\0\0\0\x01hi"], &[b"\x01\0\0\0\x01h"]] {
-            assert!(matches!(message_of(pieces), Err(Unread::NoAnswerOfGrpc(_))), "{pieces:?}");
+        let wrong: [&[u8]; 5] = [b"", b"\0\0\0\0", b"\0\0\0\0\x02h", b"\0\0\0\0\x01hi", b"\x01\0\0\0\x01h"];
+        for piece in wrong {
+            assert!(matches!(message_of(&[piece]), Err(Unread::NoAnswerOfGrpc(_))), "{piece:?}");
         }
     }
 

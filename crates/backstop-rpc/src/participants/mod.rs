@@ -20,6 +20,9 @@ mod connection;
 mod descriptors;
 mod details;
 mod evidence;
+#[cfg(test)]
+#[path = "../../tests/participants/fixture.rs"]
+mod fixture;
 mod metadata;
 mod plan;
 mod pool;

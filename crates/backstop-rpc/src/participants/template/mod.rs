@@ -19,6 +19,8 @@ mod expr;
 mod fit;
 mod node;
 mod ops;
+#[cfg(test)]
+mod tests;
 mod text;
 mod types;
 mod value;

@@ -1,0 +1,386 @@
+//! A store with switches: it blocks, fails, forgets to answer, goes down, or lets another be faster.
+//!
+//! # Invariants
+//! * What it says it has not applied, it has not; what it answered `Written` for is in the store below.
+//! * Its leases are shared by all coordinators, as Postgres's are; the clock is tokio's, so it can be paused.
+
+use async_trait::async_trait;
+use backstop_core::{
+    Clock, CoordinatorId, DefinitionName, DefinitionSpec, Epoch, Event, EventKind, ParticipantName, Revision,
+    SagaId, Seq, Timestamp,
+};
+use backstop_engine::memory_store::MemoryStore;
+use backstop_engine::ports::store::{
+    Append, Appended, CoordinatorRow, Head, Journal, Orphan, Participant, SagaCursor, SagaFilter, Store, StoreError,
+    StoreResult, StoredRevision,
+};
+use bytes::Bytes;
+use futures::FutureExt;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// When every story begins.
+const BEGINNING: Timestamp = Timestamp(1_700_000_000_000_000);
+
+/// What becomes of one call of `append`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    NotApplied,
+    UnknownButApplied,
+    UnknownAndNotApplied,
+}
+
+/// The data, shared by all coordinators.
+pub(crate) struct Disk {
+    inner: MemoryStore,
+    began: Instant,
+    /// True while no append comes through.
+    blocked: watch::Sender<bool>,
+    switches: Mutex<Switches>,
+}
+
+#[derive(Default)]
+struct Switches {
+    down: bool,
+    faults: VecDeque<Fault>,
+    poisoned: BTreeSet<SagaId>,
+    to_be_stolen: BTreeSet<SagaId>,
+    unreadable: BTreeSet<SagaId>,
+    renewals_fail: bool,
+    leases: BTreeMap<CoordinatorId, CoordinatorRow>,
+    tries: Vec<Vec<SagaId>>,
+    written: Vec<Vec<Append>>,
+    reads: usize,
+}
+
+impl Disk {
+    pub(crate) fn new() -> Arc<Self> {
+        let began = Instant::now();
+        Arc::new(Self {
+            inner: MemoryStore::with_clock(move || BEGINNING.plus(began.elapsed())),
+            began,
+            blocked: watch::channel(false).0,
+            switches: Mutex::default(),
+        })
+    }
+
+    fn switches(&self) -> MutexGuard<'_, Switches> {
+        self.switches.lock().unwrap()
+    }
+
+    pub(crate) fn time(&self) -> Timestamp {
+        BEGINNING.plus(self.began.elapsed())
+    }
+
+    /// No append comes through until [`Disk::unblock`].
+    pub(crate) fn block(&self) {
+        self.blocked.send_replace(true);
+    }
+
+    pub(crate) fn unblock(&self) {
+        self.blocked.send_replace(false);
+    }
+
+    /// Every call fails until it is up again.
+    pub(crate) fn down(&self, down: bool) {
+        self.switches().down = down;
+    }
+
+    /// What becomes of the next calls of `append`, one each.
+    pub(crate) fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.switches().faults.extend(faults);
+    }
+
+    /// Every batch with an append of this saga fails.
+    pub(crate) fn poison(&self, saga: &str, poisoned: bool) {
+        let saga = SagaId::parse(saga).unwrap();
+        let mut switches = self.switches();
+        if poisoned {
+            switches.poisoned.insert(saga);
+        } else {
+            switches.poisoned.remove(&saga);
+        }
+    }
+
+    /// Another coordinator, which lives, takes the saga over just before its next append.
+    pub(crate) fn steal_at_next_append(&self, saga: &str) {
+        self.switches().to_be_stolen.insert(SagaId::parse(saga).unwrap());
+    }
+
+    /// The saga's journal cannot be read.
+    pub(crate) fn tear(&self, saga: &str) {
+        self.switches().unreadable.insert(SagaId::parse(saga).unwrap());
+    }
+
+    /// Renewing a lease fails without an answer.
+    pub(crate) fn renewals_fail(&self, fail: bool) {
+        self.switches().renewals_fail = fail;
+    }
+
+    /// Every lease is over: whoever renews hears `false`.
+    pub(crate) fn end_all_leases(&self) {
+        self.switches().leases.clear();
+    }
+
+    /// Calls of `append` so far, with the sagas of each batch.
+    pub(crate) fn tries(&self) -> Vec<Vec<SagaId>> {
+        self.switches().tries.clone()
+    }
+
+    /// Batches that came through, in order.
+    pub(crate) fn written(&self) -> Vec<Vec<Append>> {
+        self.switches().written.clone()
+    }
+
+    /// Reads of heads, events and journals so far.
+    pub(crate) fn reads(&self) -> usize {
+        self.switches().reads
+    }
+
+    /// A saga's journal at this instant, whatever the switches say.
+    pub(crate) fn journal(&self, saga: &SagaId) -> Option<Journal> {
+        self.inner.journal(saga).now_or_never().unwrap().unwrap()
+    }
+
+    fn fault_of(&self, batch: &[Append]) -> StoreResult<Option<Fault>> {
+        let mut switches = self.switches();
+        if switches.down {
+            return Err(StoreError::Unknown("the store is down".to_owned()));
+        }
+        if batch.iter().any(|append| switches.poisoned.contains(&append.saga)) {
+            return Err(StoreError::NotApplied("it cannot swallow this append".to_owned()));
+        }
+        Ok(switches.faults.pop_front())
+    }
+
+    fn steal(&self, batch: &[Append]) {
+        for append in batch {
+            if !self.switches().to_be_stolen.remove(&append.saga) {
+                continue;
+            }
+            let thief = CoordinatorId::parse("thief").unwrap();
+            let lives = CoordinatorRow {
+                coordinator: thief.clone(),
+                address: String::new(),
+                started_at: self.time(),
+                expires_at: self.time().plus(Duration::from_secs(1_000_000)),
+                expired: false,
+            };
+            self.switches().leases.insert(thief.clone(), lives);
+            let there = self.journal(&append.saga).unwrap();
+            let (seq, epoch) = (there.head.seq.next(), Epoch(there.head.epoch.0 + 1));
+            let last = there.events.last().unwrap();
+            let kind = EventKind::Adopted { epoch, coordinator: thief.clone() };
+            let event = Event { seq, clock: Clock(last.clock.0 + 1), at: self.time(), kind };
+            let head = Head { seq, epoch, owner: Some(thief), ..there.head.clone() };
+            let taken =
+                Append { saga: append.saga.clone(), expected: there.head.seq, events: vec![event], head };
+            let answers = self.inner.append(&[taken]).now_or_never().unwrap().unwrap();
+            assert_eq!(answers, [Appended::Written]);
+        }
+    }
+
+    async fn append(&self, batch: &[Append]) -> StoreResult<Vec<Appended>> {
+        self.switches().tries.push(batch.iter().map(|append| append.saga.clone()).collect());
+        let mut blocked = self.blocked.subscribe();
+        blocked.wait_for(|blocked| !blocked).await.unwrap();
+        let fault = self.fault_of(batch)?;
+        match fault {
+            Some(Fault::NotApplied) => return Err(StoreError::NotApplied("as the story wants".to_owned())),
+            Some(Fault::UnknownAndNotApplied) => {
+                return Err(StoreError::Unknown("as the story wants: not applied".to_owned()));
+            }
+            Some(Fault::UnknownButApplied) | None => {}
+        }
+        self.steal(batch);
+        let answers = self.inner.append(batch).await?;
+        self.switches().written.push(batch.to_vec());
+        match fault {
+            Some(Fault::UnknownButApplied) => Err(StoreError::Unknown("as the story wants: applied".to_owned())),
+            Some(Fault::NotApplied | Fault::UnknownAndNotApplied) | None => Ok(answers),
+        }
+    }
+
+    fn orphans(&self, limit: usize) -> Vec<Orphan> {
+        let now = self.time();
+        let everything = self.inner.list(&SagaFilter::default(), None, usize::MAX);
+        let mut heads = everything.now_or_never().unwrap().unwrap();
+        heads.sort_by(|a, b| a.saga.cmp(&b.saga));
+        let switches = self.switches();
+        let lives = |owner: &CoordinatorId| switches.leases.get(owner).is_some_and(|row| row.expires_at > now);
+        let is_orphan = |head: &Head| match &head.owner {
+            Some(owner) => !lives(owner),
+            None => head.wake_at.is_some_and(|at| at <= now),
+        };
+        let orphans = heads.iter().filter(|head| !head.state.is_final() && is_orphan(head)).take(limit);
+        orphans.map(|head| Orphan { saga: head.saga.clone(), handed_over: head.owner.is_none() }).collect()
+    }
+
+    fn readable(&self, saga: &SagaId) -> StoreResult<()> {
+        let mut switches = self.switches();
+        switches.reads += 1;
+        if switches.unreadable.contains(saga) {
+            return Err(StoreError::Unreadable("event 2 is torn".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a coordinator's process still lives. A dead one gets no answer from anybody, ever.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) number: u32,
+    dead: watch::Sender<bool>,
+}
+
+impl Process {
+    pub(crate) fn new(number: u32) -> Arc<Self> {
+        Arc::new(Self { number, dead: watch::channel(false).0 })
+    }
+
+    pub(crate) fn kill(&self) {
+        self.dead.send_replace(true);
+    }
+
+    /// Comes back with the answer only while the process lives.
+    pub(crate) async fn alive<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut dead = self.dead.subscribe();
+        tokio::select! {
+            biased;
+            _dead = dead.wait_for(|dead| *dead) => std::future::pending().await,
+            answer = work => answer,
+        }
+    }
+}
+
+/// The store as one process sees it.
+pub(crate) struct DiskOf {
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) process: Arc<Process>,
+}
+
+impl DiskOf {
+    async fn up<T>(&self, work: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+        let answer = async {
+            if self.disk.switches().down {
+                return Err(StoreError::Unknown("the store is down".to_owned()));
+            }
+            work.await
+        };
+        self.process.alive(answer).await
+    }
+}
+
+#[async_trait]
+impl Store for DiskOf {
+    async fn append(&self, batch: &[Append]) -> StoreResult<Vec<Appended>> {
+        self.process.alive(self.disk.append(batch)).await
+    }
+
+    async fn journal(&self, saga: &SagaId) -> StoreResult<Option<Journal>> {
+        self.disk.readable(saga)?;
+        self.up(self.disk.inner.journal(saga)).await
+    }
+
+    async fn head(&self, saga: &SagaId) -> StoreResult<Option<Head>> {
+        self.disk.switches().reads += 1;
+        self.up(self.disk.inner.head(saga)).await
+    }
+
+    async fn events(&self, saga: &SagaId, after: Seq, limit: usize) -> StoreResult<Vec<Event>> {
+        self.disk.readable(saga)?;
+        self.up(self.disk.inner.events(saga, after, limit)).await
+    }
+
+    async fn list(&self, filter: &SagaFilter, cursor: Option<&SagaCursor>, limit: usize) -> StoreResult<Vec<Head>> {
+        self.up(self.disk.inner.list(filter, cursor, limit)).await
+    }
+
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
+        self.up(async { Ok(self.disk.orphans(limit)) }).await
+    }
+
+    async fn put_revision(
+        &self,
+        name: &DefinitionName,
+        spec: &DefinitionSpec,
+        descriptors: &Bytes,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+    ) -> StoreResult<StoredRevision> {
+        self.up(self.disk.inner.put_revision(name, spec, descriptors, fingerprint, now)).await
+    }
+
+    async fn revision(&self, name: &DefinitionName, revision: Option<Revision>) -> StoreResult<Option<StoredRevision>> {
+        self.up(self.disk.inner.revision(name, revision)).await
+    }
+
+    async fn definitions(&self, after: Option<&DefinitionName>, limit: usize) -> StoreResult<Vec<StoredRevision>> {
+        self.up(self.disk.inner.definitions(after, limit)).await
+    }
+
+    async fn put_participant(&self, participant: &Participant) -> StoreResult<()> {
+        self.up(self.disk.inner.put_participant(participant)).await
+    }
+
+    async fn participant(&self, name: &ParticipantName) -> StoreResult<Option<Participant>> {
+        self.up(self.disk.inner.participant(name)).await
+    }
+
+    async fn participants(&self, after: Option<&ParticipantName>, limit: usize) -> StoreResult<Vec<Participant>> {
+        self.up(self.disk.inner.participants(after, limit)).await
+    }
+
+    async fn enter(&self, coordinator: &CoordinatorId, address: &str, ttl: Duration) -> StoreResult<()> {
+        self.up(async {
+            let now = self.disk.time();
+            let row = CoordinatorRow {
+                coordinator: coordinator.clone(),
+                address: address.to_owned(),
+                started_at: now,
+                expires_at: now.plus(ttl),
+                expired: false,
+            };
+            self.disk.switches().leases.insert(coordinator.clone(), row);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<bool> {
+        self.up(async {
+            let now = self.disk.time();
+            let mut switches = self.disk.switches();
+            if switches.renewals_fail {
+                return Err(StoreError::NotApplied("no renewal gets through".to_owned()));
+            }
+            let lives = switches.leases.get_mut(coordinator).filter(|row| row.expires_at > now);
+            Ok(lives.map(|row| row.expires_at = now.plus(ttl)).is_some())
+        })
+        .await
+    }
+
+    async fn leave(&self, coordinator: &CoordinatorId) -> StoreResult<()> {
+        self.up(async {
+            self.disk.switches().leases.remove(coordinator);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRow>> {
+        self.up(async {
+            let now = self.disk.time();
+            let rows = self.disk.switches().leases.values().cloned().collect::<Vec<_>>();
+            Ok(rows.into_iter().map(|row| CoordinatorRow { expired: row.expires_at <= now, ..row }).collect())
+        })
+        .await
+    }
+
+    async fn now(&self) -> StoreResult<Timestamp> {
+        self.up(async { Ok(self.disk.time()) }).await
+    }
+}

@@ -1,0 +1,607 @@
+//! Templates as stories: what is rendered, and what is refused at registration.
+
+use super::Template;
+use crate::participants::fixture::{self, cause, message, message_type, saga, spec, step};
+use crate::participants::plan::{Plan, Source};
+use backstop_core::{CauseKind, DefinitionSpec, Phase, Saga};
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message;
+use prost_reflect::DynamicMessage;
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+
+const BYTES_MAX: usize = 1 << 20;
+
+/// `debit` with a plain request, then `credit`, which depends on it, with this one.
+fn transfer(credit: &Json) -> DefinitionSpec {
+    spec(vec![step("debit", &[], r#"{"account": "A"}"#), step("credit", &["debit"], &credit.to_string())])
+}
+
+fn plan(spec: &DefinitionSpec) -> Plan {
+    Plan::compile(spec, &fixture::files().encode_to_vec()).unwrap()
+}
+
+fn template(plan: &Plan, step: usize, phase: Phase) -> &Template {
+    match &plan.call(step, phase).unwrap().request {
+        Source::Template(template) => template,
+        Source::Payload => panic!("no template"),
+    }
+}
+
+fn reply(json: &Json) -> Bytes {
+    message("bank.v1.Reply", json).encode_to_vec().into()
+}
+
+fn render(request: &Json, input: &Json, debit: &Json) -> Result<Bytes, String> {
+    let spec = transfer(request);
+    let saga = saga(&spec, input, &[("debit", reply(debit))]);
+    template(&plan(&spec), 1, Phase::Action).render(&saga, 1, BYTES_MAX)
+}
+
+/// Renders the request of `credit` and shows it as protobuf's JSON mapping does.
+fn shown(request: &Json, input: &Json, debit: &Json) -> Json {
+    let bytes = render(request, input, debit).unwrap();
+    serde_json::to_value(DynamicMessage::decode(message_type("bank.v1.Request"), bytes).unwrap()).unwrap()
+}
+
+fn refused(request: &Json, input: &Json, debit: &Json) -> String {
+    render(request, input, debit).unwrap_err()
+}
+
+fn faults(request: &Json) -> Vec<String> {
+    let found = Plan::compile(&transfer(request), &fixture::files().encode_to_vec()).unwrap_err();
+    found.iter().map(ToString::to_string).collect()
+}
+
+/// Faults of one field's value, without the path up to it.
+fn fault(request: &Json) -> String {
+    let found = faults(request);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].strip_prefix("steps[1].action.request").unwrap_or_else(|| panic!("{}", found[0])).to_owned()
+}
+
+#[test]
+fn a_request_of_plain_json_is_the_message_that_the_json_mapping_makes_of_it() {
+    let request = json!({
+        "amount_minor": "9223372036854775807", "serial": "18446744073709551615", "small": -5, "rate": 0.5,
+        "ratio": 2, "urgent": true, "account": "A-7", "token": "AQID", "currency": "CURRENCY_EUR",
+        "money": {"currency": "EUR", "minor": "12"}, "lines": [{"account": "x"}, {"amountMinor": 3}],
+        "numbers": [1, 2, 3], "totals": {"b": "2", "a": 1}, "by_day": {"2": {"account": "y"}},
+        "iban": "DE02", "extra": {"k": [1, null, {"n": "x"}]}, "anything": null, "at": "2026-11-23T01:02:03Z",
+        "within": "1.500s", "limit": "77", "maybe": 0, "zigzag": -3, "fixed": "4", "sfixed": -9, "count": 8,
+        "currencies": ["CURRENCY_CNY", 1], "list": [true, "t"]
+    });
+    let mut expected = json!(null);
+    let direct = message("bank.v1.Request", &request);
+    expected.clone_from(&serde_json::to_value(&direct).unwrap());
+    assert_eq!(shown(&request, &json!({}), &json!({})), expected);
+    // And the bytes are those that the library would write, had it no maps.
+    let mut without_maps = request.clone();
+    for map in ["totals", "by_day", "extra"] {
+        without_maps.as_object_mut().unwrap().remove(map);
+    }
+    let bytes = render(&without_maps, &json!({}), &json!({})).unwrap();
+    assert_eq!(bytes, message("bank.v1.Request", &without_maps).encode_to_vec());
+}
+
+#[test]
+fn a_whole_expression_keeps_its_type_and_integers_stay_exact() {
+    let request = json!({
+        "amount_minor": "${steps.debit.response.balance_minor}",
+        "serial": "${steps.debit.response.serial}",
+        "urgent": "${steps.debit.response.done}",
+        "token": "${steps.debit.response.token}",
+        "currency": "${steps.debit.response.currency}",
+        "money": "${steps.debit.response.money}",
+        "lines": "${steps.debit.response.lines}",
+        "totals": "${steps.debit.response.totals}",
+        "at": "${steps.debit.response.at}",
+        "extra": "${steps.debit.response.extra}",
+        "limit": "${steps.debit.response.limit}",
+        "rate": "${steps.debit.response.rate}",
+    });
+    let debit = json!({
+        "balanceMinor": "9007199254740993", "serial": "18446744073709551615", "done": true, "token": "/+8=",
+        "currency": "CURRENCY_CNY", "money": {"currency": "CNY", "minor": "9007199254740995"},
+        "lines": [{"account": "a", "amountMinor": "9007199254740997"}], "totals": {"x": "9007199254740999"},
+        "at": "2026-11-23T01:02:03.000000004Z", "extra": {"a": [1.5, "b"]}, "limit": "9007199254741001",
+        "rate": 0.1
+    });
+    let mut expected = debit.clone();
+    let fields = expected.as_object_mut().unwrap();
+    for (from, to) in [("balanceMinor", "amountMinor"), ("done", "urgent")] {
+        let value = fields.remove(from).unwrap();
+        fields.insert(to.to_owned(), value);
+    }
+    assert_eq!(shown(&request, &json!({}), &debit), expected);
+}
+
+#[test]
+fn input_goes_where_the_json_mapping_would_put_it() {
+    let request = json!({
+        "amount_minor": "${input.amount}", "small": "${input.small}", "account": "${input.to.account}",
+        "money": "${input.money}", "numbers": "${input.numbers}", "totals": "${input.totals}",
+        "token": "${input.token}", "anything": "${input}", "currency": "${input.currency}", "at": "${input.at}",
+        "by_day": "${input.by_day}", "lines": "${input.lines}"
+    });
+    let input = json!({
+        "amount": "9007199254740993", "small": 5.0, "to": {"account": "B"}, "money": {"minor": "3", "currency": "EUR"},
+        "numbers": [1, "2"], "totals": {"a": "1"}, "token": "AQI", "currency": 1, "at": "2026-11-23T01:02:03Z",
+        "by_day": {"-3": {"account": "z"}}, "lines": [{"amount_minor": 2}]
+    });
+    let shown = shown(&request, &input, &json!({}));
+    assert_eq!(shown["amountMinor"], "9007199254740993");
+    assert_eq!(shown["small"], 5);
+    assert_eq!(shown["money"], json!({"minor": "3", "currency": "EUR"}));
+    assert_eq!(shown["numbers"], json!([1, 2]));
+    assert_eq!(shown["token"], "AQI=");
+    assert_eq!(shown["currency"], "CURRENCY_EUR");
+    assert_eq!(shown["byDay"], json!({"-3": {"account": "z"}}));
+    assert_eq!(shown["lines"], json!([{"amountMinor": "2"}]));
+    assert_eq!(shown["anything"]["to"], json!({"account": "B"}));
+}
+
+#[test]
+fn expressions_within_a_text_are_put_into_it() {
+    let request = json!({
+        "account": "${saga.definition}@${saga.revision}/${input.n}/$${x}/${steps.debit.response.done}",
+        "amount_minor": "${input.n}00",
+        "extra": {"note": "for ${input.name}", "whole": "${input.n}", "list": ["${saga.id}", 7]},
+    });
+    let shown = shown(&request, &json!({"n": 42, "name": "Ann"}), &json!({}));
+    assert_eq!(shown["account"], "transfer@3/42/${x}/false");
+    assert_eq!(shown["amountMinor"], "4200");
+    assert_eq!(shown["extra"], json!({"note": "for Ann", "whole": 42.0, "list": ["pay/7", 7.0]}));
+}
+
+#[test]
+fn cel_computes_what_its_definition_says() {
+    for (expression, expected) in [
+        ("1 + 2 * 3 - 7 / 2 % 2", json!(6)),
+        ("'a' + 'b' == 'ab' ? 1 : 2", json!(1)),
+        ("input.n >= 2 && input.n < 2.5", json!(true)),
+        ("input.missing == 1 || true", json!(true)),
+        ("false && input.missing == 1", json!(false)),
+        ("has(input.missing)", json!(false)),
+        ("has(input.n) && !has(input.o.p)", json!(true)),
+        ("input.list.map(x, x * 2)", json!([2, 4, 6])),
+        ("input.list.map(x, x > 1, x * 2)", json!([4, 6])),
+        ("input.list.filter(x, x != 2)", json!([1, 3])),
+        ("input.list.exists(x, x == 2)", json!(true)),
+        ("input.list.exists_one(x, x > 2)", json!(true)),
+        ("input.list.all(x, x > 1)", json!(false)),
+        ("input.list.exists(x, 6 / (x - 1) == 6)", json!(true)),
+        ("input.list.map(x, input.list.map(y, x * y))[1][2]", json!(6)),
+        ("input.o.map(k, k)", json!(["a", "b", "c"])),
+        ("2 in input.list && 'a' in input.o && !(7 in input.list)", json!(true)),
+        ("input.o['b'] + input.list[0]", json!(3)),
+        ("size('héé') + size(input.list) + input.o.size()", json!(9)),
+        ("'transfer'.startsWith('tr') && 'transfer'.contains('sf') && 'x'.endsWith('')", json!(true)),
+        ("int('42') + int(uint(1)) + int(2.9)", json!(45)),
+        ("string(9223372036854775807)", json!("9223372036854775807")),
+        ("double('1.5') + 1.5", json!(3)),
+        ("bool('true') && dyn_free", json!(null)),
+        ("1u == 1 && 1.0 == 1u && [1, {'a': 2u}] == [1.0, {'a': 2}]", json!(true)),
+        ("-input.n", json!(-2)),
+        ("{'x': input.n, 'y': [null]}", json!({"x": 2, "y": [null]})),
+        ("input.o == {'c': 3, 'a': 1, 'b': 2}", json!(true)),
+        ("null == input.nothing", json!(true)),
+        ("steps.debit.response.lines.filter(l, l.amount_minor > 1).map(l, l.account)", json!(["b"])),
+        ("steps.debit.response.money.minor", json!(0)),
+        ("has(steps.debit.response.money)", json!(false)),
+        ("steps.debit.response.at == null && steps.debit.response.limit == null", json!(true)),
+        ("string(b'abc') + string(bytes('d'))", json!("abcd")),
+    ] {
+        if expression.contains("dyn_free") {
+            assert!(fault(&json!({"anything": format!("${{{expression}}}")})).contains("no variable \"dyn_free\""));
+            continue;
+        }
+        let input = json!({"n": 2, "list": [1, 2, 3], "o": {"c": 3, "a": 1, "b": 2}, "nothing": null});
+        let debit = json!({"lines": [{"account": "a", "amountMinor": "1"}, {"account": "b", "amountMinor": "2"}]});
+        let shown = shown(&json!({"list": [format!("${{{expression}}}")]}), &input, &debit);
+        let same = |a: &Json, b: &Json| match (a.as_f64(), b.as_f64()) {
+            (Some(a), Some(b)) => a == b,
+            _ => a.to_string().replace(".0", "") == b.to_string(),
+        };
+        assert!(same(&shown["list"][0], &expected), "{expression}: {}", shown["list"][0]);
+    }
+}
+
+#[test]
+fn what_goes_wrong_while_rendering_names_the_field_and_never_a_value() {
+    let secret = "4929123456781234";
+    let input = json!({"pan": secret, "n": 5, "big": 3_000_000_000_u32, "half": 2.5, "null": null,
+        "lines": [{"amount_minor": "1"}, {"amount_minor": secret.repeat(2)}], secret: 1});
+    for (request, expected) in [
+        (json!({"amount_minor": "${input.missing}"}), "request.amount_minor: there is no \"missing\""),
+        (json!({"small": "${input.big}"}), "request.small: the number does not fit int32"),
+        (json!({"amount_minor": "${input.half}"}), "request.amount_minor: a double cannot go into int64"),
+        (json!({"serial": "${-input.n}"}), "request.serial: the number does not fit uint64"),
+        (json!({"amount_minor": "${input.null}"}), "request.amount_minor: null cannot go into int64"),
+        (json!({"urgent": "${input.pan}"}), "request.urgent: a string cannot go into bool"),
+        (json!({"lines": "${input.lines}"}), "request.lines[1].amount_minor: a string cannot go into int64"),
+        (json!({"lines": [{"account": "x"}, {"account": "${input.n}"}]}), "request.lines[1].account: an int"),
+        (json!({"totals": "${input.lines}"}), "request.totals: a list cannot go into map<string, int64>"),
+        (json!({"money": "${input}"}), "request.money"),
+        (json!({"currency": "${input.pan}"}), "request.currency: bank.v1.Currency has no value of that name"),
+        (json!({"token": "${input.pan + '!'}"}), "request.token: the text is not base64"),
+        (json!({"at": "${input.pan}"}), "request.at: the text is no RFC 3339 time"),
+        (json!({"account": "x${input.lines}"}), "request.account: a list cannot be put into a text"),
+        (json!({"amount_minor": "${input.n / (input.n - 5)}"}), "request.amount_minor: division by zero"),
+        (json!({"amount_minor": "${input.n * 9223372036854775807}"}), "request.amount_minor: the result does not fit"),
+        (json!({"amount_minor": "${int(input.pan + 'x')}"}), "request.amount_minor: a string cannot be made into an int"),
+        (json!({"totals": {"a": "${input.pan + 'z'}"}}), "request.totals.a: a string cannot go into int64"),
+        (json!({"extra": {"a": ["${input.nope.x}"]}}), "request.extra.a[0]: there is no \"nope\""),
+        (json!({"numbers": "${[1, input.null]}"}), "request.numbers[1]: null cannot go into int32"),
+    ] {
+        let text = refused(&request, &input, &json!({}));
+        // The name of a key is part of a path; here the key itself is the secret.
+        let told = text.replace(&format!("[\"{secret}\"]"), "").replace(&format!(".{secret}"), "");
+        assert!(text.starts_with(expected), "{text}");
+        assert!(!told.contains(secret), "{text}");
+    }
+}
+
+#[test]
+fn a_null_leaves_unset_what_can_be_unset() {
+    let request = json!({"maybe": "${input.null}", "money": "${input.null}", "limit": "${input.null}",
+        "iban": "${input.null}", "account": null, "anything": "${input.null}"});
+    assert_eq!(shown(&request, &json!({"null": null}), &json!({})), json!({"anything": null}));
+    let set = json!({"maybe": "${input.zero}", "limit": "${input.zero}"});
+    assert_eq!(shown(&set, &json!({"zero": 0}), &json!({})), json!({"maybe": "0", "limit": "0"}));
+}
+
+#[test]
+fn a_compensation_reads_its_own_response_and_the_cause() {
+    let mut spec = transfer(&json!({}));
+    let request = json!({"account": "${response.entry_id}", "amount_minor": "${response.balance_minor}",
+        "iban": "${cause.fin_code} ${cause.grpc_code} ${cause.tier} ${cause.step}: ${cause.message}"});
+    spec.steps[0].compensation = Some(fixture::call("Undo", &request.to_string()));
+    let plan = plan(&spec);
+    let mut saga = saga(&spec, &json!({}), &[("debit", reply(&json!({"entryId": "e-9", "balanceMinor": "-4"})))]);
+    saga.cause = Some(Arc::new(cause("credit", "account closed")));
+    let render = |saga: &Saga| {
+        let bytes = template(&plan, 0, Phase::Compensation).render(saga, 0, BYTES_MAX)?;
+        Ok::<_, String>(serde_json::to_value(DynamicMessage::decode(message_type("bank.v1.Request"), bytes).unwrap()).unwrap())
+    };
+    assert_eq!(
+        render(&saga).unwrap(),
+        json!({"account": "e-9", "amountMinor": "-4",
+            "iban": "FIN-40005 FAILED_PRECONDITION L3 credit: account closed"})
+    );
+    let kind = CauseKind::Cancelled { by: "ops".into(), reason: "duplicate".into() };
+    saga.cause = Some(Arc::new(backstop_core::Cause { kind, failure: None }));
+    assert_eq!(render(&saga).unwrap()["iban"], "   : duplicate");
+}
+
+#[test]
+fn a_response_that_never_came_is_null_so_that_nothing_is_undone_by_a_wrong_amount() {
+    let careless = json!({"amount_minor": "${response.balance_minor}"});
+    let careful = json!({"amount_minor": "${response == null ? input.amount : response.balance_minor}",
+        "account": "${has(response.entry_id) ? response.entry_id : ''}"});
+    let render = |request: &Json| {
+        let mut spec = transfer(&json!({}));
+        spec.steps[0].compensation = Some(fixture::call("Undo", &request.to_string()));
+        let saga = saga(&spec, &json!({"amount": 5}), &[]);
+        template(&plan(&spec), 0, Phase::Compensation).render(&saga, 0, BYTES_MAX)
+    };
+    let text = render(&careless).unwrap_err();
+    assert!(text.starts_with("request.amount_minor: \"balance_minor\" of null"), "{text}");
+    let expected = message("bank.v1.Request", &json!({"amountMinor": "5"})).encode_to_vec();
+    assert_eq!(render(&careful).unwrap(), expected);
+}
+
+#[test]
+fn the_same_saga_renders_to_the_same_bytes_in_whatever_order_its_maps_are_held() {
+    let entries: serde_json::Map<String, Json> = (0..200).map(|n| (format!("k{n}"), json!(n.to_string()))).collect();
+    let request = json!({"totals": "${input.m}", "extra": "${input.m}", "lines": "${input.m.map(k, {'account': k})}",
+        "list": ["${steps.debit.response.totals}", "${steps.debit.response.totals.map(k, k)}"]});
+    let (input, debit) = (json!({"m": entries}), json!({"totals": entries}));
+    let first = render(&request, &input, &debit).unwrap();
+    for _ in 0..20 {
+        assert_eq!(render(&request, &input, &debit).unwrap(), first);
+    }
+    // A map within a message that is passed on whole.
+    let stored = message("bank.v1.Reply", &debit);
+    let encoded: std::collections::BTreeSet<_> =
+        (0..20).map(|_| super::encode::message(&message("bank.v1.Reply", &debit))).collect();
+    assert_eq!(encoded.len(), 1);
+    assert_eq!(DynamicMessage::decode(message_type("bank.v1.Reply"), encoded.first().unwrap().as_slice()).unwrap(), stored);
+}
+
+#[test]
+fn unknown_fields_of_a_response_travel_on() {
+    let spec = transfer(&json!({"money": "${steps.debit.response.money}"}));
+    // Field 4 of Reply is money; within it field 9 is not known.
+    let raw = Bytes::from_static(b"\x22\x04\x10\x07\x48\x05");
+    let saga = saga(&spec, &json!({}), &[("debit", raw)]);
+    let bytes = template(&plan(&spec), 1, Phase::Action).render(&saga, 1, BYTES_MAX).unwrap();
+    assert_eq!(bytes, Bytes::from_static(b"\x52\x04\x10\x07\x48\x05"));
+}
+
+#[test]
+fn faults_of_a_template_name_their_paths_and_come_all_at_once() {
+    let request = json!({
+        "amount": 1,
+        "amount_minor": 9_007_199_254_740_992_u64,
+        "small": "many",
+        "rate": true,
+        "urgent": "yes",
+        "account": 5,
+        "token": "***",
+        "currency": "DOLLAR",
+        "money": {"minor": [], "mayor": 1},
+        "lines": [{"account": "x"}, {"acount": "y"}],
+        "numbers": {"0": 1},
+        "totals": {"a": "1", "b b": 1.5},
+        "by_day": {"monday": {}},
+        "iban": "a",
+        "wallet": 1,
+        "at": "noon",
+        "within": 5,
+        "any": {"@type": "x"},
+        "extra": [1],
+    });
+    let paths: Vec<String> = faults(&request).iter().map(|fault| fault.split(": ").next().unwrap().to_owned()).collect();
+    let expected = [
+        "account", "amount", "amount_minor", "any", "at", "by_day.monday", "currency", "extra", "lines[1].acount",
+        "money.mayor", "money.minor", "numbers", "rate", "small", "token", "totals[\"b b\"]", "urgent", "wallet",
+        "within",
+    ];
+    let expected: Vec<String> = expected.iter().map(|path| format!("steps[1].action.request.{path}")).collect();
+    assert_eq!(paths, expected);
+}
+
+#[test]
+fn faults_of_expressions_say_what_is_wrong() {
+    for (expression, expected) in [
+        ("steps.debit.response.balance", "bank.v1.Reply has no field \"balance\""),
+        ("steps.debit.response.money.minr", "bank.money.v1.Money has no field \"minr\""),
+        ("steps.debit.respons", "of a step only its response can be read"),
+        ("steps.debit", "of a step only its response can be read"),
+        ("steps", "steps are read as steps.<name>.response"),
+        ("steps.nobody.response.x", "there is no step \"nobody\""),
+        ("steps.credit.response.entry_id", "step \"credit\" may not have succeeded by then"),
+        ("inputs.x", "there is no variable \"inputs\""),
+        ("response.entry_id", "\"response\" is there only in compensations"),
+        ("cause.step", "\"cause\" is there only in compensations"),
+        ("saga.state", "there is no \"state\" here; there are id, definition, revision"),
+        ("now()", "there is no function \"now\""),
+        ("timestamp('2026-01-01T00:00:00Z')", "there is no function \"timestamp\""),
+        ("'a'.matches('b')", "there is no function \"matches\""),
+        ("1 +", "the expression does not parse"),
+        ("", "the expression does not parse"),
+        ("'a' + 1", "a string and an int cannot be combined"),
+        ("'a'.b", "a string has no field \"b\""),
+        ("[1, 2].x", "a list has no field \"x\""),
+        ("size()", "\"size\" is not called like this"),
+        ("saga.id.map(x, x)", "a string has no elements"),
+        ("[1].map(x, y)", "there is no variable \"y\""),
+    ] {
+        let text = fault(&json!({"anything": format!("${{{expression}}}")}));
+        assert!(text.starts_with(&format!(".anything: {expected}")), "{expression}: {text}");
+    }
+    assert!(fault(&json!({"account": "a ${b"})).contains("has no closing"));
+    let long = fault(&json!({"anything": format!("${{'{}'}}", "x".repeat(4096))}));
+    assert!(long.contains("the limit is 4096"), "{long}");
+}
+
+#[test]
+fn an_expression_of_a_known_type_that_cannot_go_into_the_field_is_a_fault() {
+    for (field, expression, fits) in [
+        ("amount_minor", "steps.debit.response.balance_minor", true),
+        ("amount_minor", "steps.debit.response.entry_id", true),
+        ("amount_minor", "steps.debit.response.rate", false),
+        ("amount_minor", "1.0", false),
+        ("amount_minor", "steps.debit.response.done", false),
+        ("amount_minor", "steps.debit.response.money", false),
+        ("amount_minor", "steps.debit.response.lines", false),
+        ("amount_minor", "null", false),
+        ("maybe", "null", true),
+        ("account", "steps.debit.response.balance_minor", false),
+        ("account", "string(steps.debit.response.balance_minor)", true),
+        ("account", "saga.revision", false),
+        ("account", "steps.debit.response.currency", true),
+        ("currency", "steps.debit.response.currency", true),
+        ("urgent", "steps.debit.response.entry_id", false),
+        ("urgent", "steps.debit.response.balance_minor > 3", true),
+        ("token", "steps.debit.response.token", true),
+        ("token", "steps.debit.response.serial", false),
+        ("money", "steps.debit.response.money", true),
+        ("money", "steps.debit.response", false),
+        ("lines", "steps.debit.response.lines", true),
+        ("lines", "steps.debit.response.money", false),
+        ("numbers", "steps.debit.response.lines", false),
+        ("numbers", "[1, 2]", true),
+        ("numbers", "['a', true]", true),
+        ("numbers", "[true]", false),
+        ("totals", "steps.debit.response.totals", true),
+        ("by_day", "steps.debit.response.totals", false),
+        ("extra", "steps.debit.response", true),
+        ("extra", "steps.debit.response.lines", false),
+        ("anything", "steps.debit.response.rate", true),
+        ("at", "steps.debit.response.at", true),
+        ("at", "steps.debit.response.serial", false),
+        ("limit", "steps.debit.response.limit", true),
+        ("limit", "steps.debit.response.done", false),
+        ("rate", "steps.debit.response.balance_minor", true),
+        ("amount_minor", "true ? 1 : 2", true),
+        ("amount_minor", "true ? 1.0 : 2.0", false),
+    ] {
+        let request = json!({field: format!("${{{expression}}}")});
+        let compiled = Plan::compile(&transfer(&request), &fixture::files().encode_to_vec());
+        assert_eq!(compiled.is_ok(), fits, "{field}: {expression}: {:?}", compiled.err());
+    }
+}
+
+#[test]
+fn only_near_and_far_dependencies_can_be_read() {
+    let read = |from: &str| format!(r#"{{"account": "${{steps.{from}.response.entry_id}}"}}"#);
+    let steps = |reads: &str| {
+        spec(vec![
+            step("a", &[], "{}"),
+            step("b", &["a"], "{}"),
+            step("beside", &["a"], "{}"),
+            step("c", &["b"], &read(reads)),
+        ])
+    };
+    for (reads, allowed) in [("a", true), ("b", true), ("beside", false), ("c", false)] {
+        assert_eq!(Plan::compile(&steps(reads), &fixture::files().encode_to_vec()).is_ok(), allowed, "{reads}");
+    }
+}
+
+#[test]
+fn a_query_must_answer_what_the_action_answers_and_cannot_read_the_response() {
+    let mut definition = transfer(&json!({}));
+    definition.steps[0].query = Some(fixture::call("Find", r#"{"account": "${saga.id}"}"#));
+    assert!(Plan::compile(&definition, &fixture::files().encode_to_vec()).is_ok());
+    definition.steps[0].query = Some(fixture::call("Note", r#"{"account": "${response.entry_id}"}"#));
+    let found = Plan::compile(&definition, &fixture::files().encode_to_vec()).unwrap_err();
+    let paths: Vec<&str> = found.iter().map(|fault| fault.path.as_str()).collect();
+    assert_eq!(paths, ["steps[0].query.request.account", "steps[0].query.method"]);
+}
+
+#[test]
+fn a_request_that_is_not_a_json_object_is_a_fault() {
+    for text in ["[]", "5", "{", "{\"a\": }", "nonsense"] {
+        let spec = spec(vec![step("debit", &[], text)]);
+        let found = Plan::compile(&spec, &fixture::files().encode_to_vec()).unwrap_err();
+        assert_eq!(found[0].path, "steps[0].action.request", "{text}");
+    }
+}
+
+#[test]
+fn an_action_without_a_request_takes_a_payload_and_other_calls_an_empty_message() {
+    let definition = spec(vec![step("debit", &[], "")]);
+    let plan = plan(&definition);
+    assert!(matches!(plan.call(0, Phase::Action).unwrap().request, Source::Payload));
+    assert!(plan.call(0, Phase::Query).is_none());
+    let saga = saga(&definition, &json!({}), &[]);
+    assert_eq!(template(&plan, 0, Phase::Compensation).render(&saga, 0, BYTES_MAX).unwrap(), Bytes::new());
+    let names: Vec<&str> = crate::participants::payload_steps(&definition).collect();
+    assert_eq!(names, ["debit"]);
+}
+
+#[test]
+fn a_rendering_that_is_too_large_or_too_long_is_given_up() {
+    let text = {
+        let spec = transfer(&json!({"account": "${input.text}"}));
+        let saga = saga(&spec, &json!({"text": "x".repeat(2000)}), &[("debit", Bytes::new())]);
+        template(&plan(&spec), 1, Phase::Action).render(&saga, 1, 1000).unwrap_err()
+    };
+    assert_eq!(text, "the request has 2003 bytes; the limit is 1000");
+    let list: Vec<u32> = (0..10_000).collect();
+    for slow in [
+        "input.l.map(x, input.l.map(y, x * y))",
+        "input.l.map(x, size(input.l.filter(y, y == x)))",
+        "input.l.exists(x, input.l.all(y, x == y + 1))",
+        "input.l.map(x, input.l + input.l)",
+        "input.l.map(x, x in input.l)",
+        "input.l.map(x, input.l == input.l)",
+    ] {
+        let text = refused(&json!({"anything": format!("${{{slow}}}")}), &json!({"l": list}), &json!({}));
+        assert!(text.contains("more than 200000 steps"), "{slow}: {text}");
+    }
+    let doubling = "input.s + input.s".replace("input.s", &["input.s"; 30].join(" + "));
+    let input = json!({"s": "x".repeat(1 << 20)});
+    let text = refused(&json!({"account": format!("${{{doubling}}}")}), &input, &json!({}));
+    assert!(text.contains("more than 200000 steps"), "{text}");
+}
+
+#[test]
+fn deep_nesting_is_a_fault_and_not_an_overflow() {
+    for deep in [
+        "1".to_owned() + &" + 1".repeat(1000),
+        "(".repeat(1000) + "1" + &")".repeat(1000),
+        "[".repeat(1000) + &"]".repeat(1000),
+        "!".repeat(1001) + "true",
+        "input".to_owned() + &".a".repeat(1000),
+        "input".to_owned() + &"[0]".repeat(1000),
+        "true ? ".repeat(500) + "1" + &" : 2".repeat(500),
+        "size(".repeat(800) + "''" + &")".repeat(800),
+    ] {
+        let text = fault(&json!({"anything": format!("${{{deep}}}")}));
+        assert!(text.contains("nested deeper") || text.contains("does not parse"), "{text}");
+    }
+    let mut json = json!(1);
+    for _ in 0..100 {
+        json = json!([json]);
+    }
+    assert!(fault(&json!({"anything": json})).contains("nested deeper than 32"));
+}
+
+/// Strings that look like expressions more often than chance would have it.
+fn expressions() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "input", ".a", ".b", "steps.debit.response", ".money", ".lines", ".totals", "saga", ".id", "cause",
+        "response", "+", "-", "*", "/", "%", "==", "!=", "<", ">=", "&&", "||", "!", "?", ":", "(", ")", "[", "]",
+        "{", "}", "${", "$${", "}", "'a'", "\"b\"", "'", "1", "2u", "3.5", "null", "true", ".map(x, x)",
+        ".filter(x, x > 1)", ".exists(y, y == x)", ".all(x, true)", "size(", "int(", "string(", "bytes(", "has(",
+        "in", ",", " ", "x", "é", "\\", "b'\\xff'", "9223372036854775807", "-9223372036854775808", "0x", "1e400",
+    ]);
+    prop_oneof![
+        prop::collection::vec(word, 0..12).prop_map(|words| words.join(" ").replace(" .", ".")),
+        ".{0,40}",
+    ]
+}
+
+fn json_with_expressions() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<f64>().prop_map(Json::from),
+        expressions().prop_map(Json::from),
+        expressions().prop_map(|text| Json::from(format!("${{{text}}}"))),
+    ];
+    let name = prop_oneof![
+        prop::sample::select(vec![
+            "amount_minor", "money", "minor", "lines", "numbers", "totals", "by_day", "iban", "wallet", "extra",
+            "anything", "at", "within", "limit", "maybe", "any", "list", "token", "currency", "currencies", "a",
+        ])
+        .prop_map(str::to_owned),
+        ".{0,8}",
+    ];
+    leaf.prop_recursive(4, 32, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Json::from),
+            prop::collection::btree_map(name.clone(), inner, 0..6).prop_map(|map| Json::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_template_and_no_input_makes_rendering_panic(request in json_with_expressions(), input in json_with_expressions()) {
+        let mut spec = transfer(&request);
+        spec.steps[1].compensation = Some(fixture::call("Undo", &request.to_string()));
+        thread_local! { static FILES: Vec<u8> = fixture::files().encode_to_vec(); }
+        if let Ok(plan) = FILES.with(|files| Plan::compile(&spec, files)) {
+            let mut saga = saga(&spec, &input, &[("debit", reply(&json!({"totals": {"a": 1}, "money": {}})))]);
+            saga.cause = Some(Arc::new(cause("credit", "m")));
+            for phase in [Phase::Action, Phase::Compensation] {
+                if matches!(plan.call(1, phase).unwrap().request, Source::Payload) { continue }
+                let once = template(&plan, 1, phase).render(&saga, 1, BYTES_MAX);
+                prop_assert_eq!(&once, &template(&plan, 1, phase).render(&saga, 1, BYTES_MAX));
+                if let Ok(bytes) = once {
+                    prop_assert!(DynamicMessage::decode(message_type("bank.v1.Request"), bytes).is_ok());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_json_holds_arrives_through_an_expression_as_the_json_mapping_has_it(
+        minor in any::<i64>(), serial in any::<u64>(), text in ".{0,20}", numbers in prop::collection::vec(any::<i32>(), 0..5),
+    ) {
+        let input = json!({"minor": minor, "as_text": minor.to_string(), "serial": serial, "text": text, "numbers": numbers});
+        let request = json!({"amount_minor": "${input.minor}", "wallet": "${input.as_text}", "serial": "${input.serial}",
+            "account": "${input.text}", "numbers": "${input.numbers}"});
+        let direct = json!({"amount_minor": minor.to_string(), "wallet": minor.to_string(), "serial": serial.to_string(),
+            "account": text, "numbers": numbers});
+        prop_assert_eq!(render(&request, &input, &json!({})).unwrap(), message("bank.v1.Request", &direct).encode_to_vec());
+    }
+}
