@@ -83,7 +83,9 @@ fn find_postgres() -> Option<PathBuf> {
     if let Some(dir) = std::env::var_os("BACKSTOP_TEST_PG_BIN").map(PathBuf::from) {
         return is_complete(&dir).then_some(dir);
     }
-    let on_path = on_path("initdb").and_then(|file| file.parent().map(Path::to_path_buf));
+    // A link may stand alone; its siblings are where it leads.
+    let on_path = on_path("initdb").and_then(|file| file.canonicalize().ok());
+    let on_path = on_path.and_then(|file| file.parent().map(Path::to_path_buf));
     if let Some(dir) = on_path.filter(|dir| is_complete(dir)) {
         return Some(dir);
     }

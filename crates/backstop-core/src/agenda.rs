@@ -3,9 +3,9 @@
 //! The whole picture, not a difference: the engine compares it with what it has going on, starts what
 //! is missing and drops what is no longer wanted. So nothing is ever lost between two turns.
 
+use crate::graph::PlannedCall;
 use crate::ids::{Clock, IdempotencyKey, ParticipantName, Phase};
 use crate::saga::{Branch, BranchState, Saga, SagaState, SignalState};
-use crate::graph::PlannedCall;
 use crate::time::Timestamp;
 
 /// What should be going on.
@@ -83,7 +83,12 @@ pub fn agenda(saga: &Saga, now: Timestamp) -> Agenda {
             Phase::Query => &branch.query,
             Phase::Compensation => &branch.compensation,
         };
-        let call = Call { step: index, phase, attempt: progress.attempt(), clock };
+        let call = Call {
+            step: index,
+            phase,
+            attempt: progress.attempt(),
+            clock,
+        };
         if saga.state == SagaState::RollingBack && phase == Phase::Action {
             agenda.awaited.push(call);
         } else if progress.is_due(now) {
@@ -95,7 +100,11 @@ pub fn agenda(saga: &Saga, now: Timestamp) -> Agenda {
     if saga.state == SagaState::Running && !saga.is_past_pivot() && !saga.is_pivot_open(now) {
         agenda.wake(saga.started.deadline);
     }
-    for (participant, _) in saga.signals.iter().filter(|(_, state)| *state == SignalState::Pending) {
+    for (participant, _) in saga
+        .signals
+        .iter()
+        .filter(|(_, state)| *state == SignalState::Pending)
+    {
         agenda.signals.push(Signal {
             participant: participant.clone(),
             steps: concerned(saga, participant),

@@ -85,10 +85,13 @@ impl Details {
         let before = size(&self);
         self.reason = self.reason.filter(|text| fits(text.len()));
         self.domain = self.domain.filter(|text| fits(text.len()));
-        self.field_violations.retain(|v| fits(v.field.len() + v.description.len()));
+        self.field_violations
+            .retain(|v| fits(v.field.len() + v.description.len()));
         self.precondition_violations
             .retain(|v| fits(v.kind.len() + v.subject.len() + v.description.len()));
-        self.localized = self.localized.filter(|(locale, text)| fits(locale.len() + text.len()));
+        self.localized = self
+            .localized
+            .filter(|(locale, text)| fits(locale.len() + text.len()));
         self.metadata.retain(|key, value| fits(key.len() + value.len()));
         self.truncated |= size(&self) != before;
         self
@@ -159,7 +162,10 @@ mod tests {
 
     #[test]
     fn details_keep_what_fits_and_say_that_something_is_missing() {
-        let violation = |n: usize| FieldViolation { field: format!("f{n}"), description: "x".repeat(1000) };
+        let violation = |n: usize| FieldViolation {
+            field: format!("f{n}"),
+            description: "x".repeat(1000),
+        };
         let details = Details {
             reason: Some("FIN-40017".into()),
             field_violations: (0..10).map(violation).collect(),

@@ -60,7 +60,10 @@ impl Run {
     /// `debit: NO_ANSWER` if this failure point needs a person.
     #[must_use]
     pub fn intervention(&self) -> Option<String> {
-        let step = self.step.as_ref().filter(|_| self.end_state == SagaState::NeedsIntervention)?;
+        let step = self
+            .step
+            .as_ref()
+            .filter(|_| self.end_state == SagaState::NeedsIntervention)?;
         let fault = match self.fault {
             Fault::Nothing => "NOTHING",
             Fault::Refused => "REFUSED",
@@ -76,8 +79,16 @@ impl Run {
 /// played through before its services exist.
 pub fn assume_participants(spec: &DefinitionSpec, traits: &mut BTreeMap<ParticipantName, ParticipantTraits>) {
     for step in &spec.steps {
-        let calls = [Some(&step.action), step.compensation.as_ref(), step.query.as_ref()];
-        for name in calls.into_iter().flatten().filter_map(|call| ParticipantName::parse(&call.participant).ok()) {
+        let calls = [
+            Some(&step.action),
+            step.compensation.as_ref(),
+            step.query.as_ref(),
+        ];
+        for name in calls
+            .into_iter()
+            .flatten()
+            .filter_map(|call| ParticipantName::parse(&call.participant).ok())
+        {
             traits.entry(name).or_default();
         }
     }
@@ -101,9 +112,11 @@ pub fn simulate(definition: &Arc<Definition>) -> Vec<Run> {
 /// The step whose refusal makes the saga roll back after this one has succeeded.
 fn fails_after(definition: &Definition, index: usize) -> Option<usize> {
     let before = &definition.steps[index].ancestors;
-    definition
-        .pivot
-        .or_else(|| (0..definition.steps.len()).rev().find(|other| *other != index && !before.contains(*other)))
+    definition.pivot.or_else(|| {
+        (0..definition.steps.len())
+            .rev()
+            .find(|other| *other != index && !before.contains(*other))
+    })
 }
 
 struct Script {
@@ -129,7 +142,9 @@ impl Script {
             (Fault::NoAnswer, Phase::Action | Phase::Query) if concerned => {
                 failed(Evidence::NoAnswer(NoAnswer::Deadline))
             }
-            (Fault::Internal, Phase::Action) if concerned => failed(Evidence::ParticipantSaid(Code::Internal)),
+            (Fault::Internal, Phase::Action) if concerned => {
+                failed(Evidence::ParticipantSaid(Code::Internal))
+            }
             (Fault::CompensationRefused, Phase::Compensation) if concerned => {
                 failed(Evidence::ParticipantSaid(Code::FailedPrecondition))
             }
@@ -137,7 +152,11 @@ impl Script {
                 failed(Evidence::ParticipantSaid(Code::FailedPrecondition))
             }
             (
-                Fault::Nothing | Fault::Refused | Fault::NoAnswer | Fault::Internal | Fault::CompensationRefused,
+                Fault::Nothing
+                | Fault::Refused
+                | Fault::NoAnswer
+                | Fault::Internal
+                | Fault::CompensationRefused,
                 Phase::Action | Phase::Query | Phase::Compensation,
             ) => Outcome::Done(Bytes::new()),
         }
@@ -150,11 +169,21 @@ impl Script {
 }
 
 fn play(definition: &Arc<Definition>, step: Option<usize>, fault: Fault) -> Run {
-    let refused = step.filter(|_| fault == Fault::CompensationRefused).and_then(|s| fails_after(definition, s));
+    let refused = step
+        .filter(|_| fault == Fault::CompensationRefused)
+        .and_then(|s| fails_after(definition, s));
     let script = Script { step, fault, refused };
     let name = step.map(|index| definition.steps[index].name.clone());
-    let mut run = Run { step: name, fault, end_state: SagaState::Running, calls: Vec::new(), transcript: Vec::new() };
-    let Some((mut saga, first)) = first_event(definition) else { return run };
+    let mut run = Run {
+        step: name,
+        fault,
+        end_state: SagaState::Running,
+        calls: Vec::new(),
+        transcript: Vec::new(),
+    };
+    let Some((mut saga, first)) = first_event(definition) else {
+        return run;
+    };
     let mut events = vec![first];
     let mut now = Timestamp::default();
     let mut sent: BTreeSet<(usize, Phase, u32)> = BTreeSet::new();
@@ -167,16 +196,21 @@ fn play(definition: &Arc<Definition>, step: Option<usize>, fault: Fault) -> Run 
                 waiting.push(call);
             }
         }
-        let next = waiting.iter().position(|call| !script.answers_late(call)).or((!waiting.is_empty()).then_some(0));
+        let next = waiting
+            .iter()
+            .position(|call| !script.answers_late(call))
+            .or((!waiting.is_empty()).then_some(0));
         let input = match (next, picture.signals.first(), picture.wake_at) {
             (Some(next), _, _) => {
                 let call = waiting.remove(next);
                 now = now.plus(Duration::from_millis(1));
                 Input::Answer(answer(&call, script.outcome(&call)))
             }
-            (None, Some(signal), _) => {
-                Input::SignalReport { participant: signal.participant.clone(), attempts: 1, error: None }
-            }
+            (None, Some(signal), _) => Input::SignalReport {
+                participant: signal.participant.clone(),
+                attempts: 1,
+                error: None,
+            },
             (None, None, Some(wake_at)) => {
                 now = now.max(wake_at);
                 Input::Wake
@@ -225,5 +259,9 @@ fn answer(call: &Call, outcome: Outcome) -> Answer {
 
 fn describe(definition: &Definition, call: &Call) -> String {
     let name = format!("{}/{}", definition.steps[call.step].name, call.phase.as_str());
-    if call.attempt == 1 { name } else { format!("{name} #{}", call.attempt) }
+    if call.attempt == 1 {
+        name
+    } else {
+        format!("{name} #{}", call.attempt)
+    }
 }

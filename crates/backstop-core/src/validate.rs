@@ -23,7 +23,10 @@ pub struct Fault {
 impl Fault {
     /// A fault at a path.
     pub fn new(path: impl Into<String>, description: impl Into<String>) -> Self {
-        Self { path: path.into(), description: description.into() }
+        Self {
+            path: path.into(),
+            description: description.into(),
+        }
     }
 }
 
@@ -52,7 +55,10 @@ pub fn validate(
     participants: &BTreeMap<ParticipantName, ParticipantTraits>,
     errors: Arc<ErrorTable>,
 ) -> Result<Definition, Vec<Fault>> {
-    let mut check = Check { faults: Vec::new(), participants };
+    let mut check = Check {
+        faults: Vec::new(),
+        participants,
+    };
     let name = check.parse("name", &spec.name, DefinitionName::parse);
     if spec.deadline.is_some_and(|deadline| deadline.is_zero()) {
         check.fault("deadline", "must be longer than zero");
@@ -61,7 +67,10 @@ pub fn validate(
         check.fault("steps", "a definition has at least one step");
     }
     if spec.steps.len() > STEPS_MAX {
-        check.fault("steps", format!("has {} steps; the limit is {STEPS_MAX}", spec.steps.len()));
+        check.fault(
+            "steps",
+            format!("has {} steps; the limit is {STEPS_MAX}", spec.steps.len()),
+        );
         return Err(check.faults);
     }
     let depends_on = check.dependencies(spec);
@@ -71,7 +80,13 @@ pub fn validate(
 
     let mut steps = Vec::with_capacity(spec.steps.len());
     for (index, step) in spec.steps.iter().enumerate() {
-        steps.extend(check.step(index, step, &depends_on[index], ancestors[index], descendants[index]));
+        steps.extend(check.step(
+            index,
+            step,
+            &depends_on[index],
+            ancestors[index],
+            descendants[index],
+        ));
     }
     let pivot = spec.steps.iter().position(|step| step.kind == StepKind::Pivot);
     match name {
@@ -98,8 +113,15 @@ impl Check<'_> {
         self.faults.push(Fault::new(path, description));
     }
 
-    fn parse<T, E: fmt::Display>(&mut self, path: &str, text: &str, parse: fn(&str) -> Result<T, E>) -> Option<T> {
-        parse(text).map_err(|error| self.fault(path, format!("\"{text}\": {error}"))).ok()
+    fn parse<T, E: fmt::Display>(
+        &mut self,
+        path: &str,
+        text: &str,
+        parse: fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        parse(text)
+            .map_err(|error| self.fault(path, format!("\"{text}\": {error}")))
+            .ok()
     }
 
     /// The edges by index; names that lead nowhere are faults and left out.
@@ -141,7 +163,11 @@ impl Check<'_> {
         loop {
             let ready: Vec<usize> = (0..depends_on.len())
                 .filter(|step| !placed.contains(*step))
-                .filter(|step| depends_on[*step].iter().all(|dependency| placed.contains(*dependency)))
+                .filter(|step| {
+                    depends_on[*step]
+                        .iter()
+                        .all(|dependency| placed.contains(*dependency))
+                })
                 .collect();
             if ready.is_empty() {
                 break;
@@ -154,7 +180,9 @@ impl Check<'_> {
         if order.len() == depends_on.len() {
             return order;
         }
-        let waits_for: Vec<StepSet> = (0..depends_on.len()).map(|step| all_before(depends_on, step)).collect();
+        let waits_for: Vec<StepSet> = (0..depends_on.len())
+            .map(|step| all_before(depends_on, step))
+            .collect();
         for (step, edges) in depends_on.iter().enumerate() {
             for (place, target) in edges.iter().enumerate() {
                 if waits_for[*target].contains(step) {
@@ -178,7 +206,10 @@ impl Check<'_> {
                 }
                 (Some(pivot), StepKind::Retriable) if !ancestors[index].contains(pivot) => self.fault(
                     path,
-                    format!("a RETRIABLE step must depend, near or far, on the pivot \"{}\"", spec.steps[pivot].name),
+                    format!(
+                        "a RETRIABLE step must depend, near or far, on the pivot \"{}\"",
+                        spec.steps[pivot].name
+                    ),
                 ),
                 (Some(pivot), StepKind::Pivot) if pivot != index => self.fault(
                     path,
@@ -215,13 +246,22 @@ impl Check<'_> {
         let at = |field: &str| format!("steps[{index}].{field}");
         let name = self.parse(&at("name"), &spec.name, StepName::parse);
         let action = self.call(&at("action"), &spec.action);
-        let compensation = spec.compensation.as_ref().map(|call| self.call(&at("compensation"), call));
+        let compensation = spec
+            .compensation
+            .as_ref()
+            .map(|call| self.call(&at("compensation"), call));
         match (spec.kind, &compensation) {
             (StepKind::Compensatable, None) => {
-                self.fault(at("compensation"), "a COMPENSATABLE step must name its compensation");
+                self.fault(
+                    at("compensation"),
+                    "a COMPENSATABLE step must name its compensation",
+                );
             }
             (StepKind::ReadOnly | StepKind::Pivot | StepKind::Retriable, Some(_)) => {
-                self.fault(at("compensation"), "only a COMPENSATABLE step is ever compensated");
+                self.fault(
+                    at("compensation"),
+                    "only a COMPENSATABLE step is ever compensated",
+                );
             }
             (StepKind::Compensatable, Some(_))
             | (StepKind::ReadOnly | StepKind::Pivot | StepKind::Retriable, None) => {}
@@ -254,13 +294,19 @@ impl Check<'_> {
         match spec.in_doubt {
             Some(InDoubt::Query) => {
                 if spec.query.is_none() {
-                    self.fault(format!("steps[{index}].query"), "QUERY needs the call that tells what happened");
+                    self.fault(
+                        format!("steps[{index}].query"),
+                        "QUERY needs the call that tells what happened",
+                    );
                 }
                 DoubtPolicy::Query
             }
             Some(InDoubt::Compensate) => {
                 if is_final {
-                    self.fault(path, "a PIVOT or RETRIABLE step is never undone: say RESEND or QUERY");
+                    self.fault(
+                        path,
+                        "a PIVOT or RETRIABLE step is never undone: say RESEND or QUERY",
+                    );
                 }
                 DoubtPolicy::Compensate
             }
@@ -290,10 +336,16 @@ impl Check<'_> {
         if let Some(name) = &participant
             && !self.participants.contains_key(name)
         {
-            self.fault(at("participant"), format!("no participant \"{name}\" is registered"));
+            self.fault(
+                at("participant"),
+                format!("no participant \"{name}\" is registered"),
+            );
         }
         if !is_method(&spec.method) {
-            self.fault(at("method"), format!("\"{}\" is not of the form package.Service/Method", spec.method));
+            self.fault(
+                at("method"),
+                format!("\"{}\" is not of the form package.Service/Method", spec.method),
+            );
         }
         if spec.timeout.is_zero() {
             self.fault(at("timeout"), "must be longer than zero");
@@ -305,7 +357,10 @@ impl Check<'_> {
             self.fault(at("retry.initial_backoff"), "must be longer than zero");
         }
         if spec.retry.max < spec.retry.initial {
-            self.fault(at("retry.max_backoff"), "must not be shorter than initial_backoff");
+            self.fault(
+                at("retry.max_backoff"),
+                "must not be shorter than initial_backoff",
+            );
         }
         Some(PlannedCall {
             participant: participant?,

@@ -312,8 +312,8 @@ async fn a_rollback_signal_is_kept_once_with_its_cause() {
     };
     let signal = backstop::OnRollbackRequest {
         saga_id: "s-1".into(),
-        cause: Some(backstop::RollbackCause {
-            kind: backstop::rollback_cause::Kind::StepFailed as i32,
+        cause: Some(backstop_proto::v1::RollbackCause {
+            kind: backstop_proto::v1::rollback_cause::Kind::StepFailed as i32,
             step: "credit".into(),
             failure: Some(failure),
             ..Default::default()

@@ -8,7 +8,7 @@ use crate::definitions::Definitions;
 use crate::error::EngineError;
 use crate::gate::Gates;
 use crate::group_commit::GroupCommit;
-use crate::live::Live;
+use crate::live::{self, Live};
 use crate::metrics::{self, Metrics};
 use crate::ports::clock::Clock;
 use crate::ports::participants::{ParticipantLoad, Participants};
@@ -184,10 +184,10 @@ impl Coordinator {
             (Ok(compiled), Some(slot)) => (compiled, slot),
             (compiled, _) => {
                 // A repeated request finds its saga also when there is no room for a new one.
-                if let Some(id) = &request.id {
-                    if let Some(saga) = self.find_started(id, &request.fingerprint).await? {
-                        return Ok(saga);
-                    }
+                if let Some(id) = &request.id
+                    && let Some(saga) = self.find_started(id, &request.fingerprint).await?
+                {
+                    return Ok(saga);
                 }
                 compiled?;
                 let retry_after = shared.settings.busy_retry_after;
@@ -348,7 +348,12 @@ impl Coordinator {
             }
             // It waits for a person: whoever is asked takes it up again.
             self.check_refusal(id, &input).await?;
-            takeover::adopt(&self.shared, id, nobodys).await?;
+            let (command, answer) = live::Command::new(input.clone());
+            if takeover::adopt(&self.shared, id, nobodys, Some(command)).await?
+                && let Some(answer) = live::answered(answer).await
+            {
+                return answer;
+            }
         }
         Err(EngineError::Busy {
             limit: "the saga keeps changing hands; attempts to reach it",

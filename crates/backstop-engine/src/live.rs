@@ -104,12 +104,27 @@ impl Live {
 impl Handle {
     /// Has a running saga do something; `None` if it was just leaving.
     pub(crate) async fn command(&self, input: Input) -> Option<Result<Arc<Saga>, EngineError>> {
+        let (command, answer) = Command::new(input);
+        self.inbox.send(command).await.ok()?;
+        answered(answer).await
+    }
+}
+
+impl Command {
+    /// A command, and where its answer comes.
+    pub(crate) fn new(input: Input) -> (Self, oneshot::Receiver<Result<Arc<Saga>, CommandFailed>>) {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Command { input, reply }).await.ok()?;
-        match answer.await.ok()? {
-            Ok(saga) => Some(Ok(saga)),
-            Err(CommandFailed::Refused(refused)) => Some(Err(EngineError::Refused(refused))),
-            Err(CommandFailed::Gone) => None,
-        }
+        (Self { input, reply }, answer)
+    }
+}
+
+/// Waits for the answer to a command; `None` if the saga's runner was just leaving.
+pub(crate) async fn answered(
+    answer: oneshot::Receiver<Result<Arc<Saga>, CommandFailed>>,
+) -> Option<Result<Arc<Saga>, EngineError>> {
+    match answer.await.ok()? {
+        Ok(saga) => Some(Ok(saga)),
+        Err(CommandFailed::Refused(refused)) => Some(Err(EngineError::Refused(refused))),
+        Err(CommandFailed::Gone) => None,
     }
 }

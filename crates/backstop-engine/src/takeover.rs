@@ -5,6 +5,7 @@
 //! * A saga that cannot be replayed is named, set aside and left alone; it stops nothing else.
 
 use crate::error::EngineError;
+use crate::live::Command;
 use crate::ports::store::{Journal, Orphan};
 use crate::runner::Runner;
 use crate::shared::Shared;
@@ -47,7 +48,7 @@ async fn take_a_bite(shared: &Arc<Shared>, set_aside: &mut BTreeSet<SagaId>) -> 
         orphans.into_iter().filter(|orphan| !set_aside.contains(&orphan.saga)).collect();
     let results: Vec<(SagaId, Result<bool, EngineError>)> = stream::iter(candidates)
         .map(|orphan| async move {
-            let adopted = adopt(shared, &orphan.saga, orphan.handed_over).await;
+            let adopted = adopt(shared, &orphan.saga, orphan.handed_over, None).await;
             (orphan.saga, adopted)
         })
         .buffer_unordered(LOADS_AT_ONCE)
@@ -74,11 +75,23 @@ async fn take_a_bite(shared: &Arc<Shared>, set_aside: &mut BTreeSet<SagaId>) -> 
 }
 
 /// Takes one saga over. `false` if it is driven here already, there is no room, or another was faster.
-pub(crate) async fn adopt(shared: &Arc<Shared>, id: &SagaId, handed_over: bool) -> Result<bool, EngineError> {
+///
+/// `first` is why it is taken over, if somebody wants something of it: it is in the inbox before the runner
+/// can find that there is nothing to do and leave again.
+pub(crate) async fn adopt(
+    shared: &Arc<Shared>,
+    id: &SagaId,
+    handed_over: bool,
+    first: Option<Command>,
+) -> Result<bool, EngineError> {
     let Some(slot) = shared.live.slot() else { return Ok(false) };
     let Some((saga, journal, calls)) = load(shared, id).await? else { return Ok(false) };
     let saga = Arc::new(saga);
-    let Some((_, place)) = shared.live.enter(Arc::clone(&saga), slot) else { return Ok(false) };
+    let Some((handle, place)) = shared.live.enter(Arc::clone(&saga), slot) else { return Ok(false) };
+    if let Some(first) = first {
+        // A new inbox has room. Dropping the command tells its sender all the same.
+        let _ = handle.inbox.try_send(first);
+    }
     let runner =
         Runner::new(Arc::clone(shared), shared.tenure(), place, calls, saga, journal.head.fingerprint);
     let (done, adopted) = oneshot::channel();

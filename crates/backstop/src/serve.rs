@@ -36,6 +36,9 @@ pub(crate) struct Serve {
     /// Show every setting in force, secrets hidden, and end
     #[arg(long)]
     print_config: bool,
+    /// Stop when standard input ends: nobody is left who would stop it
+    #[arg(long, hide = true)]
+    stop_at_stdin_end: bool,
 }
 
 /// Brings the store's schema up to date
@@ -66,7 +69,7 @@ impl Serve {
         }
         let configuration = config::load(&self.flags)?;
         let telemetry = telemetry::start(&configuration.telemetry)?;
-        let served = serve(configuration, self.migrate, &telemetry.registry).await;
+        let served = serve(configuration, &self, &telemetry.registry).await;
         telemetry.stop();
         served
     }
@@ -74,10 +77,10 @@ impl Serve {
 
 async fn serve(
     configuration: Configuration,
-    migrate: bool,
+    asked: &Serve,
     registry: &prometheus::Registry,
 ) -> anyhow::Result<()> {
-    let store = open(&configuration, migrate).await?;
+    let store = open(&configuration, asked.migrate).await?;
     let listen = configuration.listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -118,6 +121,7 @@ async fn serve(
         }
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = backstop_demo::service::stdin_end(), if asked.stop_at_stdin_end => {}
     }
     tracing::info!("stopping: no new sagas; those that run are let go of");
     // The API answers while the coordinator drains: health says NOT_SERVING, StartSaga UNAVAILABLE.

@@ -24,7 +24,10 @@ impl Turn {
             return;
         }
         let believed = Clock(self.saga.clock.0.saturating_add(CLOCK_LEAP_MAX));
-        let peer_clock = answer.peer_clock.filter(|clock| *clock <= believed).unwrap_or_default();
+        let peer_clock = answer
+            .peer_clock
+            .filter(|clock| *clock <= believed)
+            .unwrap_or_default();
         self.heard = self.heard.max(answer.sent_clock).max(peer_clock);
         match answer.phase {
             Phase::Action => self.action_answer(answer),
@@ -52,7 +55,9 @@ impl Turn {
     }
 
     fn is_awaited(&self, answer: &Answer) -> bool {
-        let Some(branch) = self.saga.branches.get(answer.step) else { return false };
+        let Some(branch) = self.saga.branches.get(answer.step) else {
+            return false;
+        };
         let (state, asking, progress) = match answer.phase {
             Phase::Action => (BranchState::Running, false, &branch.action),
             Phase::Query => (BranchState::Running, true, &branch.query),
@@ -62,18 +67,34 @@ impl Turn {
     }
 
     fn action_answer(&mut self, answer: Answer) {
-        let Answer { step: index, attempt, elapsed, outcome, .. } = answer;
+        let Answer {
+            step: index,
+            attempt,
+            elapsed,
+            outcome,
+            ..
+        } = answer;
         let definition = self.definition();
         let step = &definition.steps[index];
         match outcome {
             Outcome::Done(response) => {
-                self.emit(EventKind::ActionSucceeded { step: step.name.clone(), attempt, elapsed, response });
+                self.emit(EventKind::ActionSucceeded {
+                    step: step.name.clone(),
+                    attempt,
+                    elapsed,
+                    response,
+                });
             }
-            Outcome::Failed { evidence, message, details, pushback } => {
+            Outcome::Failed {
+                evidence,
+                message,
+                details,
+                pushback,
+            } => {
                 let failure = self.judge(step, evidence, &message, details, pushback);
                 let settles_doubt = step.deduplicates && speaks_for_its_key(evidence);
-                let doubt = (self.saga.branches[index].doubt && !settles_doubt)
-                    || failure.effect == Effect::InDoubt;
+                let doubt =
+                    (self.saga.branches[index].doubt && !settles_doubt) || failure.effect == Effect::InDoubt;
                 let next = self.after_failed_action(index, step, &failure, doubt);
                 self.emit(EventKind::ActionFailed {
                     step: step.name.clone(),
@@ -111,7 +132,11 @@ impl Turn {
 
     fn after_failed_action(&self, index: usize, step: &Step, failure: &Failure, doubt: bool) -> Next {
         let can_ask = doubt && step.doubt == DoubtPolicy::Query;
-        let ask_or_give_up = if can_ask { Next::AskAt(self.now) } else { Next::GiveUp };
+        let ask_or_give_up = if can_ask {
+            Next::AskAt(self.now)
+        } else {
+            Next::GiveUp
+        };
         if self.saga.state == SagaState::RollingBack {
             return ask_or_give_up;
         }
@@ -128,15 +153,17 @@ impl Turn {
         if failure.evidence == Evidence::NoAnswer(NoAnswer::CoordinatorLost) {
             return true;
         }
-        if failure.pushback == Some(Pushback::Stop) || failure.evidence == Evidence::NotSent(NotSent::Withdrawn) {
+        if failure.pushback == Some(Pushback::Stop)
+            || failure.evidence == Evidence::NotSent(NotSent::Withdrawn)
+        {
             return false;
         }
         if step.kind == StepKind::Retriable && failure.tier == Tier::L2 {
             return true;
         }
         // A pivot in doubt cannot be undone, so where it is safe it is resent whatever the status was.
-        let worth = self.retry_rule(failure.code()) == RetryRule::Policy
-            || (step.kind == StepKind::Pivot && doubt);
+        let worth =
+            self.retry_rule(failure.code()) == RetryRule::Policy || (step.kind == StepKind::Pivot && doubt);
         worth && has_attempts_left(progress, &step.action.retry)
     }
 
@@ -178,7 +205,13 @@ impl Turn {
     }
 
     fn query_answer(&mut self, answer: Answer) {
-        let Answer { step: index, attempt, elapsed, outcome, .. } = answer;
+        let Answer {
+            step: index,
+            attempt,
+            elapsed,
+            outcome,
+            ..
+        } = answer;
         let definition = self.definition();
         let step = &definition.steps[index];
         let Some(query) = &step.query else { return };
@@ -186,13 +219,33 @@ impl Turn {
         match outcome {
             Outcome::Done(response) => {
                 let found = Some(response);
-                self.emit(EventKind::QueryAnswered { step: name, attempt, elapsed, found, next: Next::GiveUp });
+                self.emit(EventKind::QueryAnswered {
+                    step: name,
+                    attempt,
+                    elapsed,
+                    found,
+                    next: Next::GiveUp,
+                });
             }
-            Outcome::Failed { evidence: Evidence::ParticipantSaid(Code::NotFound), .. } => {
+            Outcome::Failed {
+                evidence: Evidence::ParticipantSaid(Code::NotFound),
+                ..
+            } => {
                 let next = self.after_found_nothing(index, step);
-                self.emit(EventKind::QueryAnswered { step: name, attempt, elapsed, found: None, next });
+                self.emit(EventKind::QueryAnswered {
+                    step: name,
+                    attempt,
+                    elapsed,
+                    found: None,
+                    next,
+                });
             }
-            Outcome::Failed { evidence, message, details, pushback } => {
+            Outcome::Failed {
+                evidence,
+                message,
+                details,
+                pushback,
+            } => {
                 let failure = self.judge(step, evidence, &message, details, pushback);
                 let lost = failure.evidence == Evidence::NoAnswer(NoAnswer::CoordinatorLost);
                 let again = lost || has_attempts_left(&self.saga.branches[index].query, &query.retry);
@@ -202,7 +255,13 @@ impl Turn {
                     Next::GiveUp
                 };
                 let failure = Box::new(failure);
-                self.emit(EventKind::QueryFailed { step: name, attempt, elapsed, failure, next });
+                self.emit(EventKind::QueryFailed {
+                    step: name,
+                    attempt,
+                    elapsed,
+                    failure,
+                    next,
+                });
             }
         }
         self.after_forward_end(index);
@@ -211,9 +270,14 @@ impl Turn {
     /// The action had no effect: it may be sent again if its own failure was worth it.
     fn after_found_nothing(&self, index: usize, step: &Step) -> Next {
         let branch = &self.saga.branches[index];
-        let Some(failure) = branch.failure.as_deref() else { return Next::GiveUp };
+        let Some(failure) = branch.failure.as_deref() else {
+            return Next::GiveUp;
+        };
         // `action.attempts` has counted the attempt asked about already.
-        let before_it = Progress { attempts: branch.action.attempts.saturating_sub(1), ..branch.action };
+        let before_it = Progress {
+            attempts: branch.action.attempts.saturating_sub(1),
+            ..branch.action
+        };
         if self.saga.state == SagaState::Running && self.is_worth_another(step, failure, &before_it, false) {
             Next::RetryAt(self.retry_at(index, Phase::Action, &step.action.retry, failure))
         } else {
@@ -222,25 +286,49 @@ impl Turn {
     }
 
     fn compensation_answer(&mut self, answer: Answer) {
-        let Answer { step: index, attempt, elapsed, outcome, .. } = answer;
+        let Answer {
+            step: index,
+            attempt,
+            elapsed,
+            outcome,
+            ..
+        } = answer;
         let definition = self.definition();
         let step = &definition.steps[index];
-        let Some(compensation) = &step.compensation else { return };
+        let Some(compensation) = &step.compensation else {
+            return;
+        };
         let name = step.name.clone();
         match outcome {
             Outcome::Done(_) => {
-                self.emit(EventKind::CompensationSucceeded { step: name, attempt, elapsed });
+                self.emit(EventKind::CompensationSucceeded {
+                    step: name,
+                    attempt,
+                    elapsed,
+                });
             }
-            Outcome::Failed { evidence, message, details, pushback } => {
+            Outcome::Failed {
+                evidence,
+                message,
+                details,
+                pushback,
+            } => {
                 let failure = self.judge(step, evidence, &message, details, pushback);
-                let refusals = self.saga.branches[index].compensation.refusals + u32::from(failure.tier != Tier::L2);
+                let refusals =
+                    self.saga.branches[index].compensation.refusals + u32::from(failure.tier != Tier::L2);
                 let next = if failure.tier != Tier::L2 && refusals >= compensation.retry.attempts_max {
                     Next::GiveUp
                 } else {
                     Next::RetryAt(self.retry_at(index, Phase::Compensation, &compensation.retry, &failure))
                 };
                 let failure = Box::new(failure);
-                self.emit(EventKind::CompensationFailed { step: name, attempt, elapsed, failure, next });
+                self.emit(EventKind::CompensationFailed {
+                    step: name,
+                    attempt,
+                    elapsed,
+                    failure,
+                    next,
+                });
             }
         }
     }

@@ -27,7 +27,10 @@ const TIMER_MARGIN: Duration = Duration::from_secs(1);
 
 /// One thing that comes in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly every input is an answer, and none is stored")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every input is an answer, and none is stored"
+)]
 pub enum Input {
     /// A call has ended.
     Answer(Answer),
@@ -183,15 +186,27 @@ pub fn decide(saga: &Saga, now: Timestamp, input: Input) -> Result<Vec<Event>, R
     match input {
         Input::Answer(answer) => turn.answer(answer),
         Input::Wake => turn.wake(),
-        Input::SignalReport { participant, attempts, error } => {
+        Input::SignalReport {
+            participant,
+            attempts,
+            error,
+        } => {
             turn.signal_report(participant, attempts, error);
         }
         Input::Cancel { by, reason } => turn.cancel(by, reason)?,
         Input::RetryBranch { step, by, reason } => turn.retry_branch(step, by, reason)?,
-        Input::ResolveBranch { step, by, reason, resolution } => {
+        Input::ResolveBranch {
+            step,
+            by,
+            reason,
+            resolution,
+        } => {
             turn.resolve_branch(step, by, reason, resolution)?;
         }
-        Input::Adopt { coordinator, handed_over } => turn.adopt(coordinator, handed_over),
+        Input::Adopt {
+            coordinator,
+            handed_over,
+        } => turn.adopt(coordinator, handed_over),
         Input::Release => turn.release(),
     }
     turn.conclude();
@@ -208,7 +223,10 @@ pub fn can_ride_along(before: &Saga, after: &Saga, now: Timestamp) -> bool {
     let (was, is) = (agenda(before, now), agenda(after, now));
     let knows = |call: &crate::agenda::Call| was.calls.iter().any(|c| c.identity() == call.identity());
     is.calls.iter().all(knows)
-        && is.signals.iter().all(|s| was.signals.iter().any(|w| w.participant == s.participant))
+        && is
+            .signals
+            .iter()
+            .all(|s| was.signals.iter().any(|w| w.participant == s.participant))
         && is.wake_at == was.wake_at
 }
 
@@ -225,7 +243,13 @@ struct Turn {
 
 impl Turn {
     fn new(saga: &Saga, now: Timestamp) -> Self {
-        Self { saga: saga.clone(), now, heard: Clock(0), is_taking_stock: false, events: Vec::new() }
+        Self {
+            saga: saga.clone(),
+            now,
+            heard: Clock(0),
+            is_taking_stock: false,
+            events: Vec::new(),
+        }
     }
 
     fn emit(&mut self, kind: EventKind) {
@@ -276,7 +300,10 @@ impl Turn {
                 signals.push(name.clone());
             }
         }
-        self.emit(EventKind::RollbackDecided { cause: Box::new(cause), signals });
+        self.emit(EventKind::RollbackDecided {
+            cause: Box::new(cause),
+            signals,
+        });
     }
 
     /// Rolls back because this branch has failed for good.
@@ -287,17 +314,33 @@ impl Turn {
     }
 
     fn wake(&mut self) {
-        let late = self.saga.started.deadline.is_some_and(|deadline| deadline <= self.now);
+        let late = self
+            .saga
+            .started
+            .deadline
+            .is_some_and(|deadline| deadline <= self.now);
         let can_turn_back = !self.saga.is_past_pivot() && !self.saga.is_pivot_open(self.now);
         if late && can_turn_back && self.saga.state == SagaState::Running {
-            self.roll_back(Cause { kind: CauseKind::DeadlinePassed, failure: None });
+            self.roll_back(Cause {
+                kind: CauseKind::DeadlinePassed,
+                failure: None,
+            });
         }
     }
 
     fn signal_report(&mut self, participant: ParticipantName, attempts: u32, error: Option<String>) {
         use crate::saga::SignalState::Pending;
-        if self.saga.signals.iter().any(|(name, state)| *name == participant && *state == Pending) {
-            self.emit(EventKind::SignalReported { participant, attempts, error });
+        if self
+            .saga
+            .signals
+            .iter()
+            .any(|(name, state)| *name == participant && *state == Pending)
+        {
+            self.emit(EventKind::SignalReported {
+                participant,
+                attempts,
+                error,
+            });
         }
     }
 
@@ -314,7 +357,10 @@ impl Turn {
         if self.saga.is_pivot_open(self.now) {
             return Err(Refused::PivotOpen);
         }
-        self.roll_back(Cause { kind: CauseKind::Cancelled { by, reason }, failure: None });
+        self.roll_back(Cause {
+            kind: CauseKind::Cancelled { by, reason },
+            failure: None,
+        });
         Ok(())
     }
 

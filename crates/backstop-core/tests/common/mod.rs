@@ -2,7 +2,7 @@
 //! a small world with participants whose books are the truth.
 
 // Each test file is a program of its own and uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub(crate) mod plan;
 pub(crate) mod story;

@@ -23,8 +23,14 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new() -> Self {
-        let spec = DefinitionSpec { name: "transfer".to_owned(), ..DefinitionSpec::default() };
-        Self { spec, ..Self::default() }
+        let spec = DefinitionSpec {
+            name: "transfer".to_owned(),
+            ..DefinitionSpec::default()
+        };
+        Self {
+            spec,
+            ..Self::default()
+        }
     }
 
     /// Adds a compensatable step.
@@ -127,9 +133,17 @@ impl Plan {
     }
 
     pub(crate) fn check(&self) -> Result<Definition, Vec<Fault>> {
-        let participants =
-            self.traits.iter().map(|(name, traits)| (ParticipantName::parse(name).unwrap(), *traits)).collect();
-        validate(&self.spec, Revision(1), &participants, Arc::new(self.errors.clone()))
+        let participants = self
+            .traits
+            .iter()
+            .map(|(name, traits)| (ParticipantName::parse(name).unwrap(), *traits))
+            .collect();
+        validate(
+            &self.spec,
+            Revision(1),
+            &participants,
+            Arc::new(self.errors.clone()),
+        )
     }
 
     pub(crate) fn build(&self) -> Arc<Definition> {
@@ -138,11 +152,19 @@ impl Plan {
 }
 
 fn call(participant: &str, method: &str) -> CallSpec {
-    let attempts_max = if method == "Undo" { RetryPolicy::COMPENSATION_ATTEMPTS_DEFAULT } else { 3 };
+    let attempts_max = if method == "Undo" {
+        RetryPolicy::COMPENSATION_ATTEMPTS_DEFAULT
+    } else {
+        3
+    };
     CallSpec {
         participant: participant.to_owned(),
         method: format!("bank.v1.{}/{method}", "Service"),
-        retry: RetryPolicy { initial: BACKOFF, max: BACKOFF, attempts_max },
+        retry: RetryPolicy {
+            initial: BACKOFF,
+            max: BACKOFF,
+            attempts_max,
+        },
         ..CallSpec::default()
     }
 }

@@ -18,20 +18,22 @@
 
 mod books;
 mod check;
+mod choices;
+mod coverage;
+mod key;
 
 pub(crate) use books::{Books, Said};
+pub(crate) use choices::Choice;
+use coverage::kind_name;
+pub(crate) use coverage::{Coverage, KINDS_OF_TURNS};
 
 use super::plan::Plan;
 use super::story::start_of;
 use backstop_core::transcript::transcript;
 use backstop_core::{
-    Answer, BranchState, Call, CoordinatorId, Definition, DoubtPolicy, Event, EventKind, Input, Phase,
-    Resolution, Saga, SagaId, SagaState, SignalState, StepKind, Timestamp, agenda, apply, can_ride_along,
-    decide, replay, start,
+    Answer, Call, CoordinatorId, Definition, Event, Input, Outcome, Phase, Saga, SagaId, Timestamp, agenda,
+    apply, can_ride_along, decide, replay, start,
 };
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,54 +62,6 @@ pub(crate) struct Rules {
     pub(crate) compensations: &'static [Said],
 }
 
-/// What happens next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Choice {
-    /// The n-th call that is out ends like this.
-    Answer(usize, Said),
-    /// A call that was dropped: what it did to the books.
-    Fate(Said),
-    /// A straggler arrives; true if the participant would do it.
-    Arrives(usize, bool),
-    /// The saga's own timer.
-    Wake,
-    /// The deadline passes, whatever else is going on.
-    Deadline,
-    /// The coordinator dies; true if what was riding along dies with it.
-    Crash(bool),
-    /// The coordinator lets go in order. What was not sent yet is the next one's.
-    HandOver,
-    /// Somebody wants it undone.
-    Cancel,
-    /// An operator has a branch tried again.
-    Retry(usize),
-    /// An operator settles a branch, truthfully.
-    Resolve(usize, Resolution),
-    /// The n-th listener has been told, or not.
-    Report(usize, bool),
-}
-
-/// What was reached, so that a test can prove that it tested.
-#[derive(Debug, Default)]
-pub(crate) struct Coverage {
-    pub(crate) events: BTreeSet<&'static str>,
-    pub(crate) branch_states: BTreeSet<BranchState>,
-    pub(crate) saga_states: BTreeSet<SagaState>,
-    /// The last event before each crash.
-    pub(crate) crashed_after: BTreeMap<&'static str, u64>,
-}
-
-impl Coverage {
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.events.extend(other.events);
-        self.branch_states.extend(other.branch_states);
-        self.saga_states.extend(other.saga_states);
-        for (kind, crashes) in other.crashed_after {
-            *self.crashed_after.entry(kind).or_default() += crashes;
-        }
-    }
-}
-
 #[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) saga: Rc<Saga>,
@@ -129,7 +83,12 @@ impl World {
         let definition: Arc<Definition> = plan.build();
         let now = Timestamp(0);
         let first = start(&definition, now, start_of("a"));
-        let saga = replay(SagaId::parse("s").unwrap(), definition, std::slice::from_ref(&first)).unwrap();
+        let saga = replay(
+            SagaId::parse("s").unwrap(),
+            definition,
+            std::slice::from_ref(&first),
+        )
+        .unwrap();
         let saga = Rc::new(saga);
         let mut world = Self {
             books: saga.definition.steps.iter().map(Books::of).collect(),
@@ -145,79 +104,6 @@ impl World {
         };
         world.dispatch(&mut Coverage::default());
         world
-    }
-
-    /// All that may happen next; empty only once the saga has ended and every word has been said.
-    pub(crate) fn enabled(&self) -> Vec<Choice> {
-        if let Some(call) = self.dropped.first() {
-            return self.books[call.step].fates(call.phase, self.left.stragglers).map(Choice::Fate).collect();
-        }
-        let mut choices = Vec::new();
-        for (place, call) in self.out.iter().enumerate() {
-            let rolling_back = self.saga.state == SagaState::RollingBack;
-            let said = self.books[call.step].answers(call.phase, &self.left, rolling_back);
-            choices.extend(said.into_iter().map(|said| Choice::Answer(place, said)));
-        }
-        for (place, (_, state)) in self.saga.signals.iter().enumerate() {
-            if *state == SignalState::Pending {
-                choices.extend([Choice::Report(place, true), Choice::Report(place, false)]);
-            }
-        }
-        for (step, books) in self.books.iter().enumerate() {
-            if books.travels {
-                choices.extend([Choice::Arrives(step, true), Choice::Arrives(step, false)]);
-            }
-            if self.saga.needs_person(step) && self.left.operators > 0 && !self.saga.state.is_final() {
-                choices.extend(self.operator_choices(step));
-            }
-        }
-        let picture = agenda(&self.saga, self.now);
-        if picture.wake_at.is_some() {
-            choices.push(Choice::Wake);
-        }
-        let deadline = self.saga.started.deadline;
-        if deadline.is_some_and(|at| at > self.now) && self.saga.state == SagaState::Running {
-            choices.push(Choice::Deadline);
-        }
-        if self.left.crashes > 0 {
-            choices.push(Choice::Crash(false));
-            if self.durable_len < self.journal.len() {
-                choices.push(Choice::Crash(true));
-            }
-        }
-        if self.left.hand_overs > 0 {
-            choices.push(Choice::HandOver);
-        }
-        if self.left.cancels > 0 && !self.saga.state.is_final() {
-            choices.push(Choice::Cancel);
-        }
-        choices
-    }
-
-    /// What a person who has looked at the books may truthfully say.
-    fn operator_choices(&self, step: usize) -> Vec<Choice> {
-        let (plan, books) = (&self.saga.definition.steps[step], &self.books[step]);
-        match self.saga.branches[step].state {
-            BranchState::Stuck => vec![Choice::Retry(step), Choice::Resolve(step, Resolution::Undone)],
-            BranchState::InDoubt | BranchState::Failed => {
-                let mut choices = vec![Choice::Resolve(step, Resolution::TookEffect)];
-                // Sending a thing again blindly is a person's own risk, so this one looks first.
-                if plan.doubt != DoubtPolicy::Person || books.effect == 0 {
-                    choices.push(Choice::Retry(step));
-                }
-                if plan.kind == StepKind::Pivot && books.effect == 0 {
-                    choices.push(Choice::Resolve(step, Resolution::NoEffect));
-                }
-                choices
-            }
-            BranchState::Pending
-            | BranchState::Running
-            | BranchState::Succeeded
-            | BranchState::Compensating
-            | BranchState::Compensated
-            | BranchState::Skipped
-            | BranchState::Resolved => self.broken("this branch waits for a person"),
-        }
     }
 
     /// Lets it happen, and checks all that must hold.
@@ -245,7 +131,10 @@ impl World {
             Choice::HandOver => self.hand_over(seen),
             Choice::Cancel => {
                 self.left.cancels -= 1;
-                let cancel = Input::Cancel { by: "ann".to_owned(), reason: String::new() };
+                let cancel = Input::Cancel {
+                    by: "ann".to_owned(),
+                    reason: String::new(),
+                };
                 let refused = decide(&self.saga, self.now, cancel.clone()).err();
                 self.check_cancel(refused);
                 if refused.is_none() {
@@ -255,19 +144,44 @@ impl World {
             Choice::Retry(step) => {
                 self.left.operators -= 1;
                 let step = self.saga.definition.steps[step].name.clone();
-                self.turn(Input::RetryBranch { step, by: "ben".into(), reason: String::new() }, true, seen);
+                self.turn(
+                    Input::RetryBranch {
+                        step,
+                        by: "ben".into(),
+                        reason: String::new(),
+                    },
+                    true,
+                    seen,
+                );
             }
             Choice::Resolve(step, resolution) => {
                 self.left.operators -= 1;
                 self.books[step].settle_by_hand(resolution);
                 let step = self.saga.definition.steps[step].name.clone();
                 let by = "ben".to_owned();
-                self.turn(Input::ResolveBranch { step, by, reason: String::new(), resolution }, true, seen);
+                self.turn(
+                    Input::ResolveBranch {
+                        step,
+                        by,
+                        reason: String::new(),
+                        resolution,
+                    },
+                    true,
+                    seen,
+                );
             }
             Choice::Report(place, delivered) => {
                 let participant = self.saga.signals[place].0.clone();
                 let error = (!delivered).then(|| "down".to_owned());
-                self.turn(Input::SignalReport { participant, attempts: 1, error }, false, seen);
+                self.turn(
+                    Input::SignalReport {
+                        participant,
+                        attempts: 1,
+                        error,
+                    },
+                    false,
+                    seen,
+                );
             }
         }
         self.check();
@@ -283,10 +197,23 @@ impl World {
         self.take_in(call, outcome, seen);
     }
 
-    fn take_in(&mut self, call: Call, outcome: backstop_core::Outcome, seen: &mut Coverage) {
-        let Call { step, phase, attempt, clock } = call;
+    fn take_in(&mut self, call: Call, outcome: Outcome, seen: &mut Coverage) {
+        let Call {
+            step,
+            phase,
+            attempt,
+            clock,
+        } = call;
         let elapsed = Duration::from_millis(1);
-        let answer = Answer { step, phase, attempt, sent_clock: clock, peer_clock: None, elapsed, outcome };
+        let answer = Answer {
+            step,
+            phase,
+            attempt,
+            sent_clock: clock,
+            peer_clock: None,
+            elapsed,
+            outcome,
+        };
         self.turn(Input::Answer(answer.clone()), false, seen);
         let again = decide(&self.saga, self.now, Input::Answer(answer));
         if again != Ok(Vec::new()) {
@@ -323,7 +250,14 @@ impl World {
 
     fn adopt(&mut self, handed_over: bool, seen: &mut Coverage) {
         let coordinator = CoordinatorId::parse("b").unwrap();
-        self.turn(Input::Adopt { coordinator, handed_over }, true, seen);
+        self.turn(
+            Input::Adopt {
+                coordinator,
+                handed_over,
+            },
+            true,
+            seen,
+        );
     }
 
     /// One turn: decide, append, apply, agenda.
@@ -346,7 +280,8 @@ impl World {
             }
             seen.events.insert(kind_name(&event.kind));
             seen.saga_states.insert(saga.state);
-            seen.branch_states.extend(saga.branches.iter().map(|branch| branch.state));
+            seen.branch_states
+                .extend(saga.branches.iter().map(|branch| branch.state));
             self.journal.push(event);
         }
         self.saga = Rc::new(saga);
@@ -361,7 +296,12 @@ impl World {
     fn dispatch(&mut self, seen: &mut Coverage) {
         let picture = agenda(&self.saga, self.now);
         self.check_signals(&picture);
-        let wanted: Vec<_> = picture.calls.iter().chain(&picture.awaited).map(Call::identity).collect();
+        let wanted: Vec<_> = picture
+            .calls
+            .iter()
+            .chain(&picture.awaited)
+            .map(Call::identity)
+            .collect();
         self.drop_calls(|call| !wanted.contains(&call.identity()));
         let is_out = |world: &Self, call: &Call| world.out.iter().any(|o| o.identity() == call.identity());
         for call in picture.calls {
@@ -408,42 +348,6 @@ impl World {
         false
     }
 
-    /// What the future can depend on, and nothing else: instants and clocks only by their order, attempts
-    /// only as far as they count.
-    pub(crate) fn key(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.hash_saga(&self.saga, &mut hasher);
-        if self.durable_len < self.journal.len() {
-            self.hash_saga(&self.durable, &mut hasher);
-        }
-        self.books.hash(&mut hasher);
-        for calls in [&self.out, &self.dropped] {
-            calls.len().hash(&mut hasher);
-            calls.iter().for_each(|call| (call.step, call.phase).hash(&mut hasher));
-        }
-        self.left.hash(&mut hasher);
-        hasher.finish()
-    }
-
-    fn hash_saga(&self, saga: &Saga, hasher: &mut DefaultHasher) {
-        (saga.state, self.durable_len == self.journal.len()).hash(hasher);
-        saga.cause.as_ref().map(|cause| backstop_core::transcript::cause_text(cause)).hash(hasher);
-        saga.started.deadline.is_some_and(|at| at <= self.now).hash(hasher);
-        saga.signals.iter().for_each(|(_, state)| state.hash(hasher));
-        let rank = |settled| saga.branches.iter().filter(|other| other.settled < settled).count();
-        let progress_of = |b: &backstop_core::Branch| [b.action, b.query, b.compensation];
-        let waits: Vec<_> = saga.branches.iter().flat_map(progress_of).filter_map(|p| p.not_before).collect();
-        for b in &saga.branches {
-            (b.state, b.asking, b.doubt, b.resolution, rank(b.settled)).hash(hasher);
-            b.failure.as_ref().map(|failure| failure.evidence).hash(hasher);
-            for p in progress_of(b) {
-                (p.attempts - p.forgiven, p.refusals).hash(hasher);
-                let later = p.not_before.filter(|at| *at > self.now);
-                later.map(|at| waits.iter().filter(|w| **w > self.now && **w < at).count()).hash(hasher);
-            }
-        }
-    }
-
     /// The step of the n-th call that is out.
     pub(crate) fn step_of(&self, place: usize) -> usize {
         self.out[place].step
@@ -462,48 +366,12 @@ impl World {
             self.trail,
             self.saga.definition.compensation_order,
             self.saga.definition.on_failure,
-            self.saga.definition.steps.iter().map(|s| (s.kind, s.doubt, s.deduplicates)).collect::<Vec<_>>(),
+            self.saga
+                .definition
+                .steps
+                .iter()
+                .map(|s| (s.kind, s.doubt, s.deduplicates))
+                .collect::<Vec<_>>(),
         )
     }
 }
-
-/// The name of an event's kind. A new kind must be named here, and reached by the explorer.
-pub(crate) fn kind_name(kind: &EventKind) -> &'static str {
-    match kind {
-        EventKind::Started(_) => "Started",
-        EventKind::Adopted { .. } => "Adopted",
-        EventKind::Released => "Released",
-        EventKind::ActionSucceeded { .. } => "ActionSucceeded",
-        EventKind::ActionFailed { .. } => "ActionFailed",
-        EventKind::QueryAnswered { .. } => "QueryAnswered",
-        EventKind::QueryFailed { .. } => "QueryFailed",
-        EventKind::RollbackDecided { .. } => "RollbackDecided",
-        EventKind::CompensationSucceeded { .. } => "CompensationSucceeded",
-        EventKind::CompensationFailed { .. } => "CompensationFailed",
-        EventKind::SignalReported { .. } => "SignalReported",
-        EventKind::InterventionOpened => "InterventionOpened",
-        EventKind::BranchRetried { .. } => "BranchRetried",
-        EventKind::BranchResolved { .. } => "BranchResolved",
-        EventKind::Succeeded => "Succeeded",
-        EventKind::RolledBack => "RolledBack",
-    }
-}
-
-/// Every kind but `Started`, which no turn makes.
-pub(crate) const KINDS_OF_TURNS: [&str; 15] = [
-    "Adopted",
-    "Released",
-    "ActionSucceeded",
-    "ActionFailed",
-    "QueryAnswered",
-    "QueryFailed",
-    "RollbackDecided",
-    "CompensationSucceeded",
-    "CompensationFailed",
-    "SignalReported",
-    "InterventionOpened",
-    "BranchRetried",
-    "BranchResolved",
-    "Succeeded",
-    "RolledBack",
-];

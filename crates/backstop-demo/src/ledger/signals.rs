@@ -6,7 +6,8 @@
 use super::{Books, BooksError};
 use crate::wire::now_unix_micros;
 use backstop_proto::participant::v1::rollback_listener_service_server::RollbackListenerService;
-use backstop_proto::participant::v1::{OnRollbackRequest, OnRollbackResponse, rollback_cause};
+use backstop_proto::participant::v1::{OnRollbackRequest, OnRollbackResponse};
+use backstop_proto::v1::rollback_cause;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};

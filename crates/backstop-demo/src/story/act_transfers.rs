@@ -298,7 +298,7 @@ fn in_words(end: &Expectation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backstop_proto::participant::v1::RollbackCause;
+    use backstop_proto::v1::RollbackCause;
 
     fn transfer(expect: Expectation) -> Transfer {
         Transfer {

@@ -72,7 +72,7 @@ impl Runner {
         saga: Arc<Saga>,
         fingerprint: [u8; 32],
     ) -> Self {
-        let outside = Outside::new(Arc::clone(&shared), calls);
+        let outside = Outside::new(Arc::clone(&shared), Arc::clone(&tenure), calls);
         Self { shared, tenure, place, fingerprint, saga, ahead: None, outside }
     }
 
@@ -142,7 +142,7 @@ impl Runner {
     /// Nothing is left for a machine to do here: it is over, or waits for a person.
     fn is_done(&self) -> bool {
         let at_rest = self.saga.state.is_final() || self.saga.state == SagaState::NeedsIntervention;
-        at_rest && self.ahead.is_none() && self.outside.is_quiet()
+        at_rest && self.ahead.is_none() && self.outside.is_quiet() && self.place.inbox.is_empty()
     }
 
     /// How long to wait at most if nothing comes in.
@@ -253,7 +253,11 @@ impl Runner {
                 Ok(Appended::Lost) => return Err(Dropped::Lost),
                 Err(error) => {
                     tracing::error!(saga = %next.id, %error, "the saga's journal could not be written; trying again");
-                    tokio::time::sleep(wait).await;
+                    tokio::select! {
+                        biased;
+                        () = self.tenure.ended() => return Err(Dropped::TenureEnded),
+                        () = tokio::time::sleep(wait) => {}
+                    }
                     wait = (wait * 2).min(APPEND_RETRY_LONGEST);
                 }
             }

@@ -3,12 +3,14 @@
 //! # Invariants
 //! * An attempt is sent at most once: its identity stays in `out` until the agenda no longer names it,
 //!   also while its answer is decided but not yet durable.
-//! * After a rollback is decided no action is sent; one that the agenda still awaits and that never went
-//!   out is answered as withdrawn.
+//! * After a rollback is decided no action is sent, also not one that waits at its participant's gate; one
+//!   that the agenda still awaits and that never went out is answered as withdrawn.
+//! * What waits at a gate when the tenure comes into doubt, or a drain begins, does not go out.
 
 use crate::gate::Pass;
 use crate::ports::participants::{CallReply, CallRequest, Calls};
 use crate::shared::Shared;
+use crate::tenure::Tenure;
 use backstop_core::{
     Agenda, Answer, Call, Effect, Evidence, Input, NoAnswer, NotSent, OnFailure, Outcome, ParticipantName, Phase,
     Saga, Signal, Tier, effect, tier,
@@ -16,18 +18,20 @@ use backstop_core::{
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 type Identity = (usize, Phase, u32);
 
 /// One saga's calls and signals.
 pub(crate) struct Outside {
     shared: Arc<Shared>,
+    tenure: Arc<Tenure>,
     calls: Arc<dyn Calls>,
-    under_way: FuturesUnordered<BoxFuture<'static, Input>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// Attempts that went out and that the agenda still names.
     out: BTreeMap<Identity, Attempt>,
     signalling: BTreeSet<ParticipantName>,
@@ -36,16 +40,33 @@ pub(crate) struct Outside {
     called: Duration,
 }
 
+/// How something that was under way came to its end.
+enum Ended {
+    /// With something for the saga to know.
+    Input(Input),
+    /// The attempt did not go out and nothing is known: it is to be sent another time, or by another.
+    NotBegun(Identity),
+}
+
 struct Attempt {
     answered: bool,
-    /// How to reset it, under `on_failure: CANCEL`.
-    reset: Option<AbortHandle>,
+    /// Keeps it from going out, if it has not.
+    withdraw: CancellationToken,
+    /// How to reset it once it is out, under `on_failure: CANCEL`.
+    reset: Arc<OnceLock<AbortHandle>>,
+}
+
+impl Attempt {
+    fn new() -> Self {
+        Self { answered: false, withdraw: CancellationToken::new(), reset: Arc::default() }
+    }
 }
 
 impl Outside {
-    pub(crate) fn new(shared: Arc<Shared>, calls: Arc<dyn Calls>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, tenure: Arc<Tenure>, calls: Arc<dyn Calls>) -> Self {
         Self {
             shared,
+            tenure,
             calls,
             under_way: FuturesUnordered::new(),
             out: BTreeMap::new(),
@@ -62,8 +83,11 @@ impl Outside {
         let resets = &self.shared.resets;
         self.out.retain(|identity, attempt| {
             let keep = wanted.contains(identity);
-            if let (false, Some(reset)) = (keep, attempt.reset.take()) {
-                resets.reset(reset);
+            if !keep {
+                attempt.withdraw.cancel();
+                if let Some(reset) = attempt.reset.get() {
+                    resets.reset(reset.clone());
+                }
             }
             keep
         });
@@ -75,20 +99,36 @@ impl Outside {
             }
             for signal in &agenda.signals {
                 if self.signalling.insert(signal.participant.clone()) {
-                    self.under_way.push(Box::pin(deliver(Arc::clone(&self.shared), Arc::clone(saga), signal.clone())));
+                    let delivery = deliver(Arc::clone(&self.shared), Arc::clone(saga), signal.clone());
+                    self.under_way.push(Box::pin(async move { Ended::Input(delivery.await) }));
                 }
             }
         }
-        let never_sent = agenda.awaited.iter().filter(|call| !self.out.contains_key(&call.identity()));
-        never_sent.map(|call| Input::Answer(withdrawn(*call))).collect()
+        let mut never_sent = Vec::new();
+        for call in &agenda.awaited {
+            // Noted as answered: it is said once, also while that is not on disk yet.
+            let known = self.out.entry(call.identity()).or_insert_with(|| {
+                never_sent.push(Input::Answer(withdrawn(*call)));
+                Attempt { answered: true, ..Attempt::new() }
+            });
+            // One that waits at the gate answers for itself.
+            known.withdraw.cancel();
+        }
+        never_sent
     }
 
     /// The next thing that ends; waits for ever if nothing is under way.
     pub(crate) async fn next(&mut self) -> Input {
         match self.under_way.next().await {
-            Some(input) => {
+            Some(Ended::Input(input)) => {
                 self.note_end(&input);
                 input
+            }
+            Some(Ended::NotBegun(identity)) => {
+                self.out.remove(&identity);
+                self.note_time();
+                // Nothing to decide: the runner merely looks again at what should go out.
+                Input::Wake
             }
             None => std::future::pending().await,
         }
@@ -114,73 +154,119 @@ impl Outside {
         if let Some(attempt) = self.out.get_mut(&(answer.step, answer.phase, answer.attempt)) {
             attempt.answered = true;
         }
-        if !self.is_calling() {
-            if let Some(since) = self.calling_since.take() {
-                self.called += since.elapsed();
-            }
+        self.note_time();
+    }
+
+    fn note_time(&mut self) {
+        if !self.is_calling()
+            && let Some(since) = self.calling_since.take()
+        {
+            self.called += since.elapsed();
         }
     }
 
     fn send(&mut self, saga: &Arc<Saga>, call: Call) {
-        let attempt = attempt(Arc::clone(&self.shared), Arc::clone(&self.calls), Arc::clone(saga), call);
-        let reset = if saga.definition.on_failure == OnFailure::Cancel {
-            // In a task of its own, so that it can be reset later, at the permitted rate, and not when
-            // this saga's last future is dropped.
-            let task = tokio::spawn(attempt);
-            let reset = task.abort_handle();
-            self.under_way.push(Box::pin(async move {
-                task.await.unwrap_or_else(|_| Input::Answer(lost_to_a_reset(call)))
-            }));
-            Some(reset)
-        } else {
-            self.under_way.push(Box::pin(attempt));
-            None
+        let attempt = Attempt::new();
+        let sending = Sending {
+            shared: Arc::clone(&self.shared),
+            tenure: Arc::clone(&self.tenure),
+            calls: Arc::clone(&self.calls),
+            saga: Arc::clone(saga),
+            call,
+            withdraw: attempt.withdraw.clone(),
+            reset: Arc::clone(&attempt.reset),
         };
-        self.out.insert(call.identity(), Attempt { answered: false, reset });
+        self.under_way.push(Box::pin(sending.run()));
+        self.out.insert(call.identity(), attempt);
         self.calling_since.get_or_insert_with(Instant::now);
     }
 }
 
-/// Sends one attempt through the participant's gate and judges what the breaker should learn of it.
-async fn attempt(shared: Arc<Shared>, calls: Arc<dyn Calls>, saga: Arc<Saga>, call: Call) -> Input {
-    let Some(plan) = call.plan(&saga) else { return Input::Answer(withdrawn(call)) };
-    let began = Instant::now();
-    let timeout = match (call.phase, saga.started.deadline) {
-        // An expired saga must not starve its own rollback.
-        (Phase::Action, Some(deadline)) if !saga.is_past_pivot() => {
-            plan.timeout.min(deadline.since(shared.clock.now()))
+/// One attempt on its way: first through the participant's gate, then out.
+struct Sending {
+    shared: Arc<Shared>,
+    tenure: Arc<Tenure>,
+    calls: Arc<dyn Calls>,
+    saga: Arc<Saga>,
+    call: Call,
+    withdraw: CancellationToken,
+    reset: Arc<OnceLock<AbortHandle>>,
+}
+
+impl Sending {
+    async fn run(self) -> Ended {
+        let call = self.call;
+        let Some(plan) = call.plan(&self.saga) else { return Ended::Input(Input::Answer(withdrawn(call))) };
+        let began = Instant::now();
+        let timeout = match (call.phase, self.saga.started.deadline) {
+            // An expired saga must not starve its own rollback.
+            (Phase::Action, Some(deadline)) if !self.saga.is_past_pivot() => {
+                plan.timeout.min(deadline.since(self.shared.clock.now()))
+            }
+            (Phase::Action | Phase::Query | Phase::Compensation, _) => plan.timeout,
+        };
+        // The wait happens within the saga's own task: if the saga is dropped, the attempt never goes out.
+        let pass: Result<Pass, NotSent> = tokio::select! {
+            biased;
+            () = self.withdraw.cancelled() => Err(NotSent::Withdrawn),
+            () = self.shared.draining.cancelled() => return Ended::NotBegun(call.identity()),
+            pass = self.pass_gate(&plan.participant, timeout) => pass,
+        };
+        if pass.is_ok() && !self.tenure.may_act() {
+            return Ended::NotBegun(call.identity());
         }
-        (Phase::Action | Phase::Query | Phase::Compensation, _) => plan.timeout,
-    };
-    let gate = shared.gates.of(&plan.participant);
-    let pass: Result<Pass, NotSent> = match call.phase {
-        Phase::Action | Phase::Query => gate.enter(timeout).await,
-        Phase::Compensation => Ok(gate.enter_when_possible().await),
-    };
-    let sent = Instant::now();
-    let reply = match pass {
-        Err(reason) => not_sent(reason),
-        Ok(pass) => {
-            let left = match call.phase {
-                Phase::Action | Phase::Query => timeout.saturating_sub(began.elapsed()),
-                Phase::Compensation => timeout,
-            };
-            let reply = calls.call(CallRequest { saga: Arc::clone(&saga), call, timeout: left }).await;
+        let sent = Instant::now();
+        let reply = match pass {
+            Err(reason) => not_sent(reason),
+            Ok(pass) => {
+                let left = match call.phase {
+                    Phase::Action | Phase::Query => timeout.saturating_sub(began.elapsed()),
+                    Phase::Compensation => timeout,
+                };
+                self.call(pass, left).await
+            }
+        };
+        let elapsed = sent.elapsed();
+        self.shared.metrics.call_ended(plan.participant.as_str(), call.phase.as_str(), elapsed);
+        Ended::Input(Input::Answer(Answer {
+            step: call.step,
+            phase: call.phase,
+            attempt: call.attempt,
+            sent_clock: call.clock,
+            peer_clock: reply.peer_clock,
+            elapsed,
+            outcome: reply.outcome,
+        }))
+    }
+
+    async fn pass_gate(&self, participant: &ParticipantName, timeout: Duration) -> Result<Pass, NotSent> {
+        let gate = self.shared.gates.of(participant);
+        match self.call.phase {
+            Phase::Action | Phase::Query => gate.enter(timeout).await,
+            Phase::Compensation => Ok(gate.enter_when_possible().await),
+        }
+    }
+
+    /// Sends it, and tells the breaker what it should learn of its end.
+    async fn call(&self, pass: Pass, timeout: Duration) -> CallReply {
+        let request = CallRequest { saga: Arc::clone(&self.saga), call: self.call, timeout };
+        let (calls, saga) = (Arc::clone(&self.calls), Arc::clone(&self.saga));
+        let sent = async move {
+            let reply = calls.call(request).await;
             pass.report(is_outage(&saga, &reply.outcome));
             reply
+        };
+        match self.saga.definition.on_failure {
+            OnFailure::Drain => sent.await,
+            OnFailure::Cancel => {
+                // In a task of its own, so that it can be reset later, at the permitted rate, and not when
+                // this saga's last future is dropped.
+                let task = tokio::spawn(sent);
+                self.reset.get_or_init(|| task.abort_handle());
+                task.await.unwrap_or_else(|_| lost_to_a_reset())
+            }
         }
-    };
-    let elapsed = sent.elapsed();
-    shared.metrics.call_ended(plan.participant.as_str(), call.phase.as_str(), elapsed);
-    Input::Answer(Answer {
-        step: call.step,
-        phase: call.phase,
-        attempt: call.attempt,
-        sent_clock: call.clock,
-        peer_clock: reply.peer_clock,
-        elapsed,
-        outcome: reply.outcome,
-    })
+    }
 }
 
 fn is_outage(saga: &Saga, outcome: &Outcome) -> bool {
@@ -210,7 +296,7 @@ fn not_sent(reason: NotSent) -> CallReply {
     }
 }
 
-fn answer_of(call: Call, outcome: Outcome) -> Answer {
+fn withdrawn(call: Call) -> Answer {
     Answer {
         step: call.step,
         phase: call.phase,
@@ -218,22 +304,18 @@ fn answer_of(call: Call, outcome: Outcome) -> Answer {
         sent_clock: call.clock,
         peer_clock: None,
         elapsed: Duration::ZERO,
-        outcome,
+        outcome: not_sent(NotSent::Withdrawn).outcome,
     }
 }
 
-fn withdrawn(call: Call) -> Answer {
-    answer_of(call, not_sent(NotSent::Withdrawn).outcome)
-}
-
-fn lost_to_a_reset(call: Call) -> Answer {
+fn lost_to_a_reset() -> CallReply {
     let outcome = Outcome::Failed {
         evidence: Evidence::NoAnswer(NoAnswer::ConnectionLost),
         message: "the call was reset".to_owned(),
         details: backstop_core::Details::default(),
         pushback: None,
     };
-    answer_of(call, outcome)
+    CallReply { outcome, peer_clock: None }
 }
 
 /// Delivers a rollback signal, a bounded number of times.

@@ -121,7 +121,7 @@ async fn a_failed_attempt_is_tried_again_when_its_time_has_come() {
 #[tokio::test(start_paused = true)]
 async fn the_deadline_ends_the_forward_path_and_bounds_its_calls() {
     let world = World::new();
-    let node = world.node_for(&line().deadline(ms(500))).await;
+    let node = world.node_for(&line().dedup().deadline(ms(500))).await;
     world.bank.action("b", |_| Reply::Hang);
     let saga = node.run("line", "pay-7").await;
     assert_eq!(saga.state, SagaState::RolledBack);
@@ -132,8 +132,8 @@ async fn the_deadline_ends_the_forward_path_and_bounds_its_calls() {
         "
         0001 saga     started        line@1
         0002 a        succeeded      #1
-        0003 saga     rolling back   cause deadline
-        0004 b        failed         #1  FIN-50302 DEADLINE_EXCEEDED (deadline) in doubt
+        0003 b        will retry     #1  FIN-50302 DEADLINE_EXCEEDED (deadline) in doubt
+        0004 saga     rolling back   cause deadline
         0005 b        compensated    #1
         0006 a        compensated    #1
         0007 saga     rolled back

@@ -13,4 +13,9 @@
 
 mod common;
 
+mod drain;
 mod forward;
+mod gates;
+mod journal;
+mod rollback;
+mod starting;

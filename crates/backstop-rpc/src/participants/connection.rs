@@ -110,10 +110,8 @@ impl Connection {
         if let Some(sender) = self.live() {
             return Ok(Ready { sender, fresh: true });
         }
-        if let Some((at, message)) = last_failure.as_ref() {
-            if *at >= came {
-                return Err(message.clone());
-            }
+        if let Some((_, message)) = last_failure.as_ref().filter(|(at, _)| *at >= came) {
+            return Err(message.clone());
         }
         match self.dial().await {
             Ok(sender) => {
@@ -148,7 +146,9 @@ impl Connection {
                 self.handshake(TokioIo::new(tcp)).await
             }
         });
-        dialled.await.unwrap_or_else(|_| Err(format!("no connection within {limit:?}")))
+        dialled
+            .await
+            .unwrap_or_else(|_| Err(format!("no connection within {limit:?}")))
     }
 
     /// Asks DNS each time, and gives each address its share of the time: one that swallows packets must

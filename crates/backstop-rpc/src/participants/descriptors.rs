@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! * What is gathered is canonical: the same files give the same bytes, in whatever order a participant's
-//!   reflection tells them, with or without comments (`tests/reflection.rs`).
+//!   reflection tells them, with or without comments (`tests/participants/reflection.rs`).
 //! * It holds the files that the definition's methods need, imports included, and no other.
 //!
 //! # Not here
@@ -22,9 +22,14 @@ use std::time::Duration;
 /// Why a definition's message types could not be gathered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GatherError {
-    /// The definition is wrong; every fault with its path.
+    /// The definition is wrong.
     #[error("the definition has faults")]
-    Faults(Vec<Fault>),
+    Faults {
+        /// Every fault, with its path.
+        faults: Vec<Fault>,
+        /// The types of the methods that could be found, so that the rest can be checked all the same.
+        found: Bytes,
+    },
     /// A participant's reflection did not answer; trying again may help.
     #[error("the server reflection of participant \"{participant}\" cannot be used: {message}")]
     Unreachable {
@@ -48,14 +53,18 @@ pub(super) fn calls(spec: &DefinitionSpec) -> impl Iterator<Item = (String, &Cal
 
 /// The descriptor of a unary method, or what is wrong with it.
 pub(super) fn method(pool: &DescriptorPool, method: &str) -> Result<MethodDescriptor, String> {
-    let (service, name) =
-        method.split_once('/').ok_or_else(|| format!("\"{method}\" is not of the form package.Service/Method"))?;
-    let descriptor =
-        pool.get_service_by_name(service).ok_or_else(|| format!("there is no service \"{service}\""))?;
+    let (service, name) = method
+        .split_once('/')
+        .ok_or_else(|| format!("\"{method}\" is not of the form package.Service/Method"))?;
+    let descriptor = pool
+        .get_service_by_name(service)
+        .ok_or_else(|| format!("there is no service \"{service}\""))?;
     let found = descriptor.methods().find(|candidate| candidate.name() == name);
     let found = found.ok_or_else(|| format!("service \"{service}\" has no method \"{name}\""))?;
     if found.is_client_streaming() || found.is_server_streaming() {
-        return Err(format!("\"{method}\" is a streaming method; a step calls unary ones"));
+        return Err(format!(
+            "\"{method}\" is a streaming method; a step calls unary ones"
+        ));
     }
     Ok(found)
 }
@@ -86,7 +95,9 @@ pub(super) async fn from_reflection(
         match call.method.split_once('/') {
             Some((service, _)) => {
                 wanted.entry(&call.participant).or_default().insert(service);
-                places.entry((&call.participant, service)).or_insert_with(|| format!("{path}.method"));
+                places
+                    .entry((&call.participant, service))
+                    .or_insert_with(|| format!("{path}.method"));
             }
             None => faults.push(Fault::new(
                 format!("{path}.method"),
@@ -96,7 +107,9 @@ pub(super) async fn from_reflection(
     }
     let mut files = Files::default();
     for (participant, services) in wanted {
-        let pool = ParticipantName::parse(participant).ok().and_then(|name| pool_of(&name));
+        let pool = ParticipantName::parse(participant)
+            .ok()
+            .and_then(|name| pool_of(&name));
         let Some(pool) = pool else {
             for service in services {
                 let path = places.get(&(participant, service)).cloned().unwrap_or_default();
@@ -109,16 +122,28 @@ pub(super) async fn from_reflection(
         };
         let told = reflection::files(&pool, &services, timeout)
             .await
-            .map_err(|message| GatherError::Unreachable { participant: participant.to_owned(), message })?;
+            .map_err(|message| GatherError::Unreachable {
+                participant: participant.to_owned(),
+                message,
+            })?;
         for service in told.unknown {
-            let path = places.get(&(participant, service.as_str())).cloned().unwrap_or_default();
-            faults.push(Fault::new(path, format!("participant \"{participant}\" has no service \"{service}\"")));
+            let path = places
+                .get(&(participant, service.as_str()))
+                .cloned()
+                .unwrap_or_default();
+            faults.push(Fault::new(
+                path,
+                format!("participant \"{participant}\" has no service \"{service}\""),
+            ));
         }
         for file in told.files {
             if let Err(message) = files.add(file) {
                 let service = services.iter().next().copied().unwrap_or_default();
                 let path = places.get(&(participant, service)).cloned().unwrap_or_default();
-                faults.push(Fault::new(path, format!("participant \"{participant}\": {message}")));
+                faults.push(Fault::new(
+                    path,
+                    format!("participant \"{participant}\": {message}"),
+                ));
             }
         }
     }
@@ -134,9 +159,9 @@ impl Files {
         file.source_code_info = None;
         let name = file.name().to_owned();
         match self.0.get(&name) {
-            Some(known) if *known != file => {
-                Err(format!("file \"{name}\" differs from one of the same name that came before"))
-            }
+            Some(known) if *known != file => Err(format!(
+                "file \"{name}\" differs from one of the same name that came before"
+            )),
             Some(_) => Ok(()),
             None => {
                 self.0.insert(name, file);
@@ -148,13 +173,16 @@ impl Files {
     /// The files that the definition's methods need, each after its imports.
     fn finish(mut self, spec: &DefinitionSpec, mut faults: Vec<Fault>) -> Result<Bytes, GatherError> {
         self.add_well_known();
-        if !faults.is_empty() {
-            return Err(GatherError::Faults(faults));
-        }
-        let whole = FileDescriptorSet { file: self.0.values().cloned().collect() };
+        let whole = FileDescriptorSet {
+            file: self.0.values().cloned().collect(),
+        };
         let pool = match DescriptorPool::from_file_descriptor_set(whole) {
             Ok(pool) => pool,
-            Err(error) => return Err(GatherError::Faults(vec![Fault::new("descriptors", error.to_string())])),
+            Err(error) => {
+                faults.push(Fault::new("descriptors", error.to_string()));
+                let found = Bytes::new();
+                return Err(GatherError::Faults { faults, found });
+            }
         };
         let mut roots = BTreeSet::new();
         for (path, call) in calls(spec) {
@@ -165,15 +193,17 @@ impl Files {
                 Err(message) => faults.push(Fault::new(format!("{path}.method"), message)),
             }
         }
-        if !faults.is_empty() {
-            return Err(GatherError::Faults(faults));
-        }
         let mut placed = BTreeSet::new();
         let mut set = FileDescriptorSet::default();
         for root in roots {
             self.place(&root, &mut placed, &mut set);
         }
-        Ok(set.encode_to_vec().into())
+        let found = Bytes::from(set.encode_to_vec());
+        if faults.is_empty() {
+            Ok(found)
+        } else {
+            Err(GatherError::Faults { faults, found })
+        }
     }
 
     /// Imports of `google/protobuf/` that were not told are known here, as they are to every compiler.
@@ -197,7 +227,9 @@ impl Files {
 
     fn place(&self, name: &str, placed: &mut BTreeSet<String>, set: &mut FileDescriptorSet) {
         // Imports cannot be cyclic: the pool has been built from these files.
-        let Some(file) = self.0.get(name).filter(|_| placed.insert(name.to_owned())) else { return };
+        let Some(file) = self.0.get(name).filter(|_| placed.insert(name.to_owned())) else {
+            return;
+        };
         for import in &file.dependency {
             self.place(import, placed, set);
         }

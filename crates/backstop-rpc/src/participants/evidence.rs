@@ -3,7 +3,7 @@
 //! # Invariants
 //! * `NotSent` is never said of a request that the application may have seen: it is said only when there
 //!   was no connection, when the connection handed the request back, or when the peer's transport refused
-//!   the stream before it answered anything (`tests/evidence.rs`, a test for each row of the table).
+//!   the stream before it answered anything (`tests/participants/evidence.rs`, a test for each row of the table).
 //! * `ParticipantSaid` is said only of a `grpc-status` that came over the wire.
 //!
 //! # Not here
@@ -32,7 +32,13 @@ pub(super) struct Failed {
 impl Failed {
     /// An observation of ours.
     pub(super) fn new(evidence: Evidence, message: impl Into<String>) -> Self {
-        Self { evidence, message: message.into(), details: Details::default(), pushback: None, peer_clock: None }
+        Self {
+            evidence,
+            message: message.into(),
+            details: Details::default(),
+            pushback: None,
+            peer_clock: None,
+        }
     }
 
     pub(super) fn not_sent(reason: NotSent, message: impl Into<String>) -> Self {
@@ -41,16 +47,27 @@ impl Failed {
 
     /// What the participant itself said.
     pub(super) fn said(reply: &Reply) -> Self {
-        let Said { message, details, pushback } = details::read(&reply.trailers);
+        let Said {
+            message,
+            details,
+            pushback,
+        } = details::read(&reply.trailers);
         let evidence = Evidence::ParticipantSaid(Code::from_number(reply.status));
         let peer_clock = metadata::peer_clock(&reply.headers, &reply.trailers);
-        Self { evidence, message, details, pushback, peer_clock }
+        Self {
+            evidence,
+            message,
+            details,
+            pushback,
+            peer_clock,
+        }
     }
 
     /// A call that was handed to a connection and came back without response headers.
     pub(super) fn without_headers(error: &hyper::Error) -> Self {
-        let refused = h2_error(error)
-            .is_some_and(|h2| h2.is_reset() && h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM));
+        let refused = h2_error(error).is_some_and(|h2| {
+            h2.is_reset() && h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)
+        });
         if refused {
             return Self::not_sent(NotSent::Refused, "the peer's transport refused the stream");
         }
@@ -67,8 +84,22 @@ impl Failed {
 
     /// As the core takes it in.
     pub(super) fn reply(self) -> CallReply {
-        let Self { evidence, message, details, pushback, peer_clock } = self;
-        CallReply { outcome: Outcome::Failed { evidence, message, details, pushback }, peer_clock }
+        let Self {
+            evidence,
+            message,
+            details,
+            pushback,
+            peer_clock,
+        } = self;
+        CallReply {
+            outcome: Outcome::Failed {
+                evidence,
+                message,
+                details,
+                pushback,
+            },
+            peer_clock,
+        }
     }
 }
 
@@ -88,7 +119,11 @@ fn broken(error: &hyper::Error) -> Evidence {
                 )
             )
     });
-    if makes_no_sense { Evidence::BadAnswer } else { Evidence::NoAnswer(NoAnswer::ConnectionLost) }
+    if makes_no_sense {
+        Evidence::BadAnswer
+    } else {
+        Evidence::NoAnswer(NoAnswer::ConnectionLost)
+    }
 }
 
 fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {

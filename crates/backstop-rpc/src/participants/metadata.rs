@@ -3,8 +3,8 @@
 use crate::wire_failure;
 use backstop_core::{Call, Clock, Phase, Saga};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT};
 use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT};
 use prost::Message;
 use std::time::Duration;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
@@ -50,7 +50,10 @@ pub(super) fn trace_parent(headers: &mut HeaderMap, value: &str) {
 pub(super) fn protocol(headers: &mut HeaderMap, left: Duration) {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("backstop/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(
+        USER_AGENT,
+        HeaderValue::from_static(concat!("backstop/", env!("CARGO_PKG_VERSION"))),
+    );
     if let Ok(value) = HeaderValue::from_str(&grpc_timeout(left)) {
         headers.insert("grpc-timeout", value);
     }

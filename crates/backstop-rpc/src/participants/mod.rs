@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //! * One call sends at most one request that can take effect.
-//! * `NotSent` is said only of what certainly was not sent (`tests/evidence.rs`).
+//! * `NotSent` is said only of what certainly was not sent (`tests/participants/evidence.rs`).
 //! * No payload is ever logged, nor any value of one put into a message for people.
 //!
 //! # Not here
@@ -71,7 +71,12 @@ impl ParticipantClient {
     pub fn new(settings: ParticipantSettings) -> Self {
         let tls = Tls::new(settings.extra_roots_pem.clone());
         let dialling = Arc::new(Dialling { settings, tls });
-        Self { registry: Arc::new(Registry { dialling, pools: RwLock::default() }) }
+        Self {
+            registry: Arc::new(Registry {
+                dialling,
+                pools: RwLock::default(),
+            }),
+        }
     }
 
     /// The message types that a definition's calls need, as a canonical, encoded `FileDescriptorSet`: cut
@@ -105,7 +110,10 @@ pub fn check(spec: &DefinitionSpec, descriptors: &[u8]) -> Vec<Fault> {
 /// Names of the steps whose action has no request template: for each of them, and for no other, StartSaga
 /// must bring a raw payload.
 pub fn payload_steps(spec: &DefinitionSpec) -> impl Iterator<Item = &str> {
-    spec.steps.iter().filter(|step| step.action.request.is_empty()).map(|step| step.name.as_str())
+    spec.steps
+        .iter()
+        .filter(|step| step.action.request.is_empty())
+        .map(|step| step.name.as_str())
 }
 
 #[async_trait]
@@ -116,7 +124,10 @@ impl Participants for ParticipantClient {
 
     fn prepare(&self, revision: &StoredRevision) -> Result<Arc<dyn Calls>, Vec<Fault>> {
         let plan = Plan::compile(&revision.spec, &revision.descriptors)?;
-        Ok(Arc::new(RevisionCalls { registry: self.registry.clone(), plan }))
+        Ok(Arc::new(RevisionCalls {
+            registry: self.registry.clone(),
+            plan,
+        }))
     }
 
     async fn signal(&self, saga: &Saga, signal: &Signal, timeout: Duration) -> Result<(), String> {
@@ -130,7 +141,11 @@ impl Registry {
     }
 
     fn pool(&self, participant: &ParticipantName) -> Option<Arc<Pool>> {
-        self.pools.read().unwrap_or_else(PoisonError::into_inner).get(participant).cloned()
+        self.pools
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(participant)
+            .cloned()
     }
 
     fn set(&self, participant: &Participant) {
@@ -144,7 +159,12 @@ impl Registry {
         }
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
         let former = pools.get(&participant.name).cloned();
-        let pool = Pool::new(addresses, participant.keepalive, &self.dialling, former.as_deref());
+        let pool = Pool::new(
+            addresses,
+            participant.keepalive,
+            &self.dialling,
+            former.as_deref(),
+        );
         pools.insert(participant.name.clone(), Arc::new(pool));
     }
 }

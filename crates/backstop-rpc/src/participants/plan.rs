@@ -8,6 +8,12 @@ use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The parser of CEL goes down a dozen calls for each bracket, and only its own limit on nesting stops it:
+/// thirty brackets overflow a runtime thread's 2 MiB, and a stack overflow ends the process. So definitions
+/// are compiled on a thread with room for the deepest expression that the limit lets through. Memory is
+/// touched only as far as it is used.
+const STACK_BYTES: usize = 64 << 20;
+
 /// Every call of a revision, in the order of its steps.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -41,11 +47,26 @@ pub(super) enum Source {
 }
 
 impl Plan {
-    /// Compiles a definition against its message types.
+    /// Compiles a definition against its message types. Milliseconds of work for each call.
     ///
     /// # Errors
     /// Every fault, with its path.
     pub(super) fn compile(spec: &DefinitionSpec, file_descriptor_set: &[u8]) -> Result<Self, Vec<Fault>> {
+        let fault = |text: &str| Err(vec![Fault::new("steps", text)]);
+        std::thread::scope(|scope| {
+            let compiling = std::thread::Builder::new()
+                .name("compile-definition".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, || Self::compile_here(spec, file_descriptor_set));
+            match compiling.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(compiled)) => compiled,
+                Ok(Err(_)) => fault("the expressions are more than the parser of CEL can take"),
+                Err(_) => fault("there is no thread to compile on now; try again"),
+            }
+        })
+    }
+
+    fn compile_here(spec: &DefinitionSpec, file_descriptor_set: &[u8]) -> Result<Self, Vec<Fault>> {
         let pool = DescriptorPool::decode(file_descriptor_set)
             .map_err(|error| vec![Fault::new("descriptors", error.to_string())])?;
         let methods: Vec<_> = spec.steps.iter().map(|step| Methods::of(&pool, step)).collect();
@@ -76,10 +97,18 @@ impl Plan {
             let query = query.map(|(call, method)| compile(Phase::Query, call, method));
             faults.extend(methods.query_answers_otherwise(index));
             if let (Some(action), compensation, query) = (action, compensation.flatten(), query.flatten()) {
-                steps.push(PlannedStep { action, compensation, query });
+                steps.push(PlannedStep {
+                    action,
+                    compensation,
+                    query,
+                });
             }
         }
-        if faults.is_empty() { Ok(Self { steps }) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(Self { steps })
+        } else {
+            Err(faults)
+        }
     }
 
     /// One call; `None` if the step or the phase does not exist.
@@ -115,7 +144,9 @@ impl PlannedCall {
             Some(Source::Payload)
         } else {
             let path = format!("{path}.request");
-            Template::compile(&call.request, &method.input(), scope, &path, faults).map(Box::new).map(Source::Template)
+            Template::compile(&call.request, &method.input(), scope, &path, faults)
+                .map(Box::new)
+                .map(Source::Template)
         };
         let uri = format!("/{}", call.method)
             .parse()
@@ -150,11 +181,18 @@ impl Methods {
 
     /// A query's answer becomes the step's response, so it must be of the same type.
     fn query_answers_otherwise(&self, index: usize) -> Option<Fault> {
-        let (action, query) = (self.action.as_ref().ok()?.output(), self.query.as_ref()?.as_ref().ok()?.output());
+        let (action, query) = (
+            self.action.as_ref().ok()?.output(),
+            self.query.as_ref()?.as_ref().ok()?.output(),
+        );
         (action != query).then(|| {
             Fault::new(
                 format!("steps[{index}].query.method"),
-                format!("answers {}, but the action answers {}", query.full_name(), action.full_name()),
+                format!(
+                    "answers {}, but the action answers {}",
+                    query.full_name(),
+                    action.full_name()
+                ),
             )
         })
     }
@@ -166,9 +204,15 @@ fn ancestors(spec: &DefinitionSpec, step: usize) -> Vec<bool> {
     let mut before = vec![false; spec.steps.len()];
     let mut open = vec![step];
     while let Some(step) = open.pop() {
-        let names = spec.steps.get(step).map(|step| step.depends_on.as_slice()).unwrap_or_default();
+        let names = spec
+            .steps
+            .get(step)
+            .map(|step| step.depends_on.as_slice())
+            .unwrap_or_default();
         for name in names {
-            let Some(index) = spec.steps.iter().position(|step| step.name == *name) else { continue };
+            let Some(index) = spec.steps.iter().position(|step| step.name == *name) else {
+                continue;
+            };
             if let Some(seen) = before.get_mut(index).filter(|seen| !**seen) {
                 *seen = true;
                 open.push(index);

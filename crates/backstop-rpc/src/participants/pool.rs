@@ -6,9 +6,9 @@
 //! closing.
 //!
 //! # Invariants
-//! * Once a request may have been sent it is not sent again here (`tests/evidence.rs`).
+//! * Once a request may have been sent it is not sent again here (`tests/participants/evidence.rs`).
 //! * An endpoint that could not be reached is passed over, unless there is no other, until a dial in the
-//!   background has reached it again: no call waits for an endpoint known to be dead (`tests/pool.rs`).
+//!   background has reached it again: no call waits for an endpoint known to be dead (`tests/participants/pool.rs`).
 //! * Memory is bounded by endpoints × connections; nothing queues here but callers that wait for one dial.
 
 use super::address::Address;
@@ -74,16 +74,22 @@ impl Pool {
     ) -> Self {
         let kept = |address: &Address| {
             let mut endpoints = former.into_iter().flat_map(|pool| &pool.endpoints);
-            endpoints.find(|endpoint| endpoint.address == *address && endpoint.keepalive == keepalive).cloned()
+            endpoints
+                .find(|endpoint| endpoint.address == *address && endpoint.keepalive == keepalive)
+                .cloned()
         };
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(addresses.len());
         for address in addresses {
             if !endpoints.iter().any(|endpoint| endpoint.address == address) {
-                let made = kept(&address).unwrap_or_else(|| Arc::new(Endpoint::new(address, keepalive, dialling)));
+                let made =
+                    kept(&address).unwrap_or_else(|| Arc::new(Endpoint::new(address, keepalive, dialling)));
                 endpoints.push(made);
             }
         }
-        Self { endpoints, reply_bytes_max: dialling.settings.reply_bytes_max }
+        Self {
+            endpoints,
+            reply_bytes_max: dialling.settings.reply_bytes_max,
+        }
     }
 
     /// Sends one call and waits for its whole reply, until the deadline.
@@ -98,7 +104,9 @@ impl Pool {
             if let Some(slot) = tried.get_mut(index) {
                 *slot = true;
             }
-            let Some(endpoint) = self.endpoints.get(index) else { break };
+            let Some(endpoint) = self.endpoints.get(index) else {
+                break;
+            };
             match endpoint.call(call, &framed, self.reply_bytes_max).await {
                 Err(other) if matches!(other.evidence, Evidence::NotSent(_)) => failed = other,
                 ended => return ended,
@@ -114,27 +122,48 @@ impl Pool {
     fn pick(&self, tried: &[bool]) -> Option<usize> {
         let now = Instant::now();
         if self.endpoints.len() > 1 {
-            self.endpoints.iter().filter(|endpoint| endpoint.wants_probe(now)).for_each(Endpoint::probe);
+            self.endpoints
+                .iter()
+                .filter(|endpoint| endpoint.wants_probe(now))
+                .for_each(Endpoint::probe);
         }
-        let untried = self.endpoints.iter().enumerate().filter(|(index, _)| tried.get(*index) == Some(&false));
-        untried.min_by_key(|(_, endpoint)| (endpoint.ejected_until(), endpoint.in_flight())).map(|(index, _)| index)
+        let untried = self
+            .endpoints
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| tried.get(*index) == Some(&false));
+        untried
+            .min_by_key(|(_, endpoint)| (endpoint.ejected_until(), endpoint.in_flight()))
+            .map(|(index, _)| index)
     }
 }
 
 impl Endpoint {
     fn new(address: Address, keepalive: Duration, dialling: &Arc<Dialling>) -> Self {
         let connection = || Arc::new(Connection::new(address.clone(), keepalive, dialling.clone()));
-        let connections = (0..dialling.settings.connections_per_endpoint.max(1)).map(|_| connection()).collect();
-        Self { address, keepalive, connections, ejection: Mutex::default() }
+        let connections = (0..dialling.settings.connections_per_endpoint.max(1))
+            .map(|_| connection())
+            .collect();
+        Self {
+            address,
+            keepalive,
+            connections,
+            ejection: Mutex::default(),
+        }
     }
 
     fn in_flight(&self) -> usize {
-        self.connections.iter().map(|connection| connection.in_flight()).sum()
+        self.connections
+            .iter()
+            .map(|connection| connection.in_flight())
+            .sum()
     }
 
     /// The least busy connection; of equals one that is open already.
     fn connection(&self) -> Option<&Arc<Connection>> {
-        self.connections.iter().min_by_key(|connection| (connection.in_flight(), !connection.is_open()))
+        self.connections
+            .iter()
+            .min_by_key(|connection| (connection.in_flight(), !connection.is_open()))
     }
 
     fn ejection(&self) -> MutexGuard<'_, Ejection> {
@@ -160,7 +189,9 @@ impl Endpoint {
     fn probe(self: &Arc<Self>) {
         let endpoint = self.clone();
         tokio::spawn(async move {
-            let Some(connection) = endpoint.connection() else { return };
+            let Some(connection) = endpoint.connection() else {
+                return;
+            };
             match connection.ready().await {
                 Ok(_) => endpoint.restore(),
                 Err(_) => endpoint.eject(),
@@ -170,7 +201,9 @@ impl Endpoint {
 
     fn eject(&self) {
         let mut ejection = self.ejection();
-        let wait = EJECTED_FOR_MIN.saturating_mul(1 << ejection.failures.min(16)).min(EJECTED_FOR_MAX);
+        let wait = EJECTED_FOR_MIN
+            .saturating_mul(1 << ejection.failures.min(16))
+            .min(EJECTED_FOR_MAX);
         ejection.failures = ejection.failures.saturating_add(1);
         ejection.until = Some(Instant::now() + wait);
     }
@@ -180,9 +213,14 @@ impl Endpoint {
     }
 
     async fn call(&self, call: &Unary, framed: &Bytes, reply_bytes_max: usize) -> Result<Reply, Failed> {
-        let mut failed = Failed::not_sent(NotSent::Draining, format!("{}: the connection was closing", self.address));
+        let mut failed = Failed::not_sent(
+            NotSent::Draining,
+            format!("{}: the connection was closing", self.address),
+        );
         for _ in 0..CLOSING_MAX {
-            let Some(connection) = self.connection() else { break };
+            let Some(connection) = self.connection() else {
+                break;
+            };
             let _counted = connection.enter();
             let mut ready = match timeout_at(call.deadline, connection.ready()).await {
                 Ok(Ok(ready)) => ready,
@@ -218,7 +256,11 @@ impl Endpoint {
                 return Err(too_late());
             };
             let reply = read.map_err(Failed::unread)?;
-            return if reply.status == 0 { Ok(reply) } else { Err(Failed::said(&reply)) };
+            return if reply.status == 0 {
+                Ok(reply)
+            } else {
+                Err(Failed::said(&reply))
+            };
         }
         failed.message.push_str(" each time");
         Err(failed)
@@ -230,11 +272,17 @@ impl Endpoint {
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.address.uri(&call.path);
         *request.headers_mut() = call.headers.clone();
-        metadata::protocol(request.headers_mut(), call.deadline.saturating_duration_since(Instant::now()));
+        metadata::protocol(
+            request.headers_mut(),
+            call.deadline.saturating_duration_since(Instant::now()),
+        );
         request
     }
 }
 
 fn too_late() -> Failed {
-    Failed::new(Evidence::NoAnswer(NoAnswer::Deadline), "no answer within the call's time")
+    Failed::new(
+        Evidence::NoAnswer(NoAnswer::Deadline),
+        "no answer within the call's time",
+    )
 }

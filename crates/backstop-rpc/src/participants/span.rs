@@ -5,8 +5,8 @@
 //! `backstop.fin_code` and `backstop.tier`: they are judged after the call, by the engine.
 
 use backstop_core::{Call, Evidence, Saga};
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -15,7 +15,11 @@ const TRACE_PARENT_BYTES: usize = 55;
 
 /// Opens the span of one attempt, as a child of the saga's own span.
 pub(super) fn of_call(saga: &Saga, call: &Call, method: &str, participant: &str) -> Span {
-    let step = saga.definition.steps.get(call.step).map_or("", |step| step.name.as_str());
+    let step = saga
+        .definition
+        .steps
+        .get(call.step)
+        .map_or("", |step| step.name.as_str());
     let span = tracing::info_span!(
         "call",
         otel.name = method,
@@ -78,9 +82,20 @@ pub(super) fn trace_parent(span: &Span, saga: &Saga) -> Option<String> {
         own
     } else {
         let saga = parse(saga.started.trace_parent.as_deref()?)?;
-        SpanContext::new(saga.trace_id(), fresh_span_id(), saga.trace_flags(), false, TraceState::default())
+        SpanContext::new(
+            saga.trace_id(),
+            fresh_span_id(),
+            saga.trace_flags(),
+            false,
+            TraceState::default(),
+        )
     };
-    Some(format!("00-{}-{}-{:02x}", place.trace_id(), place.span_id(), place.trace_flags().to_u8()))
+    Some(format!(
+        "00-{}-{}-{:02x}",
+        place.trace_id(),
+        place.span_id(),
+        place.trace_flags().to_u8()
+    ))
 }
 
 fn set_parent(span: &Span, saga: &Saga) {
@@ -96,9 +111,13 @@ fn parse(text: &str) -> Option<SpanContext> {
     let mut parts = head.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let lower_hex = |text: &str, length| {
-        text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        text.len() == length
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
-    let well_formed = lower_hex(version, 2) && lower_hex(trace, 32) && lower_hex(span, 16) && lower_hex(flags, 2);
+    let well_formed =
+        lower_hex(version, 2) && lower_hex(trace, 32) && lower_hex(span, 16) && lower_hex(flags, 2);
     let tail_fits = tail.is_empty() || (version != "00" && tail.starts_with('-'));
     if !well_formed || version == "ff" || !tail_fits {
         return None;

@@ -38,9 +38,9 @@ impl Definitions {
         registry.traits_of(&spec).await.map_err(|error| engine_error(&error))?;
         let descriptors = match self.client.gather(&spec, request.descriptors).await {
             Ok(descriptors) => descriptors,
-            Err(GatherError::Faults(more)) => {
+            Err(GatherError::Faults { faults: more, found }) => {
                 faults.extend(more);
-                Bytes::new()
+                found
             }
             Err(GatherError::Unreachable { participant, message }) => {
                 // What is at fault in itself is told although the types are not to be had.
@@ -130,16 +130,20 @@ fn wire_runs(runs: &[simulate::Run]) -> v1::SimulateDefinitionResponse {
     }
 }
 
-/// One fault a path, in the order of the fields; what is missing altogether has no faults within.
+/// One fault a path, and none that only follows from another: what is missing altogether has no faults
+/// within, and a participant that is not there has no methods.
 fn each_once(faults: Vec<Fault>) -> Vec<Fault> {
+    let follows = |fault: &Fault| {
+        let unknown = fault.path.strip_suffix(".method").map(|call| format!("{call}.participant"));
+        faults.iter().any(|other| {
+            let within = fault.path.strip_prefix(other.path.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            (within && other.path.ends_with(".action")) || unknown.as_ref() == Some(&other.path)
+        })
+    };
     let mut kept: Vec<Fault> = Vec::with_capacity(faults.len());
-    for fault in faults {
-        let told = |known: &Fault| {
-            let rest = fault.path.strip_prefix(known.path.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('.') && known.path.ends_with(".action")))
-        };
-        if !kept.iter().any(told) {
-            kept.push(fault);
+    for fault in &faults {
+        if !follows(fault) && !kept.iter().any(|known| known.path == fault.path) {
+            kept.push(fault.clone());
         }
     }
     kept

@@ -3,27 +3,32 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use backstop_core::{
-    Branch, BranchState, Call, CallSpec, Cause, CauseKind, Clock, Code, CoordinatorId, DefinitionName, DefinitionRef,
-    DefinitionSpec, Details, Effect, Epoch, ErrorTable, Evidence, Failure, FinCode, ParticipantName,
-    ParticipantTraits, Phase, Revision, Saga, SagaId, SagaState, Seq, Started, StepName, StepSpec, Tier, Timestamp,
-    validate,
+    Branch, BranchState, Call, CallSpec, Cause, CauseKind, Clock, Code, CoordinatorId, DefinitionName,
+    DefinitionRef, DefinitionSpec, Details, Effect, Epoch, ErrorTable, Evidence, Failure, FinCode,
+    ParticipantName, ParticipantTraits, Phase, Revision, Saga, SagaId, SagaState, Seq, Started, StepName,
+    StepSpec, Tier, Timestamp, validate,
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use prost_types::FileDescriptorSet;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub const PARTICIPANT: &str = "ledger";
 
 /// The bank's files with their imports and comments, and one file that nobody needs.
 pub fn files() -> FileDescriptorSet {
+    static FILES: OnceLock<FileDescriptorSet> = OnceLock::new();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/participants");
-    protox::compile(["bank.proto", "unused.proto"], [folder]).unwrap()
+    FILES
+        .get_or_init(|| protox::compile(["bank.proto", "unused.proto"], [folder]).unwrap())
+        .clone()
 }
 
 pub fn pool() -> DescriptorPool {
-    DescriptorPool::from_file_descriptor_set(files()).unwrap()
+    static POOL: OnceLock<DescriptorPool> = OnceLock::new();
+    POOL.get_or_init(|| DescriptorPool::from_file_descriptor_set(files()).unwrap())
+        .clone()
 }
 
 pub fn message_type(name: &str) -> MessageDescriptor {
@@ -56,24 +61,45 @@ pub fn step(name: &str, depends_on: &[&str], request: &str) -> StepSpec {
 }
 
 pub fn spec(steps: Vec<StepSpec>) -> DefinitionSpec {
-    DefinitionSpec { name: "transfer".to_owned(), steps, ..DefinitionSpec::default() }
+    DefinitionSpec {
+        name: "transfer".to_owned(),
+        steps,
+        ..DefinitionSpec::default()
+    }
 }
 
 /// A saga of this definition in which every step has succeeded that has a response here.
 pub fn saga(spec: &DefinitionSpec, input: &serde_json::Value, responses: &[(&str, bytes::Bytes)]) -> Saga {
-    let traits = BTreeMap::from([(ParticipantName::parse(PARTICIPANT).unwrap(), ParticipantTraits::default())]);
+    let traits = BTreeMap::from([(
+        ParticipantName::parse(PARTICIPANT).unwrap(),
+        ParticipantTraits::default(),
+    )]);
     let definition = validate(spec, Revision(3), &traits, Arc::new(ErrorTable::default())).unwrap();
     let branch = |name: &StepName| {
-        let response = responses.iter().find(|(step, _)| *step == name.as_str()).map(|(_, bytes)| bytes.clone());
-        let state = if response.is_some() { BranchState::Succeeded } else { BranchState::Running };
-        Branch { state, response, ..Branch::default() }
+        let response = responses
+            .iter()
+            .find(|(step, _)| *step == name.as_str())
+            .map(|(_, bytes)| bytes.clone());
+        let state = if response.is_some() {
+            BranchState::Succeeded
+        } else {
+            BranchState::Running
+        };
+        Branch {
+            state,
+            response,
+            ..Branch::default()
+        }
     };
     Saga {
         id: SagaId::parse("pay/7").unwrap(),
         branches: definition.steps.iter().map(|step| branch(&step.name)).collect(),
         definition: Arc::new(definition),
         started: Arc::new(Started {
-            definition: DefinitionRef { name: DefinitionName::parse("transfer").unwrap(), revision: Revision(3) },
+            definition: DefinitionRef {
+                name: DefinitionName::parse("transfer").unwrap(),
+                revision: Revision(3),
+            },
             coordinator: CoordinatorId::parse("c-1").unwrap(),
             input: input.to_string().into(),
             payloads: BTreeMap::new(),
@@ -109,7 +135,12 @@ pub fn cause(step: &str, message: &str) -> Cause {
 }
 
 pub fn attempt(step: usize, phase: Phase) -> Call {
-    Call { step, phase, attempt: 2, clock: Clock(41) }
+    Call {
+        step,
+        phase,
+        attempt: 2,
+        clock: Clock(41),
+    }
 }
 
 pub const LONG: Duration = Duration::from_secs(30);

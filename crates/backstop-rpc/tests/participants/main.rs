@@ -1,5 +1,7 @@
 //! The outgoing half against peers that do everything a peer can do.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod evidence;
 mod fixture;
 mod metadata;
@@ -8,4 +10,5 @@ mod pool;
 mod reflection;
 mod statuses;
 mod tls;
+mod trace;
 mod world;

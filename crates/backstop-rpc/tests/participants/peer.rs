@@ -95,7 +95,9 @@ impl Peer {
         Self::on(listener, move |stream, seen| {
             let answer = answer.clone();
             async move {
-                let Ok(mut connection) = server::handshake(stream).await else { return };
+                let Ok(mut connection) = server::handshake(stream).await else {
+                    return;
+                };
                 while let Some(Ok((request, respond))) = connection.accept().await {
                     let (answer, seen) = (answer.clone(), seen.clone());
                     tokio::spawn(async move {
@@ -117,8 +119,12 @@ impl Peer {
         Self::raw(move |stream, seen| {
             let then = then.clone();
             async move {
-                let Ok(mut connection) = server::handshake(stream).await else { return };
-                let Some(Ok((request, respond))) = connection.accept().await else { return };
+                let Ok(mut connection) = server::handshake(stream).await else {
+                    return;
+                };
+                let Some(Ok((request, respond))) = connection.accept().await else {
+                    return;
+                };
                 let hearing = tokio::spawn(async move { hear(request, &seen).await });
                 tokio::select! {
                     _ = hearing => {}
@@ -143,13 +149,20 @@ pub(crate) async fn hear(request: Request<RecvStream>, seen: &Seen) {
         let _ = body.flow_control().release_capacity(data.len());
         collected.put_slice(&data);
     }
-    let heard = Heard { path: parts.uri.path().to_owned(), headers: parts.headers, body: collected.freeze() };
+    let heard = Heard {
+        path: parts.uri.path().to_owned(),
+        headers: parts.headers,
+        body: collected.freeze(),
+    };
     seen.requests.lock().unwrap().push(heard);
 }
 
 /// Headers of a gRPC answer.
 pub(crate) fn grpc_headers() -> Response<()> {
-    Response::builder().header("content-type", "application/grpc").body(()).unwrap()
+    Response::builder()
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap()
 }
 
 /// A message behind its prefix.
@@ -162,7 +175,10 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
 }
 
 pub(crate) fn trailers(entries: &[(&'static str, &str)]) -> HeaderMap {
-    entries.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    entries
+        .iter()
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+        .collect()
 }
 
 /// Answers OK with this message.

@@ -6,7 +6,7 @@
 
 use super::out::{Paint, Style};
 use super::text::{Cell, between, duration, field, safe, short, table, time};
-use backstop_proto::participant::v1::{RollbackCause, rollback_cause::Kind};
+use backstop_proto::v1::{RollbackCause, rollback_cause::Kind};
 use backstop_proto::v1::failure::Evidence;
 use backstop_proto::v1::{Branch, BranchState, Failure, Saga, SagaState, Tier};
 use std::fmt::Write;

@@ -4,7 +4,7 @@
 use crate::common::api::{branch, shown, state, states};
 use crate::common::script::Seen;
 use crate::common::{Backstop, Bank, Engine, Reply, definition, step};
-use backstop_proto::participant::v1::{RollbackCause, rollback_cause};
+use backstop_proto::v1::{RollbackCause, rollback_cause};
 use backstop_proto::v1;
 use backstop_proto::v1::signal_report::State as Signal;
 use prost::Message;

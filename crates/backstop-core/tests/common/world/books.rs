@@ -53,7 +53,12 @@ impl Said {
             Self::Withdrawn => Evidence::NotSent(NotSent::Withdrawn),
             Self::NotFound => Evidence::ParticipantSaid(Code::NotFound),
         };
-        Outcome::Failed { evidence, message: String::new(), details: Details::default(), pushback: None }
+        Outcome::Failed {
+            evidence,
+            message: String::new(),
+            details: Details::default(),
+            pushback: None,
+        }
     }
 }
 
@@ -120,7 +125,9 @@ impl Books {
         }
         said.extend(menu.iter().copied().filter(|said| match said {
             Said::Ok | Said::NotFound | Said::Withdrawn => false,
-            Said::Refused => honest != Said::Refused && (phase != Phase::Action || self.first_answer.is_none()),
+            Said::Refused => {
+                honest != Said::Refused && (phase != Phase::Action || self.first_answer.is_none())
+            }
             Said::TimeoutTravels => self.keyed && rules.stragglers,
             // These two differ from a message that never arrived only where there are books to change.
             Said::InternalDone | Said::UnavailableDone | Said::TimeoutDone => self.kind != StepKind::ReadOnly,
@@ -148,7 +155,9 @@ impl Books {
     /// What may have become of a call that was dropped.
     pub(crate) fn fates(&self, phase: Phase, stragglers: bool) -> impl Iterator<Item = Said> + use<> {
         let travels = stragglers && self.keyed && phase == Phase::Action;
-        [Said::TimeoutDone, Said::TimeoutNot].into_iter().chain(travels.then_some(Said::TimeoutTravels))
+        [Said::TimeoutDone, Said::TimeoutNot]
+            .into_iter()
+            .chain(travels.then_some(Said::TimeoutTravels))
     }
 
     /// Changes the books as this answer has it; false if that does the same thing twice.

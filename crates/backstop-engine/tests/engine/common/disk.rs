@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// When every story begins.
 const BEGINNING: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -50,6 +51,7 @@ struct Switches {
     to_be_stolen: BTreeSet<SagaId>,
     unreadable: BTreeSet<SagaId>,
     renewals_fail: bool,
+    append_takes: Duration,
     leases: BTreeMap<CoordinatorId, CoordinatorRow>,
     tries: Vec<Vec<SagaId>>,
     written: Vec<Vec<Append>>,
@@ -82,6 +84,11 @@ impl Disk {
 
     pub(crate) fn unblock(&self) {
         self.blocked.send_replace(false);
+    }
+
+    /// Each append takes that long.
+    pub(crate) fn slow(&self, append_takes: Duration) {
+        self.switches().append_takes = append_takes;
     }
 
     /// Every call fails until it is up again.
@@ -186,7 +193,11 @@ impl Disk {
     async fn append(&self, batch: &[Append]) -> StoreResult<Vec<Appended>> {
         self.switches().tries.push(batch.iter().map(|append| append.saga.clone()).collect());
         let mut blocked = self.blocked.subscribe();
-        blocked.wait_for(|blocked| !blocked).await.unwrap();
+        blocked.wait_for(|blocked| !blocked).await.map(drop).unwrap();
+        let takes = self.switches().append_takes;
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         let fault = self.fault_of(batch)?;
         match fault {
             Some(Fault::NotApplied) => return Err(StoreError::NotApplied("as the story wants".to_owned())),
@@ -206,8 +217,8 @@ impl Disk {
 
     fn orphans(&self, limit: usize) -> Vec<Orphan> {
         let now = self.time();
-        let everything = self.inner.list(&SagaFilter::default(), None, usize::MAX);
-        let mut heads = everything.now_or_never().unwrap().unwrap();
+        let all = SagaFilter::default();
+        let mut heads = self.inner.list(&all, None, usize::MAX).now_or_never().unwrap().unwrap();
         heads.sort_by(|a, b| a.saga.cmp(&b.saga));
         let switches = self.switches();
         let lives = |owner: &CoordinatorId| switches.leases.get(owner).is_some_and(|row| row.expires_at > now);
@@ -233,24 +244,23 @@ impl Disk {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) number: u32,
-    dead: watch::Sender<bool>,
+    dead: CancellationToken,
 }
 
 impl Process {
     pub(crate) fn new(number: u32) -> Arc<Self> {
-        Arc::new(Self { number, dead: watch::channel(false).0 })
+        Arc::new(Self { number, dead: CancellationToken::new() })
     }
 
     pub(crate) fn kill(&self) {
-        self.dead.send_replace(true);
+        self.dead.cancel();
     }
 
     /// Comes back with the answer only while the process lives.
     pub(crate) async fn alive<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut dead = self.dead.subscribe();
         tokio::select! {
             biased;
-            _dead = dead.wait_for(|dead| *dead) => std::future::pending().await,
+            () = self.dead.cancelled() => std::future::pending().await,
             answer = work => answer,
         }
     }

@@ -40,7 +40,7 @@ pub(crate) async fn quiet() {
 
 /// Waits, by the story's clock, until it holds.
 #[track_caller]
-pub(crate) fn until(what: &str, holds: impl Fn() -> bool) -> impl Future<Output = ()> {
+pub(crate) fn until(what: &'static str, holds: impl Fn() -> bool) -> impl Future<Output = ()> {
     let give_up = Instant::now() + STORY_MAX;
     let place = std::panic::Location::caller();
     async move {
@@ -126,8 +126,20 @@ impl World {
 
     #[track_caller]
     pub(crate) fn ends(&self, saga: &str, state: SagaState) -> impl Future<Output = ()> {
-        let what = format!("{saga} is {}", state.as_str());
-        until(&what, move || self.state(saga) == Some(state))
+        let give_up = Instant::now() + STORY_MAX;
+        let place = std::panic::Location::caller();
+        async move {
+            while self.state(saga) != Some(state) {
+                assert!(
+                    Instant::now() < give_up,
+                    "{place}: {saga} never came to be {}; out: {:?}\n{}",
+                    state.as_str(),
+                    self.bank.out(),
+                    self.told(saga)
+                );
+                tokio::time::sleep(ms(1)).await;
+            }
+        }
     }
 }
 

@@ -103,10 +103,16 @@ fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
 fn put_scalar(kind: &Kind, value: &Value, out: &mut Vec<u8>) {
     match (value, kind) {
         (Value::Bool(value), _) => encoding::encode_varint((*value).into(), out),
-        (Value::I32(value), Kind::Sint32) => encoding::encode_varint(((*value << 1) ^ (*value >> 31)) as u32 as u64, out),
+        (Value::I32(value), Kind::Sint32) => {
+            encoding::encode_varint(((*value << 1) ^ (*value >> 31)) as u32 as u64, out)
+        }
         (Value::I32(value), Kind::Sfixed32) => out.extend_from_slice(&value.to_le_bytes()),
-        (Value::I32(value) | Value::EnumNumber(value), _) => encoding::encode_varint(i64::from(*value) as u64, out),
-        (Value::I64(value), Kind::Sint64) => encoding::encode_varint(((*value << 1) ^ (*value >> 63)) as u64, out),
+        (Value::I32(value) | Value::EnumNumber(value), _) => {
+            encoding::encode_varint(i64::from(*value) as u64, out)
+        }
+        (Value::I64(value), Kind::Sint64) => {
+            encoding::encode_varint(((*value << 1) ^ (*value >> 63)) as u64, out)
+        }
         (Value::I64(value), Kind::Sfixed64) => out.extend_from_slice(&value.to_le_bytes()),
         (Value::I64(value), _) => encoding::encode_varint(*value as u64, out),
         (Value::U32(value), Kind::Fixed32) => out.extend_from_slice(&value.to_le_bytes()),

@@ -20,6 +20,10 @@ use std::sync::Arc;
 /// milliseconds of work.
 pub(super) const EVALUATION_STEPS_MAX: u64 = 200_000;
 
+/// Most messages within messages that a value may be made into. Protobuf's decoders stop at 100, and a level
+/// of JSON in a `Struct` takes three of them, so whoever gets the request could not read more anyway.
+const MESSAGE_DEPTH_MAX: usize = 64;
+
 /// Why there is no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EvalError {
@@ -28,6 +32,8 @@ pub(super) enum EvalError {
     Wrong(String),
     /// The work is more than it may be.
     TooMuch,
+    /// The values are nested deeper than a request may be.
+    TooDeep,
 }
 
 impl EvalError {
@@ -35,6 +41,7 @@ impl EvalError {
         match self {
             Self::Wrong(text) => text,
             Self::TooMuch => format!("the expressions need more than {EVALUATION_STEPS_MAX} steps"),
+            Self::TooDeep => format!("the value is nested deeper than {MESSAGE_DEPTH_MAX} messages"),
         }
     }
 }
@@ -53,6 +60,16 @@ pub(super) struct Env<'a> {
     pub(super) response: Option<&'a DynamicMessage>,
     pub(super) steps: &'a BTreeMap<usize, Option<DynamicMessage>>,
     steps_left: Cell<u64>,
+    depth: Cell<usize>,
+}
+
+/// Counts one message around what is being made.
+pub(super) struct Nested<'e>(&'e Cell<usize>);
+
+impl Drop for Nested<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 impl<'a> Env<'a> {
@@ -64,6 +81,7 @@ impl<'a> Env<'a> {
             response: None,
             steps,
             steps_left: Cell::new(EVALUATION_STEPS_MAX),
+            depth: Cell::new(0),
         }
     }
 
@@ -76,6 +94,17 @@ impl<'a> Env<'a> {
         let left = self.steps_left.get().checked_sub(steps).ok_or(EvalError::TooMuch);
         self.steps_left.set(left.as_ref().copied().unwrap_or(0));
         left.map(|_| ())
+    }
+
+    /// Goes one message deeper, until the guard is dropped.
+    pub(super) fn enter(&self) -> Result<Nested<'_>, EvalError> {
+        self.depth.set(self.depth.get() + 1);
+        let nested = Nested(&self.depth);
+        if self.depth.get() > MESSAGE_DEPTH_MAX {
+            Err(EvalError::TooDeep)
+        } else {
+            Ok(nested)
+        }
     }
 
     pub(super) fn spend_bytes(&self, bytes: usize) -> Result<(), EvalError> {
@@ -113,7 +142,11 @@ impl<'a> Env<'a> {
             Expr::Or(left, right) => self.either(left, right, true, locals),
             Expr::Condition(parts) => {
                 let [condition, yes, no] = &**parts;
-                let chosen = if truth(&self.expr(condition, locals)?)? { yes } else { no };
+                let chosen = if truth(&self.expr(condition, locals)?)? {
+                    yes
+                } else {
+                    no
+                };
                 self.expr(chosen, locals)
             }
             Expr::Binary(op, operands) => {
@@ -123,11 +156,17 @@ impl<'a> Env<'a> {
             }
             Expr::Call(function, first, second) => {
                 let first = self.expr(first, locals)?;
-                let second = second.as_ref().map(|second| self.expr(second, locals)).transpose()?;
+                let second = second
+                    .as_ref()
+                    .map(|second| self.expr(second, locals))
+                    .transpose()?;
                 self.call(*function, &first, second.as_ref())
             }
             Expr::List(elements) => {
-                let values: Result<Vec<_>, _> = elements.iter().map(|element| self.expr(element, locals)).collect();
+                let values: Result<Vec<_>, _> = elements
+                    .iter()
+                    .map(|element| self.expr(element, locals))
+                    .collect();
                 Ok(Val::List(Arc::new(values?)))
             }
             Expr::Map(entries) => self.map(entries, locals),
@@ -150,7 +189,10 @@ impl<'a> Env<'a> {
         match operand {
             Val::Message(message) => {
                 let Some(descriptor) = message.descriptor().get_field_by_name(field) else {
-                    return wrong(format!("{} has no field \"{field}\"", message.descriptor().full_name()));
+                    return wrong(format!(
+                        "{} has no field \"{field}\"",
+                        message.descriptor().full_name()
+                    ));
                 };
                 let val = Val::of_field(message, &descriptor);
                 self.spend_elements(&val)?;
@@ -164,7 +206,9 @@ impl<'a> Env<'a> {
                 Some(value) => Ok(value.clone()),
                 None => wrong(format!("there is no \"{field}\"")),
             },
-            Val::Null => wrong(format!("\"{field}\" of null: what should hold it never came; ask has() first")),
+            Val::Null => wrong(format!(
+                "\"{field}\" of null: what should hold it never came; ask has() first"
+            )),
             other => wrong(format!("{} has no \"{field}\"", other.kind())),
         }
     }
@@ -206,7 +250,7 @@ impl<'a> Env<'a> {
         let right = self.expr(right, locals).and_then(|val| truth(&val));
         match (left, right) {
             (_, Ok(right)) if right == decides => Ok(Val::Bool(decides)),
-            (_, Err(EvalError::TooMuch)) => Err(EvalError::TooMuch),
+            (_, Err(error @ (EvalError::TooMuch | EvalError::TooDeep))) => Err(error),
             (Err(error), _) | (Ok(_), Err(error)) => Err(error),
             (Ok(_), Ok(_)) => Ok(Val::Bool(!decides)),
         }
@@ -236,9 +280,13 @@ impl<'a> Env<'a> {
                     return Ok(Val::Bool(false));
                 }
                 match (&right, Key::of_val(&left)) {
-                    (Val::Json(Json::Object(entries)), Some(Key::Str(key))) => Ok(Val::Bool(entries.contains_key(&key))),
+                    (Val::Json(Json::Object(entries)), Some(Key::Str(key))) => {
+                        Ok(Val::Bool(entries.contains_key(&key)))
+                    }
                     (Val::Json(Json::Object(_)), _) => Ok(Val::Bool(false)),
-                    (Val::Map(entries), key) => Ok(Val::Bool(key.is_some_and(|key| entries.contains_key(&key)))),
+                    (Val::Map(entries), key) => {
+                        Ok(Val::Bool(key.is_some_and(|key| entries.contains_key(&key))))
+                    }
                     _ => wrong(format!("nothing is in {}", right.kind())),
                 }
             }
@@ -256,7 +304,9 @@ impl<'a> Env<'a> {
         let mut map = BTreeMap::new();
         for (key, value) in entries {
             let key = self.expr(key, locals)?;
-            let Some(key) = Key::of_val(&key) else { return wrong(format!("{} is no key", key.kind())) };
+            let Some(key) = Key::of_val(&key) else {
+                return wrong(format!("{} is no key", key.kind()));
+            };
             if map.insert(key, self.expr(value, locals)?).is_some() {
                 return wrong("a map has one key twice");
             }
@@ -303,7 +353,12 @@ impl<'a> Env<'a> {
     }
 
     /// Whether an element counts, and what is made of it.
-    fn one(&self, each: &Each, item: Val<'a>, locals: &mut Vec<Val<'a>>) -> Result<(bool, Val<'a>), EvalError> {
+    fn one(
+        &self,
+        each: &Each,
+        item: Val<'a>,
+        locals: &mut Vec<Val<'a>>,
+    ) -> Result<(bool, Val<'a>), EvalError> {
         let counts = match &each.predicate {
             Some(predicate) => truth(&self.expr(predicate, locals)?)?,
             None => true,
@@ -320,7 +375,10 @@ fn has(operand: &Val<'_>, field: &str) -> Result<bool, EvalError> {
     match operand {
         Val::Message(message) => match message.descriptor().get_field_by_name(field) {
             Some(descriptor) => Ok(message.has_field(&descriptor)),
-            None => wrong(format!("{} has no field \"{field}\"", message.descriptor().full_name())),
+            None => wrong(format!(
+                "{} has no field \"{field}\"",
+                message.descriptor().full_name()
+            )),
         },
         Val::Json(Json::Object(entries)) => Ok(entries.contains_key(field)),
         Val::Map(entries) => Ok(entries.contains_key(&Key::Str(field.to_owned()))),
@@ -341,10 +399,12 @@ fn truth(val: &Val<'_>) -> Result<bool, EvalError> {
 pub(super) fn text<'a>(val: Val<'a>) -> Result<Cow<'a, str>, EvalError> {
     match val {
         Val::Str(text) => Ok(text),
-        Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_) => match ops::call(Function::String, &val, None)? {
-            Val::Str(text) => Ok(text),
-            other => wrong(format!("{} cannot be put into a text", other.kind())),
-        },
+        Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_) => {
+            match ops::call(Function::String, &val, None)? {
+                Val::Str(text) => Ok(text),
+                other => wrong(format!("{} cannot be put into a text", other.kind())),
+            }
+        }
         other => wrong(format!("{} cannot be put into a text", other.kind())),
     }
 }

@@ -12,7 +12,9 @@ use super::types::Ty;
 use super::value::Val;
 use backstop_core::Phase;
 use bytes::Bytes;
-use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr as Ast, LiteralValue, SelectExpr, operators};
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr as Ast, LiteralValue, SelectExpr, operators,
+};
 use cel::parser::{Expression, Parser};
 use prost_reflect::MessageDescriptor;
 use std::borrow::Cow;
@@ -135,14 +137,28 @@ pub(in crate::participants) struct Visible {
 /// What is wrong with it.
 pub(super) fn compile(text: &str, scope: &Scope<'_>) -> Result<(Expr, Ty), String> {
     if text.len() > EXPRESSION_BYTES_MAX {
-        return Err(format!("the expression has {} bytes; the limit is {EXPRESSION_BYTES_MAX}", text.len()));
+        return Err(format!(
+            "the expression has {} bytes; the limit is {EXPRESSION_BYTES_MAX}",
+            text.len()
+        ));
     }
-    let parsed = Parser::new().max_recursion_depth(EXPRESSION_DEPTH_MAX).parse(text);
+    let parsed = Parser::new()
+        .max_recursion_depth(EXPRESSION_DEPTH_MAX)
+        .parse(text);
     let ast = parsed.map_err(|errors| {
-        let first = errors.errors.first().map(|error| error.msg.clone()).unwrap_or_default();
+        let first = errors
+            .errors
+            .first()
+            .map(|error| error.msg.clone())
+            .unwrap_or_default();
         format!("the expression does not parse: {first}")
     })?;
-    Compiler { scope, locals: Vec::new(), depth: 0 }.expr(&ast)
+    Compiler {
+        scope,
+        locals: Vec::new(),
+        depth: 0,
+    }
+    .expr(&ast)
 }
 
 struct Compiler<'a> {
@@ -156,7 +172,9 @@ type Compiled = Result<(Expr, Ty), String>;
 impl Compiler<'_> {
     fn expr(&mut self, ast: &Expression) -> Compiled {
         if self.depth >= EXPRESSION_DEPTH_MAX {
-            return Err(format!("the expression is nested deeper than {EXPRESSION_DEPTH_MAX}"));
+            return Err(format!(
+                "the expression is nested deeper than {EXPRESSION_DEPTH_MAX}"
+            ));
         }
         self.depth += 1;
         let compiled = match &ast.expr {
@@ -167,7 +185,9 @@ impl Compiler<'_> {
             Ast::List(list) if list.optional_indices.is_empty() => self.list(&list.elements),
             Ast::Map(map) => self.map(map.entries.iter().map(|entry| &entry.expr)),
             Ast::Comprehension(comprehension) => self.each(comprehension),
-            Ast::List(_) | Ast::Struct(_) | Ast::Unspecified => Err("this form of CEL is not known here".to_owned()),
+            Ast::List(_) | Ast::Struct(_) | Ast::Unspecified => {
+                Err("this form of CEL is not known here".to_owned())
+            }
         };
         self.depth -= 1;
         compiled
@@ -195,8 +215,10 @@ impl Compiler<'_> {
                 Err(format!("\"{name}\" is there only in compensations"))
             }
             ("steps", _) => Err("steps are read as steps.<name>.response".to_owned()),
-            _ => Err(format!("there is no variable \"{name}\"; there are input, saga, steps and, in compensations, \
-                              cause and response")),
+            _ => Err(format!(
+                "there is no variable \"{name}\"; there are input, saga, steps and, in compensations, \
+                              cause and response"
+            )),
         }
     }
 
@@ -215,19 +237,31 @@ impl Compiler<'_> {
     /// `steps.<name>.response`, if that is what it is.
     fn step_response(&mut self, select: &SelectExpr) -> Result<Option<(Expr, Ty)>, String> {
         let is_steps = |ast: &Expression| {
-            matches!(&ast.expr, Ast::Ident(name) if name == "steps") && !self.locals.iter().any(|(l, _)| l == "steps")
+            matches!(&ast.expr, Ast::Ident(name) if name == "steps")
+                && !self.locals.iter().any(|(l, _)| l == "steps")
         };
         if is_steps(&select.operand) {
-            return Err(format!("of a step only its response can be read: steps.{}.response", select.field));
+            return Err(format!(
+                "of a step only its response can be read: steps.{}.response",
+                select.field
+            ));
         }
-        let Ast::Select(inner) = &select.operand.expr else { return Ok(None) };
+        let Ast::Select(inner) = &select.operand.expr else {
+            return Ok(None);
+        };
         if !is_steps(&inner.operand) {
             return Ok(None);
         }
         let name = &inner.field;
-        let step = self.scope.steps.get(name.as_str()).ok_or_else(|| format!("there is no step \"{name}\""))?;
+        let step = self
+            .scope
+            .steps
+            .get(name.as_str())
+            .ok_or_else(|| format!("there is no step \"{name}\""))?;
         if select.field != "response" || select.test {
-            return Err(format!("of a step only its response can be read: steps.{name}.response"));
+            return Err(format!(
+                "of a step only its response can be read: steps.{name}.response"
+            ));
         }
         if !(self.scope.ancestors)(step.index) {
             return Err(format!(
@@ -245,7 +279,10 @@ impl Compiler<'_> {
             _ => &[],
         };
         if !fixed.is_empty() && !fixed.contains(&field) {
-            return Err(format!("there is no \"{field}\" here; there are {}", fixed.join(", ")));
+            return Err(format!(
+                "there is no \"{field}\" here; there are {}",
+                fixed.join(", ")
+            ));
         }
         match (operand, ty) {
             (Expr::Root(Root::Saga), _) => Ok(if field == "revision" { Ty::Int } else { Ty::String }),
@@ -255,14 +292,19 @@ impl Compiler<'_> {
                 Some(field) => Ok(Ty::of_field(&field)),
                 None => Err(format!("{} has no field \"{field}\"", message.full_name())),
             },
-            (_, Ty::Null | Ty::Bool | Ty::Int | Ty::Uint | Ty::Double | Ty::String | Ty::Bytes | Ty::List(_)) => {
-                Err(format!("{ty} has no field \"{field}\""))
-            }
+            (
+                _,
+                Ty::Null | Ty::Bool | Ty::Int | Ty::Uint | Ty::Double | Ty::String | Ty::Bytes | Ty::List(_),
+            ) => Err(format!("{ty} has no field \"{field}\"")),
         }
     }
 
     fn call(&mut self, call: &CallExpr) -> Compiled {
-        let CallExpr { func_name, target, args } = call;
+        let CallExpr {
+            func_name,
+            target,
+            args,
+        } = call;
         match (func_name.as_str(), target, args.as_slice()) {
             (operators::CONDITIONAL, None, [condition, yes, no]) => {
                 let (condition, _) = self.expr(condition)?;
@@ -273,7 +315,14 @@ impl Compiler<'_> {
             (operators::LOGICAL_AND | operators::LOGICAL_OR, None, [left, right]) => {
                 let (left, right) = (self.boxed(left)?.0, self.boxed(right)?.0);
                 let is_and = func_name == operators::LOGICAL_AND;
-                Ok((if is_and { Expr::And(left, right) } else { Expr::Or(left, right) }, Ty::Bool))
+                Ok((
+                    if is_and {
+                        Expr::And(left, right)
+                    } else {
+                        Expr::Or(left, right)
+                    },
+                    Ty::Bool,
+                ))
             }
             (operators::LOGICAL_NOT, None, [operand]) => Ok((Expr::Not(self.boxed(operand)?.0), Ty::Bool)),
             (operators::NEGATE, None, [operand]) => {
@@ -302,17 +351,15 @@ impl Compiler<'_> {
             Op::Add | Op::Subtract | Op::Multiply | Op::Divide | Op::Modulo => {
                 let same = std::mem::discriminant(&left_ty) == std::mem::discriminant(&right_ty);
                 if known && !same {
-                    return Err(format!("{left_ty} and {right_ty} cannot be combined; convert one of them"));
+                    return Err(format!(
+                        "{left_ty} and {right_ty} cannot be combined; convert one of them"
+                    ));
                 }
                 if known { left_ty } else { Ty::Dyn }
             }
-            Op::Equal
-            | Op::NotEqual
-            | Op::Less
-            | Op::LessEqual
-            | Op::Greater
-            | Op::GreaterEqual
-            | Op::In => Ty::Bool,
+            Op::Equal | Op::NotEqual | Op::Less | Op::LessEqual | Op::Greater | Op::GreaterEqual | Op::In => {
+                Ty::Bool
+            }
         };
         Ok((Expr::Binary(op, Box::new([left, right])), ty))
     }
@@ -345,9 +392,10 @@ impl Compiler<'_> {
             ([first], is_method) if operands == 1 && (!is_method || may_be_method) => {
                 Ok((Expr::Call(function, self.boxed(first)?.0, None), ty))
             }
-            ([first, second], true) if operands == 2 => {
-                Ok((Expr::Call(function, self.boxed(first)?.0, Some(self.boxed(second)?.0)), ty))
-            }
+            ([first, second], true) if operands == 2 => Ok((
+                Expr::Call(function, self.boxed(first)?.0, Some(self.boxed(second)?.0)),
+                ty,
+            )),
             _ => Err(format!("\"{name}\" is not called like this")),
         }
     }
@@ -357,7 +405,11 @@ impl Compiler<'_> {
         let mut ty: Option<Ty> = None;
         for element in elements {
             let (expr, element_ty) = self.expr(element)?;
-            ty = Some(if ty.as_ref().is_none_or(|ty| *ty == element_ty) { element_ty } else { Ty::Dyn });
+            ty = Some(if ty.as_ref().is_none_or(|ty| *ty == element_ty) {
+                element_ty
+            } else {
+                Ty::Dyn
+            });
             compiled.push(expr);
         }
         Ok((Expr::List(compiled), Ty::List(Box::new(ty.unwrap_or(Ty::Dyn)))))
@@ -387,25 +439,30 @@ impl Compiler<'_> {
             other => return Err(format!("{other} has no elements")),
         };
         let unknown = || "this macro is not known here".to_owned();
-        let Ast::Call(step) = &fold.loop_step.expr else { return Err(unknown()) };
-        let parts: (Macro, Option<&Expression>, Option<&Expression>) =
-            match (&fold.accu_init.expr, step.func_name.as_str(), step.args.as_slice()) {
-                (Ast::Literal(LiteralValue::Boolean(_)), operators::LOGICAL_AND, [_, predicate]) => {
-                    (Macro::All, Some(predicate), None)
-                }
-                (Ast::Literal(LiteralValue::Boolean(_)), operators::LOGICAL_OR, [_, predicate]) => {
-                    (Macro::Exists, Some(predicate), None)
-                }
-                (Ast::Literal(LiteralValue::Int(_)), operators::CONDITIONAL, [predicate, ..]) => {
-                    (Macro::ExistsOne, Some(predicate), None)
-                }
-                (Ast::List(_), operators::ADD, [_, value]) => (Macro::Collect, None, Some(value)),
-                (Ast::List(_), operators::CONDITIONAL, [predicate, append, _]) => match &append.expr {
-                    Ast::Call(append) => (Macro::Collect, Some(predicate), append.args.get(1)),
-                    _ => return Err(unknown()),
-                },
+        let Ast::Call(step) = &fold.loop_step.expr else {
+            return Err(unknown());
+        };
+        let parts: (Macro, Option<&Expression>, Option<&Expression>) = match (
+            &fold.accu_init.expr,
+            step.func_name.as_str(),
+            step.args.as_slice(),
+        ) {
+            (Ast::Literal(LiteralValue::Boolean(_)), operators::LOGICAL_AND, [_, predicate]) => {
+                (Macro::All, Some(predicate), None)
+            }
+            (Ast::Literal(LiteralValue::Boolean(_)), operators::LOGICAL_OR, [_, predicate]) => {
+                (Macro::Exists, Some(predicate), None)
+            }
+            (Ast::Literal(LiteralValue::Int(_)), operators::CONDITIONAL, [predicate, ..]) => {
+                (Macro::ExistsOne, Some(predicate), None)
+            }
+            (Ast::List(_), operators::ADD, [_, value]) => (Macro::Collect, None, Some(value)),
+            (Ast::List(_), operators::CONDITIONAL, [predicate, append, _]) => match &append.expr {
+                Ast::Call(append) => (Macro::Collect, Some(predicate), append.args.get(1)),
                 _ => return Err(unknown()),
-            };
+            },
+            _ => return Err(unknown()),
+        };
         let (what, predicate, appended) = parts;
         let value = match appended.map(|list| &list.expr) {
             Some(Ast::List(list)) => list.elements.first(),
@@ -421,8 +478,12 @@ impl Compiler<'_> {
             Macro::All | Macro::Exists | Macro::ExistsOne => Ty::Bool,
             Macro::Collect => Ty::List(Box::new(value.as_ref().map_or(Ty::Dyn, |(_, ty)| ty.clone()))),
         };
-        let each =
-            Each { what, range, predicate: predicate.map(|(expr, _)| expr), value: value.map(|(expr, _)| expr) };
+        let each = Each {
+            what,
+            range,
+            predicate: predicate.map(|(expr, _)| expr),
+            value: value.map(|(expr, _)| expr),
+        };
         Ok((Expr::Each(Box::new(each)), ty))
     }
 }
@@ -486,7 +547,10 @@ impl Expr {
             }),
             Self::Each(each) => {
                 each.range.roots(roots);
-                each.predicate.iter().chain(&each.value).for_each(|part| part.roots(roots));
+                each.predicate
+                    .iter()
+                    .chain(&each.value)
+                    .for_each(|part| part.roots(roots));
             }
         }
     }

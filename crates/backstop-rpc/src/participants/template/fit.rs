@@ -5,18 +5,20 @@
 //! * A double goes into an integer field only if it is whole and below 2^53: `input` is JSON, where 5.0 is 5.
 //! * What an expression found to be null leaves a field unset that can be unset; for any other field it is
 //!   an error, for an amount that is missing must not become 0.
-//! * Messages tell kinds of values, never values.
+//! * Faults and failures tell kinds of values, never values.
 
 use super::eval::Env;
 use super::ops::{exact_double, key_text};
 use super::types::{Shape, WellKnown, kind_name, wrapped};
 use super::value::{Key, Val, whole};
 use base64::Engine;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use prost::Message;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value,
+};
 use std::collections::HashMap;
 
 /// Either alphabet, with or without padding, as the JSON mapping allows.
@@ -39,7 +41,10 @@ pub(super) struct Misfit {
 
 impl Misfit {
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self { path: String::new(), text: text.into() }
+        Self {
+            path: String::new(),
+            text: text.into(),
+        }
     }
 
     /// The same, seen from one level up.
@@ -52,18 +57,29 @@ impl Misfit {
 /// `.name`, or `["odd name"]`.
 pub(super) fn path_step(name: &str) -> String {
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if plain { format!(".{name}") } else { format!("[{name:?}]") }
+    if plain {
+        format!(".{name}")
+    } else {
+        format!("[{name:?}]")
+    }
 }
 
 /// A value for a field; `None` leaves it unset.
-pub(super) fn field(env: &Env<'_>, val: &Val<'_>, descriptor: &FieldDescriptor) -> Result<Option<Value>, Misfit> {
+pub(super) fn field(
+    env: &Env<'_>,
+    val: &Val<'_>,
+    descriptor: &FieldDescriptor,
+) -> Result<Option<Value>, Misfit> {
     let shape = Shape::of(descriptor);
-    let takes_null = matches!(&shape, Shape::Single(Kind::Message(m)) if WellKnown::of(m) == Some(WellKnown::Value));
+    let takes_null =
+        matches!(&shape, Shape::Single(Kind::Message(m)) if WellKnown::of(m) == Some(WellKnown::Value));
     if matches!(val, Val::Null) && !takes_null {
         if descriptor.supports_presence() {
             return Ok(None);
         }
-        return Err(Misfit::new(format!("null cannot go into {shape}, which is never unset")));
+        return Err(Misfit::new(format!(
+            "null cannot go into {shape}, which is never unset"
+        )));
     }
     shaped(env, val, &shape).map(Some)
 }
@@ -78,7 +94,10 @@ fn shaped(env: &Env<'_>, val: &Val<'_>, shape: &Shape) -> Result<Value, Misfit> 
             });
             fitted.collect::<Result<_, _>>().map(Value::List)
         }
-        Shape::Map { key: key_kind, value: kind } => {
+        Shape::Map {
+            key: key_kind,
+            value: kind,
+        } => {
             let entries = val.entries().ok_or_else(|| misfit(val, &shape.to_string()))?;
             let mut map = HashMap::with_capacity(entries.len());
             for (key, item) in entries {
@@ -125,14 +144,18 @@ pub(super) fn single(env: &Env<'_>, val: &Val<'_>, kind: &Kind) -> Result<Value,
             int.try_into().map(Value::U64).map_err(|_| range())
         }
         Kind::Double => double(val).map(Value::F64).ok_or_else(no),
-        Kind::Float => float(double(val).ok_or_else(no)?).map(Value::F32).ok_or_else(range),
+        Kind::Float => float(double(val).ok_or_else(no)?)
+            .map(Value::F32)
+            .ok_or_else(range),
         Kind::String => match val {
             Val::Str(text) => Ok(Value::String(text.clone().into_owned())),
             _ => Err(no()),
         },
         Kind::Bytes => match val {
             Val::Bytes(bytes) => Ok(Value::Bytes(bytes.clone())),
-            Val::Str(text) => from_base64(text).map(Value::Bytes).ok_or_else(|| Misfit::new("the text is not base64")),
+            Val::Str(text) => from_base64(text)
+                .map(Value::Bytes)
+                .ok_or_else(|| Misfit::new("the text is not base64")),
             _ => Err(no()),
         },
         Kind::Enum(descriptor) => match val {
@@ -145,7 +168,12 @@ pub(super) fn single(env: &Env<'_>, val: &Val<'_>, kind: &Kind) -> Result<Value,
                 number.try_into().map(Value::EnumNumber).map_err(|_| range())
             }
         },
-        Kind::Message(descriptor) => message(env, val, descriptor).map(Value::Message),
+        Kind::Message(descriptor) => {
+            let nested = env.enter().map_err(|error| Misfit::new(error.text()))?;
+            let built = message(env, val, descriptor).map(Value::Message);
+            drop(nested);
+            built
+        }
     }
 }
 
@@ -157,7 +185,8 @@ fn integer(val: &Val<'_>) -> Option<i128> {
         Val::Str(text) => {
             // The plain decimal form, as the JSON mapping writes 64-bit integers; no sign but "-".
             let digits = text.strip_prefix('-').unwrap_or(text);
-            let plain = !digits.is_empty() && digits.len() <= 20 && digits.bytes().all(|b| b.is_ascii_digit());
+            let plain =
+                !digits.is_empty() && digits.len() <= 20 && digits.bytes().all(|b| b.is_ascii_digit());
             if plain { text.parse().ok() } else { None }
         }
         _ => None,
@@ -184,7 +213,10 @@ fn float(value: f64) -> Option<f32> {
 }
 
 fn from_base64(text: &str) -> Option<Bytes> {
-    BASE64.iter().find_map(|engine| engine.decode(text).ok()).map(Bytes::from)
+    BASE64
+        .iter()
+        .find_map(|engine| engine.decode(text).ok())
+        .map(Bytes::from)
 }
 
 pub(super) fn map_key(key: &Key, kind: &Kind) -> Result<MapKey, Misfit> {
@@ -201,14 +233,22 @@ pub(super) fn map_key(key: &Key, kind: &Kind) -> Result<MapKey, Misfit> {
             Key::Str(text) => text.parse().map(MapKey::Bool).map_err(|_| no()),
             Key::Int(_) => Err(no()),
         },
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
-            number().and_then(|n| n.try_into().ok()).map(MapKey::I32).ok_or_else(no)
-        }
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
-            number().and_then(|n| n.try_into().ok()).map(MapKey::I64).ok_or_else(no)
-        }
-        Kind::Uint32 | Kind::Fixed32 => number().and_then(|n| n.try_into().ok()).map(MapKey::U32).ok_or_else(no),
-        Kind::Uint64 | Kind::Fixed64 => number().and_then(|n| n.try_into().ok()).map(MapKey::U64).ok_or_else(no),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => number()
+            .and_then(|n| n.try_into().ok())
+            .map(MapKey::I32)
+            .ok_or_else(no),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => number()
+            .and_then(|n| n.try_into().ok())
+            .map(MapKey::I64)
+            .ok_or_else(no),
+        Kind::Uint32 | Kind::Fixed32 => number()
+            .and_then(|n| n.try_into().ok())
+            .map(MapKey::U32)
+            .ok_or_else(no),
+        Kind::Uint64 | Kind::Fixed64 => number()
+            .and_then(|n| n.try_into().ok())
+            .map(MapKey::U64)
+            .ok_or_else(no),
         Kind::Double | Kind::Float | Kind::Bytes | Kind::Enum(_) | Kind::Message(_) => Err(no()),
     }
 }
@@ -216,7 +256,9 @@ pub(super) fn map_key(key: &Key, kind: &Kind) -> Result<MapKey, Misfit> {
 fn message(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Result<DynamicMessage, Misfit> {
     let no = || misfit(val, descriptor.full_name());
     match (WellKnown::of(descriptor), val) {
-        (Some(WellKnown::Value | WellKnown::Struct | WellKnown::ListValue), _) => dynamic(env, val, descriptor),
+        (Some(WellKnown::Value | WellKnown::Struct | WellKnown::ListValue), _) => {
+            dynamic(env, val, descriptor)
+        }
         (Some(WellKnown::Wrapper), _) => {
             let (field, kind) = wrapped(descriptor).ok_or_else(no)?;
             let mut wrapper = DynamicMessage::new(descriptor.clone());
@@ -224,15 +266,24 @@ fn message(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Resu
             Ok(wrapper)
         }
         (Some(WellKnown::Timestamp), Val::Str(text)) => {
-            let parsed = text.parse::<prost_types::Timestamp>().map_err(|_| Misfit::new("the text is no RFC 3339 time"))?;
+            let parsed = text
+                .parse::<prost_types::Timestamp>()
+                .map_err(|_| Misfit::new("the text is no RFC 3339 time"))?;
             recoded(&parsed, descriptor)
         }
         (Some(WellKnown::Duration), Val::Str(text)) => {
             let parsed = text.parse::<prost_types::Duration>();
-            recoded(&parsed.map_err(|_| Misfit::new("the text is no duration like \"1.5s\""))?, descriptor)
+            recoded(
+                &parsed.map_err(|_| Misfit::new("the text is no duration like \"1.5s\""))?,
+                descriptor,
+            )
         }
         (Some(WellKnown::FieldMask), Val::Str(text)) => {
-            let paths = text.split(',').filter(|path| !path.is_empty()).map(snake_case).collect();
+            let paths = text
+                .split(',')
+                .filter(|path| !path.is_empty())
+                .map(snake_case)
+                .collect();
             recoded(&prost_types::FieldMask { paths }, descriptor)
         }
         (None, Val::Message(own)) if own.descriptor().full_name() == descriptor.full_name() => {
@@ -243,8 +294,9 @@ fn message(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Resu
             for (key, item) in val.entries().unwrap_or_default() {
                 let name = key_text(&key);
                 let step = path_step(&name);
-                let inner = named_field(descriptor, &name)
-                    .ok_or_else(|| Misfit::new(format!("{} has no such field", descriptor.full_name())).under(&step))?;
+                let inner = named_field(descriptor, &name).ok_or_else(|| {
+                    Misfit::new(format!("{} has no such field", descriptor.full_name())).under(&step)
+                })?;
                 if let Some(value) = field(env, &item, &inner).map_err(|misfit| misfit.under(&step))? {
                     built.set_field(&inner, value);
                 }
@@ -257,7 +309,9 @@ fn message(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Resu
 
 /// A field by its name in the proto file, or by its JSON name.
 pub(super) fn named_field(descriptor: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
-    descriptor.get_field_by_name(name).or_else(|| descriptor.get_field_by_json_name(name))
+    descriptor
+        .get_field_by_name(name)
+        .or_else(|| descriptor.get_field_by_json_name(name))
 }
 
 fn recoded(of: &impl Message, descriptor: &MessageDescriptor) -> Result<DynamicMessage, Misfit> {
@@ -305,11 +359,15 @@ fn dynamic(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Resu
                 Val::Double(value) if value.is_finite() => ("number_value", Value::F64(*value)),
                 Val::Int(_) | Val::Uint(_) => match exact_double(val) {
                     Some(value) => ("number_value", Value::F64(value)),
-                    None => ("string_value", Value::String(integer(val).unwrap_or_default().to_string())),
+                    None => (
+                        "string_value",
+                        Value::String(integer(val).unwrap_or_default().to_string()),
+                    ),
                 },
-                Val::Bytes(bytes) => {
-                    ("string_value", Value::String(base64::engine::general_purpose::STANDARD.encode(bytes)))
-                }
+                Val::Bytes(bytes) => (
+                    "string_value",
+                    Value::String(base64::engine::general_purpose::STANDARD.encode(bytes)),
+                ),
                 Val::List(_) | Val::Json(serde_json::Value::Array(_)) => {
                     let field = by_name("list_value")?;
                     ("list_value", single(env, val, &field.kind())?)

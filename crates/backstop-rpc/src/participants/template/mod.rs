@@ -6,8 +6,8 @@
 //! values into fields and `encode` writes the bytes.
 //!
 //! # Invariants
-//! * All that can be known to be wrong is a fault at registration, with its path (`tests/template_faults.rs`).
-//! * The same saga renders to the same bytes, always (I9; `tests/template.rs`).
+//! * All that can be known to be wrong is a fault at registration, with its path (`tests.rs`).
+//! * The same saga renders to the same bytes, always (I9; `tests.rs`).
 //! * The work of one rendering is bounded, and so is its result.
 //!
 //! # Not here
@@ -74,16 +74,31 @@ impl Template {
         };
         let no_steps = BTreeMap::new();
         let env = Env::new(&no_steps);
-        let mut compiler = Compiler { scope, env: &env, faults, depth: 0 };
+        let mut compiler = Compiler {
+            scope,
+            env: &env,
+            faults,
+            depth: 0,
+        };
         let fields = compiler.fields(&json, request, path);
         if faults.len() > before {
             return None;
         }
         let mut reads = BTreeSet::new();
         fields.roots(&mut reads);
-        let visible = scope.steps.values().filter(|step| reads.contains(&Root::Step(step.index)));
-        let responses = visible.filter_map(|step| step.response.clone().map(|ty| (step.index, ty))).collect();
-        Some(Self { fields, reads, responses, own_response: scope.response.clone() })
+        let visible = scope
+            .steps
+            .values()
+            .filter(|step| reads.contains(&Root::Step(step.index)));
+        let responses = visible
+            .filter_map(|step| step.response.clone().map(|ty| (step.index, ty)))
+            .collect();
+        Some(Self {
+            fields,
+            reads,
+            responses,
+            own_response: scope.response.clone(),
+        })
     }
 
     /// The request of one call.
@@ -91,7 +106,11 @@ impl Template {
     /// # Errors
     /// Why there is none, naming the field, for people; nothing of any value is told.
     pub(super) fn render(&self, saga: &Saga, own_step: usize, bytes_max: usize) -> Result<Bytes, String> {
-        let input = self.reads.contains(&Root::Input).then(|| input(saga)).transpose()?;
+        let input = self
+            .reads
+            .contains(&Root::Input)
+            .then(|| input(saga))
+            .transpose()?;
         let mut steps = BTreeMap::new();
         for (index, ty) in &self.responses {
             steps.insert(*index, response(saga, *index, ty)?);
@@ -115,7 +134,10 @@ impl Template {
             .map_err(|misfit| format!("request{}: {}", misfit.path, misfit.text))?;
         let bytes = encode::message(&message);
         if bytes.len() > bytes_max {
-            return Err(format!("the request has {} bytes; the limit is {bytes_max}", bytes.len()));
+            return Err(format!(
+                "the request has {} bytes; the limit is {bytes_max}",
+                bytes.len()
+            ));
         }
         Ok(bytes.into())
     }
@@ -130,16 +152,27 @@ fn input(saga: &Saga) -> Result<Json, String> {
 }
 
 fn response(saga: &Saga, index: usize, ty: &MessageDescriptor) -> Result<Option<DynamicMessage>, String> {
-    let Some(bytes) = saga.branches.get(index).and_then(|branch| branch.response.clone()) else { return Ok(None) };
+    let Some(bytes) = saga
+        .branches
+        .get(index)
+        .and_then(|branch| branch.response.clone())
+    else {
+        return Ok(None);
+    };
     let decoded = DynamicMessage::decode(ty.clone(), bytes);
-    decoded.map(Some).map_err(|_| format!("a stored response does not decode as {}", ty.full_name()))
+    decoded
+        .map(Some)
+        .map_err(|_| format!("a stored response does not decode as {}", ty.full_name()))
 }
 
 fn of_saga(saga: &Saga) -> Val<'static> {
     let reference = &saga.definition.reference;
     map([
         ("id", Val::Str(Cow::Owned(saga.id.as_str().to_owned()))),
-        ("definition", Val::Str(Cow::Owned(reference.name.as_str().to_owned()))),
+        (
+            "definition",
+            Val::Str(Cow::Owned(reference.name.as_str().to_owned())),
+        ),
         ("revision", Val::Int(reference.revision.0.into())),
     ])
 }
@@ -159,14 +192,25 @@ fn of_cause(cause: &Cause) -> Val<'static> {
     let text = |text: Option<String>| Val::Str(Cow::Owned(text.unwrap_or_default()));
     map([
         ("step", text(Some(step.to_owned()))),
-        ("fin_code", text(failure.map(|failure| failure.fin_code.to_string()))),
-        ("grpc_code", text(failure.map(|failure| failure.code().name().to_owned()))),
-        ("tier", text(failure.map(|failure| failure.tier.as_str().to_owned()))),
+        (
+            "fin_code",
+            text(failure.map(|failure| failure.fin_code.to_string())),
+        ),
+        (
+            "grpc_code",
+            text(failure.map(|failure| failure.code().name().to_owned())),
+        ),
+        (
+            "tier",
+            text(failure.map(|failure| failure.tier.as_str().to_owned())),
+        ),
         ("message", text(Some(message.to_owned()))),
     ])
 }
 
 fn map<const N: usize>(entries: [(&str, Val<'static>); N]) -> Val<'static> {
-    let entries = entries.into_iter().map(|(key, val)| (Key::Str(key.to_owned()), val));
+    let entries = entries
+        .into_iter()
+        .map(|(key, val)| (Key::Str(key.to_owned()), val));
     Val::Map(Arc::new(entries.collect()))
 }

@@ -92,10 +92,9 @@ impl Compiler<'_> {
             if json.is_null() && !is_value(&shape) {
                 continue;
             }
-            if let Some(oneof) = field.containing_oneof() {
-                if let Some(other) = oneofs.insert(oneof.name().to_owned(), name.clone()) {
-                    self.fault(&path, format!("only one of \"{other}\" and \"{name}\" can be set"));
-                }
+            let oneof = field.containing_oneof();
+            if let Some(other) = oneof.and_then(|oneof| oneofs.insert(oneof.name().to_owned(), name.clone())) {
+                self.fault(&path, format!("only one of \"{other}\" and \"{name}\" can be set"));
             }
             if let Some(node) = self.node(json, &shape, field.supports_presence(), &path) {
                 fields.push((field, node));
@@ -103,16 +102,25 @@ impl Compiler<'_> {
         }
         for field in descriptor.fields().filter(FieldDescriptor::is_required) {
             if !fields.iter().any(|(there, _)| *there == field) {
-                self.fault(&format!("{path}{}", path_step(field.name())), "the field is required");
+                self.fault(
+                    &format!("{path}{}", path_step(field.name())),
+                    "the field is required",
+                );
             }
         }
         fields.sort_by_key(|(field, _)| field.number());
-        Fields { descriptor: descriptor.clone(), fields }
+        Fields {
+            descriptor: descriptor.clone(),
+            fields,
+        }
     }
 
     fn node(&mut self, json: &Json, shape: &Shape, can_be_unset: bool, path: &str) -> Option<Node> {
         if self.depth >= TEMPLATE_DEPTH_MAX {
-            self.fault(path, format!("the template is nested deeper than {TEMPLATE_DEPTH_MAX}"));
+            self.fault(
+                path,
+                format!("the template is nested deeper than {TEMPLATE_DEPTH_MAX}"),
+            );
             return None;
         }
         self.depth += 1;
@@ -141,9 +149,14 @@ impl Compiler<'_> {
                     dynamic => Some(Node::Dynamic(dynamic)),
                 }
             }
-            (Json::Object(object), Shape::Single(Kind::Message(message))) if WellKnown::of(message).is_none() => {
+            (Json::Object(object), Shape::Single(Kind::Message(message)))
+                if WellKnown::of(message).is_none() =>
+            {
                 if message.full_name() == "google.protobuf.Any" {
-                    self.fault(path, "a template cannot write a google.protobuf.Any; take a whole one from a response");
+                    self.fault(
+                        path,
+                        "a template cannot write a google.protobuf.Any; take a whole one from a response",
+                    );
                     return None;
                 }
                 Some(Node::Message(Box::new(self.fields(object, message, path))))
@@ -198,9 +211,15 @@ impl Compiler<'_> {
             [Part::Literal(literal)] => self.constant(&Val::Str(Cow::Borrowed(literal)), shape, path),
             [Part::Expression(expression)] => {
                 let (expr, ty) = self.expr(expression, path)?;
-                let null_fits = ty != Ty::Null || can_be_unset || is_value(shape);
-                if !ty.can_fill(shape) && !(ty == Ty::Null && can_be_unset) || !null_fits {
-                    self.fault(path, format!("the expression is {ty}, which cannot go into {shape}"));
+                let fits = match ty {
+                    Ty::Null => can_be_unset || is_value(shape),
+                    _ => ty.can_fill(shape),
+                };
+                if !fits {
+                    self.fault(
+                        path,
+                        format!("the expression is {ty}, which cannot go into {shape}"),
+                    );
                     return None;
                 }
                 Some(Node::Whole(expr))
@@ -234,7 +253,10 @@ impl Compiler<'_> {
                 Part::Literal(literal) => pieces.push(Piece::Literal(literal.clone())),
                 Part::Expression(expression) => match self.expr(expression, path) {
                     Some((_, ty @ (Ty::Null | Ty::Bytes | Ty::List(_) | Ty::Map(_) | Ty::Message(_)))) => {
-                        self.fault(path, format!("the expression is {ty}, which cannot be put into a text"));
+                        self.fault(
+                            path,
+                            format!("the expression is {ty}, which cannot be put into a text"),
+                        );
                         whole = false;
                     }
                     Some((expr, _)) => pieces.push(Piece::Expr(expr)),
@@ -248,7 +270,9 @@ impl Compiler<'_> {
     fn constant(&mut self, val: &Val<'_>, shape: &Shape, path: &str) -> Option<Node> {
         let fitted = match shape {
             Shape::Single(kind) => fit::single(self.env, val, kind),
-            Shape::List(_) | Shape::Map { .. } => Err(Misfit::new(format!("{} cannot go into {shape}", val.kind()))),
+            Shape::List(_) | Shape::Map { .. } => {
+                Err(Misfit::new(format!("{} cannot go into {shape}", val.kind())))
+            }
         };
         match fitted {
             Ok(value) => Some(Node::Const(value)),
@@ -261,7 +285,10 @@ impl Compiler<'_> {
 
     fn dynamic(&mut self, json: &Json, path: &str) -> Option<Dynamic> {
         if self.depth >= TEMPLATE_DEPTH_MAX {
-            self.fault(path, format!("the template is nested deeper than {TEMPLATE_DEPTH_MAX}"));
+            self.fault(
+                path,
+                format!("the template is nested deeper than {TEMPLATE_DEPTH_MAX}"),
+            );
             return None;
         }
         self.depth += 1;
@@ -276,11 +303,15 @@ impl Compiler<'_> {
                 self.fault(path, inexact());
                 None
             }
-            Json::Null | Json::Bool(_) | Json::Number(_) => Some(Dynamic::Const(Val::of_json(json).into_owned())),
+            Json::Null | Json::Bool(_) | Json::Number(_) => {
+                Some(Dynamic::Const(Val::of_json(json).into_owned()))
+            }
             Json::String(string) => match split(string) {
                 Ok(parts) => match parts.as_slice() {
                     [Part::Literal(literal)] => Some(Dynamic::Const(Val::Str(Cow::Owned(literal.clone())))),
-                    [Part::Expression(expression)] => self.expr(expression, path).map(|(expr, _)| Dynamic::Whole(expr)),
+                    [Part::Expression(expression)] => {
+                        self.expr(expression, path).map(|(expr, _)| Dynamic::Whole(expr))
+                    }
                     parts => self.pieces(parts, path).map(Dynamic::Text),
                 },
                 Err(text) => {
@@ -290,7 +321,9 @@ impl Compiler<'_> {
             },
             Json::Array(items) => {
                 let each = items.iter().enumerate();
-                let made: Vec<_> = each.map(|(place, item)| self.dynamic(item, &format!("{path}[{place}]"))).collect();
+                let made: Vec<_> = each
+                    .map(|(place, item)| self.dynamic(item, &format!("{path}[{place}]")))
+                    .collect();
                 let made: Vec<Dynamic> = made.into_iter().collect::<Option<_>>()?;
                 Some(match constants(made.iter()) {
                     Some(values) => Dynamic::Const(Val::List(Arc::new(values))),
@@ -307,7 +340,9 @@ impl Compiler<'_> {
                     .collect();
                 let made: BTreeMap<Key, Dynamic> = made.into_iter().collect::<Option<_>>()?;
                 Some(match constants(made.values()) {
-                    Some(values) => Dynamic::Const(Val::Map(Arc::new(made.keys().cloned().zip(values).collect()))),
+                    Some(values) => {
+                        Dynamic::Const(Val::Map(Arc::new(made.keys().cloned().zip(values).collect())))
+                    }
                     None => Dynamic::Map(made),
                 })
             }
@@ -324,7 +359,10 @@ fn constants<'d>(made: impl Iterator<Item = &'d Dynamic>) -> Option<Vec<Val<'sta
 }
 
 fn is_dynamic(message: &MessageDescriptor) -> bool {
-    matches!(WellKnown::of(message), Some(WellKnown::Struct | WellKnown::Value | WellKnown::ListValue))
+    matches!(
+        WellKnown::of(message),
+        Some(WellKnown::Struct | WellKnown::Value | WellKnown::ListValue)
+    )
 }
 
 fn is_value(shape: &Shape) -> bool {
@@ -362,9 +400,10 @@ impl Fields {
         let mut message = DynamicMessage::new(self.descriptor.clone());
         for (field, node) in &self.fields {
             let value = match node {
-                Node::Whole(expr) => {
-                    env.eval(expr).map_err(|e| Misfit::new(e.text())).and_then(|val| fit::field(env, &val, field))
-                }
+                Node::Whole(expr) => env
+                    .eval(expr)
+                    .map_err(|e| Misfit::new(e.text()))
+                    .and_then(|val| fit::field(env, &val, field)),
                 node => node.render(env, &Shape::of(field)).map(Some),
             };
             if let Some(value) = value.map_err(|misfit| misfit.under(&path_step(field.name())))? {
@@ -384,7 +423,8 @@ impl Node {
                 let element = Shape::Single(kind.clone());
                 let rendered = nodes.iter().enumerate();
                 let rendered = rendered.map(|(place, node)| {
-                    node.render(env, &element).map_err(|misfit| misfit.under(&format!("[{place}]")))
+                    node.render(env, &element)
+                        .map_err(|misfit| misfit.under(&format!("[{place}]")))
                 });
                 rendered.collect::<Result<_, _>>().map(Value::List)
             }
@@ -393,7 +433,11 @@ impl Node {
                 let mut map = HashMap::with_capacity(nodes.len());
                 for (key, node) in nodes {
                     let step = || path_step(&super::ops::key_text(&Key::of(key)));
-                    map.insert(key.clone(), node.render(env, &element).map_err(|misfit| misfit.under(&step()))?);
+                    map.insert(
+                        key.clone(),
+                        node.render(env, &element)
+                            .map_err(|misfit| misfit.under(&step()))?,
+                    );
                 }
                 Ok(Value::Map(map))
             }
@@ -419,16 +463,25 @@ impl Dynamic {
             Self::Text(pieces) => put_together(pieces, env),
             Self::List(items) => {
                 let rendered = items.iter().enumerate();
-                let rendered = rendered
-                    .map(|(place, item)| item.render(env).map_err(|misfit| misfit.under(&format!("[{place}]"))));
-                rendered.collect::<Result<_, _>>().map(|items| Val::List(Arc::new(items)))
+                let rendered = rendered.map(|(place, item)| {
+                    item.render(env)
+                        .map_err(|misfit| misfit.under(&format!("[{place}]")))
+                });
+                rendered
+                    .collect::<Result<_, _>>()
+                    .map(|items| Val::List(Arc::new(items)))
             }
             Self::Map(entries) => {
                 let rendered = entries.iter().map(|(key, item)| {
                     let step = || path_step(&super::ops::key_text(key));
-                    Ok((key.clone(), item.render(env).map_err(|misfit: Misfit| misfit.under(&step()))?))
+                    Ok((
+                        key.clone(),
+                        item.render(env).map_err(|misfit: Misfit| misfit.under(&step()))?,
+                    ))
                 });
-                rendered.collect::<Result<_, Misfit>>().map(|entries| Val::Map(Arc::new(entries)))
+                rendered
+                    .collect::<Result<_, Misfit>>()
+                    .map(|entries| Val::Map(Arc::new(entries)))
             }
         }
     }
@@ -440,8 +493,12 @@ fn put_together<'a>(pieces: &[Piece], env: &Env<'a>) -> Result<Val<'a>, Misfit> 
         match piece {
             Piece::Literal(literal) => whole.push_str(literal),
             Piece::Expr(expr) => {
-                let piece = env.eval(expr).and_then(text).map_err(|error| Misfit::new(error.text()))?;
-                env.spend_bytes(piece.len()).map_err(|error| Misfit::new(error.text()))?;
+                let piece = env
+                    .eval(expr)
+                    .and_then(text)
+                    .map_err(|error| Misfit::new(error.text()))?;
+                env.spend_bytes(piece.len())
+                    .map_err(|error| Misfit::new(error.text()))?;
                 whole.push_str(&piece);
             }
         }

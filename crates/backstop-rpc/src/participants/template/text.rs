@@ -69,9 +69,16 @@ fn end_of_expression(text: &str) -> Option<usize> {
 /// Offset after the string literal that begins with the quote at `start`.
 fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
     let quote = *bytes.get(start)?;
-    let is_raw = start.checked_sub(1).and_then(|before| bytes.get(before)).is_some_and(|b| matches!(b, b'r' | b'R'));
+    let is_raw = start
+        .checked_sub(1)
+        .and_then(|before| bytes.get(before))
+        .is_some_and(|b| matches!(b, b'r' | b'R'));
     let triple = [quote; 3];
-    let delimiter: &[u8] = if bytes.get(start..)?.starts_with(&triple) { &triple } else { &triple[..1] };
+    let delimiter: &[u8] = if bytes.get(start..)?.starts_with(&triple) {
+        &triple
+    } else {
+        &triple[..1]
+    };
     let mut at = start + delimiter.len();
     loop {
         let rest = bytes.get(at..)?;
@@ -100,7 +107,10 @@ mod tests {
         assert_eq!(split("plain").unwrap(), [literal("plain")]);
         assert_eq!(split("").unwrap(), [literal("")]);
         assert_eq!(split("${a.b}").unwrap(), [expression("a.b")]);
-        assert_eq!(split("a ${b} c ${d}").unwrap(), [literal("a "), expression("b"), literal(" c "), expression("d")]);
+        assert_eq!(
+            split("a ${b} c ${d}").unwrap(),
+            [literal("a "), expression("b"), literal(" c "), expression("d")]
+        );
         assert_eq!(split("5 $ and $5, $$").unwrap(), [literal("5 $ and $5, $$")]);
     }
 
@@ -122,7 +132,11 @@ mod tests {
             "'''it's }'''",
             "size('{')",
         ] {
-            assert_eq!(split(&format!("${{{inner}}}")).unwrap(), [expression(inner)], "{inner}");
+            assert_eq!(
+                split(&format!("${{{inner}}}")).unwrap(),
+                [expression(inner)],
+                "{inner}"
+            );
         }
     }
 

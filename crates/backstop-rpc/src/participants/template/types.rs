@@ -53,9 +53,10 @@ pub(super) enum Shape {
 impl Shape {
     pub(super) fn of(field: &FieldDescriptor) -> Self {
         match field.kind() {
-            Kind::Message(entry) if field.is_map() => {
-                Self::Map { key: entry.map_entry_key_field().kind(), value: entry.map_entry_value_field().kind() }
-            }
+            Kind::Message(entry) if field.is_map() => Self::Map {
+                key: entry.map_entry_key_field().kind(),
+                value: entry.map_entry_value_field().kind(),
+            },
             kind if field.is_list() => Self::List(kind),
             kind => Self::Single(kind),
         }
@@ -145,7 +146,9 @@ impl Ty {
     fn of_kind(kind: &Kind) -> Self {
         match kind {
             Kind::Double | Kind::Float => Self::Double,
-            Kind::Int32 | Kind::Int64 | Kind::Sint32 | Kind::Sint64 | Kind::Sfixed32 | Kind::Sfixed64 => Self::Int,
+            Kind::Int32 | Kind::Int64 | Kind::Sint32 | Kind::Sint64 | Kind::Sfixed32 | Kind::Sfixed64 => {
+                Self::Int
+            }
             Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64 => Self::Uint,
             Kind::Bool => Self::Bool,
             Kind::String | Kind::Enum(_) => Self::String,
@@ -180,7 +183,9 @@ impl Ty {
                 }
                 (Self::Map(_), None | Some(WellKnown::Struct)) => true,
                 (Self::List(_), Some(WellKnown::ListValue)) => true,
-                (Self::String, Some(WellKnown::Timestamp | WellKnown::Duration | WellKnown::FieldMask)) => true,
+                (Self::String, Some(WellKnown::Timestamp | WellKnown::Duration | WellKnown::FieldMask)) => {
+                    true
+                }
                 (_, Some(WellKnown::Wrapper)) => wrapped(message).is_some_and(|(_, kind)| self.can_be(&kind)),
                 _ => false,
             };

@@ -1,6 +1,6 @@
 //! The sagas that the stories are about.
 
-use backstop_proto::participant::v1::{RollbackCause, rollback_cause::Kind};
+use backstop_proto::v1::{RollbackCause, rollback_cause::Kind};
 use backstop_proto::v1::failure::{Effect, Evidence};
 use backstop_proto::v1::{Branch, BranchState, Failure, Saga, SagaState, Tier};
 use prost_types::Timestamp;

@@ -1,0 +1,243 @@
+//! The journal's writer and what a saga does when writing fails.
+
+use crate::common::bank::Reply;
+use crate::common::disk::{Disk, DiskOf, Fault, Process};
+use crate::common::plan::Plan;
+use crate::common::{World, id, ms, quiet, request, until};
+use backstop_core::{SagaState, Seq};
+use backstop_engine::group_commit::GroupCommit;
+use backstop_engine::metrics::Metrics;
+use backstop_engine::ports::store::{Append, Appended};
+use backstop_engine::store_contract::sample::Sample;
+use backstop_engine::{EngineError, Settings};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+fn line() -> Plan {
+    Plan::new("line").step("a", &[]).step("b", &["a"])
+}
+
+const LINE_TOLD: &str = "
+    0001 saga     started        line@1
+    0002 a        succeeded      #1
+    0003 b        succeeded      #1
+    0004 saga     succeeded
+    ";
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_append_drops_the_saga_before_any_further_call() {
+    let world = World::new();
+    let node = world.node_with(|settings| settings.live_sagas_max = 1).await;
+    node.register(&line()).await;
+    world.bank.action("a", |_| Reply::Held);
+    let started = node.start("line", "pay-7").await;
+    quiet().await;
+    world.disk.steal_at_next_append("pay-7");
+    world.bank.let_go("a", Reply::Ok);
+    tokio::time::sleep(ms(10_000)).await;
+    assert_eq!(world.bank.calls(), ["a action #1"], "the loser does not go on with b");
+    assert_eq!(world.owner("pay-7").as_deref(), Some("thief"));
+    let saga = node.coordinator.wait(started, ms(1_000)).await.unwrap();
+    assert_eq!((saga.state, saga.epoch.0), (SagaState::Running, 2), "wait tells of the saga as it is on disk");
+    world.bank.action("a", |_| Reply::Ok);
+    node.run("line", "pay-8").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_unknown_fate_is_settled_by_writing_it_again() {
+    for fault in [Fault::NotApplied, Fault::UnknownButApplied, Fault::UnknownAndNotApplied] {
+        for times in 1..4 {
+            let world = World::new();
+            let node = world.node_for(&line()).await;
+            world.disk.fail_next([fault].repeat(times));
+            let started = node.start("line", "pay-7").await;
+            assert!(started.created, "{fault:?}: it was this call that started it");
+            world.disk.fail_next([fault].repeat(times));
+            world.ends("pay-7", SagaState::Succeeded).await;
+            world.tells("pay-7", LINE_TOLD);
+            assert_eq!(world.bank.calls(), ["a action #1", "b action #1"]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_of_the_store_loses_nothing_and_repeats_nothing() {
+    let world = World::new();
+    let node = world.node_for(&line()).await;
+    world.bank.action("a", |_| Reply::Held);
+    node.start("line", "pay-7").await;
+    quiet().await;
+    world.disk.down(true);
+    world.bank.let_go("a", Reply::Ok);
+    tokio::time::sleep(ms(2_000)).await;
+    world.disk.down(false);
+    world.ends("pay-7", SagaState::Succeeded).await;
+    world.tells("pay-7", LINE_TOLD);
+    assert_eq!(world.bank.calls(), ["a action #1", "b action #1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_longer_than_the_lease_loses_nothing_either() {
+    for outage in [6_000, 60_000, 1_000_000] {
+        let world = World::new();
+        let node = world.node_for(&line().dedup()).await;
+        world.bank.action("a", |_| Reply::Held);
+        world.bank.action("b", |_| Reply::Held);
+        for saga in ["pay-1", "pay-2"] {
+            node.start("line", saga).await;
+        }
+        quiet().await;
+        world.bank.let_go("a", Reply::Ok);
+        quiet().await;
+        assert_eq!(world.bank.calls_of("pay-1"), ["a action #1", "b action #1"]);
+        world.disk.down(true);
+        // One answer comes in before the lease is over; the other call is still out when it is.
+        world.bank.let_go("a", Reply::Ok);
+        tokio::time::sleep(ms(outage)).await;
+        assert_eq!(world.bank.calls_of("pay-2"), ["a action #1"]);
+        world.disk.down(false);
+        world.bank.action("a", |_| Reply::Ok);
+        world.bank.action("b", |_| Reply::Ok);
+        for saga in ["pay-1", "pay-2"] {
+            // b deduplicates, so what is in doubt is sent again; a does not, so it may be undone.
+            until("it is over", || world.state(saga).is_some_and(SagaState::is_final)).await;
+            assert_eq!(world.epoch(saga), 2);
+        }
+        assert_eq!(world.state("pay-1"), Some(SagaState::Succeeded));
+        assert_eq!(world.bank.calls_of("pay-1"), ["a action #1", "b action #1", "b action #2"]);
+        // The success that was waiting for the disk was not forgotten with the lease.
+        assert_eq!(world.state("pay-2"), Some(SagaState::Succeeded), "{}", world.told("pay-2"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_that_the_store_cannot_swallow_does_not_hold_up_the_others() {
+    let world = World::new();
+    let node = world.node_for(&line()).await;
+    world.disk.poison("bad", true);
+    let coordinator = node.coordinator.clone();
+    let bad = tokio::spawn(async move { coordinator.start_saga(request("line", "bad")).await });
+    quiet().await;
+    for n in 0..5 {
+        node.run("line", &format!("good-{n}")).await;
+    }
+    assert_eq!(world.bank.calls_of("bad"), Vec::<String>::new());
+    world.disk.poison("bad", false);
+    assert!(bad.await.unwrap().unwrap().created);
+    world.ends("bad", SagaState::Succeeded).await;
+}
+
+fn writer(disk: &Arc<Disk>, queue_max: usize, batch_events_max: usize) -> GroupCommit {
+    let store = DiskOf { disk: Arc::clone(disk), process: Process::new(1) };
+    GroupCommit::spawn(Arc::new(store), queue_max, batch_events_max, Metrics::default())
+}
+
+/// Three appends of one saga, one after the other: of 1, 1 and 2 events.
+fn three_appends(saga: &str) -> Vec<Append> {
+    let spec = backstop_engine::store_contract::sample::definition("transfer", 2);
+    let (mut sample, first) = Sample::start_with(
+        saga,
+        &spec,
+        backstop_engine::store_contract::sample::LONG_AGO,
+        std::collections::BTreeMap::new(),
+        bytes::Bytes::new(),
+    );
+    vec![first, sample.succeed(0, b"1"), sample.succeed(1, b"2")]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_holds_one_append_of_a_saga_is_bounded_and_keeps_the_order() {
+    let disk = Disk::new();
+    let journal = writer(&disk, 1_000, 4);
+    disk.block();
+    let mut appends = tokio::task::JoinSet::new();
+    for n in 0..6 {
+        for append in three_appends(&format!("pay-{n}")) {
+            let journal = journal.clone();
+            appends.spawn(async move { journal.append(append).await.unwrap() });
+            // Each is in the queue before the next.
+            quiet().await;
+        }
+    }
+    disk.unblock();
+    let answers = appends.join_all().await;
+    assert!(answers.iter().all(|answer| *answer == Appended::Written), "{answers:?}");
+    for batch in disk.written() {
+        let sagas: BTreeSet<_> = batch.iter().map(|append| &append.saga).collect();
+        assert_eq!(sagas.len(), batch.len(), "one append of a saga in a batch");
+        let events: usize = batch.iter().map(|append| append.events.len()).sum();
+        assert!(events <= 4, "{events} events in one batch");
+    }
+    for n in 0..6 {
+        let seqs: Vec<u64> =
+            disk.journal(&id(&format!("pay-{n}"))).unwrap().events.iter().map(|event| event.seq.0).collect();
+        assert_eq!(seqs, [1, 2, 3, 4]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_bigger_than_a_batch_goes_in_alone() {
+    let disk = Disk::new();
+    let journal = writer(&disk, 1_000, 1);
+    let mut answers = Vec::new();
+    for append in three_appends("pay-7") {
+        answers.push(journal.append(append).await.unwrap());
+    }
+    assert_eq!(answers, [Appended::Written; 3]);
+    assert_eq!(disk.journal(&id("pay-7")).unwrap().head.seq, Seq(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_are_refused_while_the_journals_queue_is_full() {
+    let world = World::new();
+    let change = |settings: &mut Settings| {
+        settings.journal_queue_max = 4;
+        settings.batch_events_max = 1;
+    };
+    let node = world.node_with(change).await;
+    node.register(&line()).await;
+    world.disk.block();
+    let mut starts = Vec::new();
+    for n in 0..10 {
+        let coordinator = node.coordinator.clone();
+        starts.push(tokio::spawn(async move { coordinator.start_saga(request("line", &format!("pay-{n}"))).await }));
+        quiet().await;
+    }
+    let refused = starts.iter().filter(|start| start.is_finished()).count();
+    assert!(refused >= 3, "only {refused} were refused: the queue has no bound");
+    world.disk.unblock();
+    let mut accepted = 0;
+    for start in starts {
+        match start.await.unwrap() {
+            Ok(started) => accepted += usize::from(started.created),
+            Err(error) => assert!(
+                matches!(error, EngineError::Busy { retry_after, .. } if retry_after > ms(0)),
+                "{error:?}"
+            ),
+        }
+    }
+    assert_eq!(accepted + refused, 10);
+    tokio::time::sleep(ms(1_000)).await;
+    assert_eq!(world.bank.calls().len(), 2 * accepted, "those that were refused never ran");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_slow_disk_is_bounded() {
+    let world = World::new();
+    let change = |settings: &mut Settings| {
+        settings.journal_queue_max = 4;
+        settings.batch_events_max = 2;
+    };
+    let node = world.node_with(change).await;
+    node.register(&line()).await;
+    world.disk.slow(ms(1_000));
+    let mut starts = Vec::new();
+    for n in 0..300 {
+        let coordinator = node.coordinator.clone();
+        starts.push(tokio::spawn(async move { coordinator.start_saga(request("line", &format!("pay-{n}"))).await }));
+        tokio::time::sleep(ms(10)).await;
+    }
+    let waiting = starts.iter().filter(|start| !start.is_finished()).count();
+    // A batch at the disk, one gathered behind it, and the queue.
+    assert!(waiting <= 2 + 2 + 4, "{waiting} starts wait for the disk");
+}

@@ -1,0 +1,226 @@
+//! StartSaga and waiting: what a caller hears, and what happens when nobody listens any more.
+
+use crate::common::bank::{Reply, says};
+use crate::common::plan::Plan;
+use crate::common::{Node, World, id, ms, quiet, request};
+use backstop_core::{Code, SagaState};
+use backstop_engine::{EngineError, StartSaga};
+use bytes::Bytes;
+use std::task::Poll;
+
+fn one() -> Plan {
+    Plan::new("one").step("a", &[])
+}
+
+fn another_request(saga: &str) -> StartSaga {
+    StartSaga { input: Bytes::from_static(b"{\"amount\":1}"), fingerprint: [8; 32], ..request("one", saga) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixteen_starts_at_once_with_one_id_make_one_saga() {
+    let world = World::new();
+    let node = world.node_for(&one()).await;
+    let mut starts = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let coordinator = node.coordinator.clone();
+        starts.spawn(async move { coordinator.start_saga(request("one", "pay-7")).await.unwrap() });
+    }
+    let answers = starts.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| answer.created).count(), 1);
+    world.ends("pay-7", SagaState::Succeeded).await;
+    assert_eq!(world.bank.calls(), ["a action #1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixteen_starts_at_once_on_two_coordinators_make_one_saga() {
+    let world = World::new();
+    let nodes = [world.node_for(&one()).await, world.node_for(&one()).await];
+    let mut starts = tokio::task::JoinSet::new();
+    for n in 0..16 {
+        let coordinator = nodes[n % 2].coordinator.clone();
+        starts.spawn(async move { coordinator.start_saga(request("one", "pay-7")).await.unwrap() });
+    }
+    let answers = starts.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| answer.created).count(), 1);
+    world.ends("pay-7", SagaState::Succeeded).await;
+    assert_eq!(world.bank.calls(), ["a action #1"]);
+    for answer in answers {
+        let saga = nodes[1].coordinator.wait(answer, ms(1_000)).await.unwrap();
+        assert_eq!(saga.state, SagaState::Succeeded);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_start_waits_for_the_disk_that_the_first_one_waits_for() {
+    let world = World::new();
+    let node = world.node_for(&one()).await;
+    world.disk.block();
+    let starts = [(); 2].map(|()| {
+        let coordinator = node.coordinator.clone();
+        tokio::spawn(async move { coordinator.start_saga(request("one", "pay-7")).await })
+    });
+    tokio::time::sleep(ms(1_000)).await;
+    assert!(starts.iter().all(|start| !start.is_finished()));
+    world.disk.unblock();
+    let [first, second] = starts;
+    assert!(first.await.unwrap().unwrap().created);
+    assert!(!second.await.unwrap().unwrap().created);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_request_with_the_same_id_is_told_so_while_it_runs_and_after_its_end() {
+    let world = World::new();
+    let node = world.node_for(&one()).await;
+    world.bank.action("a", |_| Reply::Held);
+    node.start("one", "pay-7").await;
+    quiet().await;
+    for _ in 0..2 {
+        let error = node.coordinator.start_saga(another_request("pay-7")).await.unwrap_err();
+        assert!(matches!(error, EngineError::AlreadyExists { .. }), "{error:?}");
+        if world.state("pay-7") == Some(SagaState::Running) {
+            world.bank.let_go("a", Reply::Ok);
+            world.ends("pay-7", SagaState::Succeeded).await;
+        }
+    }
+    assert_eq!(world.bank.calls(), ["a action #1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_answers_the_live_outcome() {
+    let world = World::new();
+    let node = world.node_for(&one()).await;
+    world.bank.action("a", |_| Reply::Held);
+    node.start("one", "pay-7").await;
+    quiet().await;
+    let again = node.start("one", "pay-7").await;
+    assert_eq!((again.created, again.saga.state), (false, SagaState::Running));
+    world.bank.let_go("a", Reply::Ok);
+    let saga = node.coordinator.wait(again, ms(60_000)).await.unwrap();
+    assert_eq!(saga.state, SagaState::Succeeded);
+    let after_the_end = node.start("one", "pay-7").await;
+    assert_eq!((after_the_end.created, after_the_end.saga.state), (false, SagaState::Succeeded));
+    assert_eq!(world.bank.calls(), ["a action #1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_that_begin_alike_are_different_sagas() {
+    let world = World::new();
+    let node = world.node_for(&one()).await;
+    for saga in ["pay-7", "pay-70", "pay-7/a", "pay-7/a/action"] {
+        assert_eq!(node.run("one", saga).await.state, SagaState::Succeeded);
+        assert_eq!(world.bank.calls_of(saga), ["a action #1"]);
+    }
+}
+
+/// Lets StartSaga come `polls` steps far, then gives it up. True if it was done by then.
+async fn start_and_give_up(node: &Node, saga: &str, polls: usize) -> bool {
+    let mut starting = Box::pin(node.coordinator.start_saga(request("one", saga)));
+    for _ in 0..polls {
+        let done = std::future::poll_fn(|context| match starting.as_mut().poll(context) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        if let Some(answer) = done.await {
+            assert!(answer.unwrap().created);
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_gives_up_at_any_point_neither_loses_a_saga_nor_leaks_its_place() {
+    let mut ran = [false; 2];
+    let mut polls = 0;
+    loop {
+        let world = World::new();
+        let node = world.node_with(|settings| settings.live_sagas_max = 1).await;
+        node.register(&one()).await;
+        let done = start_and_give_up(&node, "pay-7", polls).await;
+        tokio::time::sleep(ms(500)).await;
+        match world.state("pay-7") {
+            Some(state) => {
+                ran[1] = true;
+                assert_eq!(state, SagaState::Succeeded, "after {polls} polls");
+            }
+            None => ran[0] = true,
+        }
+        // The one place is free again, and the same request finds or makes the one saga.
+        let again = node.start("one", "pay-7").await;
+        node.coordinator.wait(again, ms(60_000)).await.unwrap();
+        assert_eq!(world.bank.calls(), ["a action #1"], "after {polls} polls");
+        quiet().await;
+        assert_eq!(node.run("one", "pay-8").await.state, SagaState::Succeeded);
+        if done {
+            break;
+        }
+        polls += 1;
+    }
+    assert!(polls > 2, "it was given up at no point at all");
+    assert_eq!(ran, [true; 2], "both before and after it was accepted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_live_sagas_max_a_start_is_told_when_to_come_back() {
+    let world = World::new();
+    let node = world.node_with(|settings| settings.live_sagas_max = 2).await;
+    node.register(&one()).await;
+    world.bank.action("a", |_| Reply::Held);
+    node.start("one", "pay-1").await;
+    node.start("one", "pay-2").await;
+    quiet().await;
+    let error = node.coordinator.start_saga(request("one", "pay-3")).await.unwrap_err();
+    assert!(matches!(error, EngineError::Busy { retry_after, .. } if retry_after == ms(500)), "{error:?}");
+    assert!(!node.start("one", "pay-1").await.created, "a repeat is answered also when there is no room");
+    let error = node.coordinator.start_saga(another_request("pay-1")).await.unwrap_err();
+    assert!(matches!(error, EngineError::AlreadyExists { .. }), "{error:?}");
+    world.bank.let_go("a", Reply::Ok);
+    world.ends("pay-1", SagaState::Succeeded).await;
+    quiet().await;
+    assert!(node.start("one", "pay-3").await.created, "its place came back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_is_honest() {
+    let world = World::new();
+    let node = world.node_for(&Plan::new("one").step("a", &[]).refusals(1)).await;
+    world.bank.action("a", |_| Reply::Held);
+    world.bank.undo("a", |_| Reply::Held);
+    let started = node.start("one", "pay-7").await;
+    let saga = node.coordinator.wait(started.clone(), ms(700)).await.unwrap();
+    assert_eq!(saga.state, SagaState::Running, "when the time is up");
+    world.bank.let_go("a", says(Code::Internal));
+    quiet().await;
+    let saga = node.coordinator.wait(started.clone(), ms(700)).await.unwrap();
+    assert_eq!(saga.state, SagaState::RollingBack, "when the time is up");
+    world.bank.let_go("a", says(Code::FailedPrecondition));
+    let saga = node.coordinator.wait(started.clone(), ms(60_000)).await.unwrap();
+    assert_eq!(saga.state, SagaState::NeedsIntervention);
+    // Nobody drives it now; the answer comes from the store, and at once.
+    quiet().await;
+    let before = tokio::time::Instant::now();
+    let again = node.start("one", "pay-7").await;
+    let saga = node.coordinator.wait(again, ms(60_000)).await.unwrap();
+    assert_eq!(saga.state, SagaState::NeedsIntervention);
+    assert_eq!(before.elapsed(), ms(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_saga_of_another_coordinator_hears_of_its_end() {
+    let world = World::new();
+    let (first, second) = (world.node_for(&one()).await, world.node_for(&one()).await);
+    world.bank.action("a", |_| Reply::Held);
+    first.start("one", "pay-7").await;
+    quiet().await;
+    let found = second.start("one", "pay-7").await;
+    assert!(!found.created);
+    let saga = second.coordinator.wait(found.clone(), ms(700)).await.unwrap();
+    assert_eq!(saga.state, SagaState::Running);
+    let coordinator = second.coordinator.clone();
+    let waiting = tokio::spawn(async move { coordinator.wait(found, ms(60_000)).await });
+    quiet().await;
+    world.bank.let_go("a", Reply::Ok);
+    assert_eq!(waiting.await.unwrap().unwrap().state, SagaState::Succeeded);
+    assert_eq!(second.coordinator.get_saga(&id("pay-7")).await.unwrap().owner, None);
+}
