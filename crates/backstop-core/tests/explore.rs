@@ -163,6 +163,10 @@ fn fork(manner: Manner) -> Plan {
     manner.step(chain_of_two(manner), "c", &["a"])
 }
 
+fn pair(manner: Manner) -> Plan {
+    manner.step(manner.step(Plan::new(), "a", &[]), "b", &[])
+}
+
 fn join(manner: Manner) -> Plan {
     let plan = manner.step(Plan::new(), "a", &[]);
     let plan = manner.step(plan, "b", &[]);
@@ -284,7 +288,7 @@ fn assert_that_all_was_reached(reached: &Coverage) {
     println!("crashes after {:?}", reached.crashed_after);
 }
 
-const SHAPES: [Shape; 11] = [
+const SHAPES: [Shape; 12] = [
     Shape {
         name: "fork",
         rules: SMALL,
@@ -326,6 +330,16 @@ const SHAPES: [Shape; 11] = [
         rules: NARROW,
         states_min: 70_000,
         plan: chain_of_two,
+    },
+    Shape {
+        name: "pair",
+        rules: Rules {
+            cancels: 0,
+            operators: 0,
+            ..NARROW
+        },
+        states_min: 80_000,
+        plan: pair,
     },
     Shape {
         name: "read only first",

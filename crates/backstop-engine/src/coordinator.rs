@@ -22,7 +22,7 @@ use crate::shared::Shared;
 use crate::{lease, takeover};
 use backstop_core::{
     DefinitionName, Event, Input, ParticipantName, Refused, Revision, Saga, SagaId, SagaState, Seq, Start, StepName,
-    apply, start,
+    start,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -339,7 +339,6 @@ impl Coordinator {
             if head.state.is_final() {
                 return Err(EngineError::Refused(Refused::Ended));
             }
-            let nobodys = head.owner.is_none();
             if let Some(owner) = head.owner.filter(|owner| *owner != self.shared.tenure().coordinator) {
                 return Err(EngineError::NotHere { saga: id.clone(), owner });
             }
@@ -347,9 +346,11 @@ impl Coordinator {
                 return Err(EngineError::NotServing);
             }
             // It waits for a person: whoever is asked takes it up again.
-            self.check_refusal(id, &input).await?;
+            if let Some(saga) = self.idle_answer(id, &input).await? {
+                return Ok(saga);
+            }
             let (command, answer) = live::Command::new(input.clone());
-            if takeover::adopt(&self.shared, id, nobodys, Some(command)).await?
+            if takeover::adopt(&self.shared, id, None, Some(command)).await?.is_some()
                 && let Some(answer) = live::answered(answer).await
             {
                 return answer;
@@ -439,18 +440,13 @@ impl Coordinator {
         self.find_started(id, fingerprint).await?.ok_or(EngineError::NotServing)
     }
 
-    /// Tells a person at once that their word would be refused, before the saga is taken up for it.
-    async fn check_refusal(&self, id: &SagaId, input: &Input) -> Result<(), EngineError> {
-        let mut saga = Saga::clone(&self.get_saga(id).await?.saga);
-        let now = self.shared.clock.now();
-        let events = backstop_core::decide(&saga, now, input.clone()).map_err(EngineError::Refused)?;
-        for event in &events {
-            apply(&mut saga, event).map_err(|corrupt| EngineError::Quarantined {
-                saga: id.clone(),
-                reason: corrupt.to_string(),
-            })?;
-        }
-        Ok(())
+    /// Tells a person at once that their word would be refused, before the saga is taken up for it, or answers
+    /// the saga as it is if their word changes nothing.
+    async fn idle_answer(&self, id: &SagaId, input: &Input) -> Result<Option<Arc<Saga>>, EngineError> {
+        let saga = self.get_saga(id).await?.saga;
+        let events = backstop_core::decide(&saga, self.shared.clock.now(), input.clone());
+        let events = events.map_err(EngineError::Refused)?;
+        Ok(events.is_empty().then_some(saga))
     }
 }
 

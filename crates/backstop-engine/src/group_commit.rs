@@ -95,10 +95,15 @@ impl Writer {
 
     async fn gather(&mut self) {
         for _ in 0..YIELDS_BEFORE_WRITE {
-            while let Ok(more) = self.arrivals.try_recv() {
+            // No more than one batch beyond the queue's own bound is held here.
+            let mut events: usize = self.waiting.iter().map(|q| q.append.events.len()).sum();
+            while events < self.batch_events_max
+                && let Ok(more) = self.arrivals.try_recv()
+            {
+                events += more.append.events.len();
                 self.waiting.push_back(more);
             }
-            if self.waiting.iter().map(|q| q.append.events.len()).sum::<usize>() >= self.batch_events_max {
+            if events >= self.batch_events_max {
                 return;
             }
             tokio::task::yield_now().await;

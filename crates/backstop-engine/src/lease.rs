@@ -33,15 +33,19 @@ pub(crate) async fn enter(
     Ok(Tenure::new(coordinator, asked_at, ttl))
 }
 
-/// Renews the lease for as long as the process lives.
+/// Renews the lease until a drain has ended it.
 pub(crate) async fn keep(shared: Arc<Shared>, address: String) {
     let ttl = shared.settings.lease_ttl;
     loop {
         tokio::time::sleep(shared.settings.lease_renew_every).await;
         let tenure = shared.tenure();
+        if is_over(&shared, &tenure) {
+            return;
+        }
         let asked_at = Instant::now();
         match shared.store.renew(&tenure.coordinator, ttl).await {
             Ok(true) => tenure.renewed(asked_at, ttl),
+            Ok(false) if is_over(&shared, &tenure) => return,
             Ok(false) => {
                 tracing::error!(coordinator = %tenure.coordinator, "the lease has run out: beginning anew");
                 tenure.end();
@@ -50,6 +54,11 @@ pub(crate) async fn keep(shared: Arc<Shared>, address: String) {
             Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
         }
     }
+}
+
+/// True after a drain: whoever has gone away in order does not come back under a new name.
+fn is_over(shared: &Shared, tenure: &Tenure) -> bool {
+    shared.draining.is_cancelled() && tenure.has_ended()
 }
 
 async fn begin_anew(shared: &Shared, address: &str) {

@@ -1,5 +1,6 @@
 //! Where a saga's trace comes from: the caller's `traceparent`, our own span, or a new trace.
 
+use crate::participants::span;
 use http::{HeaderMap, HeaderName};
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
@@ -38,7 +39,7 @@ pub(crate) fn trace_parent(metadata: &MetadataMap) -> String {
         return format_context(&own);
     }
     match metadata.get("traceparent").and_then(|value| value.to_str().ok()) {
-        Some(callers) if is_trace_parent(callers) => callers.to_owned(),
+        Some(callers) if span::parse(callers).is_some() => callers.to_owned(),
         Some(_) | None => {
             let trace = Uuid::now_v7().simple().to_string();
             let span = &Uuid::now_v7().simple().to_string()[16..];
@@ -58,17 +59,6 @@ fn format_context(context: &SpanContext) -> String {
     format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8())
 }
 
-/// The form that W3C Trace Context, version 00, gives it.
-fn is_trace_parent(text: &str) -> bool {
-    let mut parts = text.split('-');
-    let mut hex = |length: usize| {
-        parts.next().is_some_and(|part| {
-            part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        })
-    };
-    text.starts_with("00-") && hex(2) && hex(32) && hex(16) && hex(2) && parts.next().is_none()
-}
-
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
@@ -78,20 +68,5 @@ impl Extractor for Headers<'_> {
 
     fn keys(&self) -> Vec<&str> {
         self.0.keys().map(HeaderName::as_str).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_well_formed_traceparent_is_taken_over() {
-        assert!(is_trace_parent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
-        for bad in ["", "00-0af7-b7ad-01", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x"] {
-            assert!(!is_trace_parent(bad), "{bad}");
-        }
     }
 }

@@ -17,15 +17,8 @@ const MESSAGE_BYTES_MIN: usize = 256;
 /// A failure; the table gives the HTTP status of its code.
 #[must_use]
 pub fn failure(table: &ErrorTable, failure: &Failure) -> v1::Failure {
-    let Details {
-        reason,
-        domain,
-        metadata,
-        field_violations,
-        precondition_violations,
-        localized,
-        truncated,
-    } = &failure.details;
+    let Details { reason, domain, metadata, field_violations, precondition_violations, localized, truncated } =
+        &failure.details;
     let error_info = (reason.is_some() || domain.is_some() || !metadata.is_empty()).then(|| pb::ErrorInfo {
         reason: reason.clone().unwrap_or_default(),
         domain: domain.clone().unwrap_or_default(),
@@ -67,10 +60,8 @@ pub fn failure(table: &ErrorTable, failure: &Failure) -> v1::Failure {
 /// Why a saga rolls back.
 #[must_use]
 pub fn cause(table: &ErrorTable, cause: &Cause) -> RollbackCause {
-    let empty = RollbackCause {
-        failure: cause.failure.as_ref().map(|f| failure(table, f)),
-        ..Default::default()
-    };
+    let empty =
+        RollbackCause { failure: cause.failure.as_ref().map(|f| failure(table, f)), ..Default::default() };
     let kind = |kind: rollback_cause::Kind| i32::from(kind);
     match &cause.kind {
         CauseKind::BranchFailed(step) => RollbackCause {
@@ -78,10 +69,7 @@ pub fn cause(table: &ErrorTable, cause: &Cause) -> RollbackCause {
             step: step.as_str().to_owned(),
             ..empty
         },
-        CauseKind::DeadlinePassed => RollbackCause {
-            kind: kind(rollback_cause::Kind::Deadline),
-            ..empty
-        },
+        CauseKind::DeadlinePassed => RollbackCause { kind: kind(rollback_cause::Kind::Deadline), ..empty },
         CauseKind::Cancelled { by, reason } => RollbackCause {
             kind: kind(rollback_cause::Kind::Cancelled),
             by: by.clone(),
@@ -121,18 +109,12 @@ pub fn bounded_cause(table: &ErrorTable, of: &Cause, bytes_max: usize) -> Rollba
     }
     while !fits(&wire) {
         let before = wire.encoded_len();
-        for text in [
-            Some(&mut wire.reason),
-            Some(&mut wire.by),
-            wire.failure.as_mut().map(|f| &mut f.message),
-        ] {
+        for text in
+            [Some(&mut wire.reason), Some(&mut wire.by), wire.failure.as_mut().map(|f| &mut f.message)]
+        {
             let Some(text) = text else { continue };
             let bytes = text.len() / 2;
-            *text = if bytes < MESSAGE_BYTES_MIN {
-                String::new()
-            } else {
-                bounded_text(text, bytes)
-            };
+            *text = if bytes < MESSAGE_BYTES_MIN { String::new() } else { bounded_text(text, bytes) };
         }
         if wire.encoded_len() == before {
             break;
@@ -197,18 +179,12 @@ mod tests {
     fn a_failure_keeps_code_tier_and_details_on_the_wire() {
         let details = Details {
             reason: Some("FIN-40017".into()),
-            field_violations: vec![FieldViolation {
-                field: "amount".into(),
-                description: "low".into(),
-            }],
+            field_violations: vec![FieldViolation { field: "amount".into(), description: "low".into() }],
             ..Details::default()
         };
         let wire = failure(&ErrorTable::default(), &sample(details, "account closed"));
         assert_eq!(wire.grpc_code, "FAILED_PRECONDITION");
-        assert_eq!(
-            (wire.fin_code.as_str(), wire.tier(), wire.http_status),
-            ("FIN-40005", v1::Tier::L3, 400)
-        );
+        assert_eq!((wire.fin_code.as_str(), wire.tier(), wire.http_status), ("FIN-40005", v1::Tier::L3, 400));
         assert_eq!(wire.evidence(), v1::failure::Evidence::ParticipantSaid);
         assert_eq!(wire.field_violations[0].field, "amount");
         assert_eq!(wire.error_info.unwrap().reason, "FIN-40017");
@@ -216,11 +192,7 @@ mod tests {
 
     #[test]
     fn every_evidence_has_a_name_of_its_own_on_the_wire() {
-        let mut all = vec![
-            Evidence::ParticipantSaid(Code::Ok),
-            Evidence::BadAnswer,
-            Evidence::NotRendered,
-        ];
+        let mut all = vec![Evidence::ParticipantSaid(Code::Ok), Evidence::BadAnswer, Evidence::NotRendered];
         all.extend(NotSent::ALL.map(Evidence::NotSent));
         all.extend(NoAnswer::ALL.map(Evidence::NoAnswer));
         for evidence in &all {
@@ -234,47 +206,20 @@ mod tests {
 
     #[test]
     fn a_cause_of_any_size_fits_metadata_and_keeps_its_codes() {
-        let violations = |n| {
-            vec![
-                FieldViolation {
-                    field: "f".repeat(500),
-                    description: "d".repeat(500)
-                };
-                n
-            ]
-        };
-        let details = Details {
-            field_violations: violations(4),
-            ..Details::default()
-        };
+        let violations = |n| vec![FieldViolation { field: "f".repeat(500), description: "d".repeat(500) }; n];
+        let details = Details { field_violations: violations(4), ..Details::default() };
         let kind = CauseKind::BranchFailed(StepName::parse("credit").unwrap());
-        let cause = Cause {
-            kind,
-            failure: Some(sample(details, &"m".repeat(2048))),
-        };
+        let cause = Cause { kind, failure: Some(sample(details, &"m".repeat(2048))) };
         let wire = bounded_cause(&ErrorTable::default(), &cause, 4608);
         assert!(wire.encoded_len() <= 4608);
         let failure = wire.failure.unwrap();
         assert!(failure.details_truncated);
         assert_eq!(failure.field_violations.len(), 2, "what fits stays");
         assert_eq!(failure.message.len(), 2048);
-        assert_eq!(
-            (wire.step.as_str(), failure.fin_code.as_str()),
-            ("credit", "FIN-40005")
-        );
+        assert_eq!((wire.step.as_str(), failure.fin_code.as_str()), ("credit", "FIN-40005"));
 
-        let cancelled = CauseKind::Cancelled {
-            by: "b".repeat(9000),
-            reason: "é".repeat(9000),
-        };
-        let wire = bounded_cause(
-            &ErrorTable::default(),
-            &Cause {
-                kind: cancelled,
-                failure: None,
-            },
-            4608,
-        );
+        let cancelled = CauseKind::Cancelled { by: "b".repeat(9000), reason: "é".repeat(9000) };
+        let wire = bounded_cause(&ErrorTable::default(), &Cause { kind: cancelled, failure: None }, 4608);
         assert!(wire.encoded_len() <= 4608);
         assert_eq!(wire.kind(), rollback_cause::Kind::Cancelled);
         assert!(wire.reason.ends_with("[cut]"));

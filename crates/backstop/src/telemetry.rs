@@ -12,6 +12,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use std::io::IsTerminal;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -36,7 +37,11 @@ pub(crate) fn start(settings: &Telemetry) -> anyhow::Result<Running> {
     let metrics = metrics(settings, resource, &registry)?;
     global::set_tracer_provider(traces.clone());
     global::set_meter_provider(metrics.clone());
-    let filter = || EnvFilter::try_new(&settings.log_filter).context("telemetry.log_filter");
+    // A line says itself which saga it is about; the spans around it are for traces.
+    let filter = || -> anyhow::Result<_> {
+        let filter = EnvFilter::try_new(&settings.log_filter).context("telemetry.log_filter")?;
+        Ok(filter.and(filter_fn(|metadata| metadata.is_event())))
+    };
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());

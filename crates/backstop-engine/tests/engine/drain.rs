@@ -2,7 +2,7 @@
 
 use crate::common::bank::{Reply, says};
 use crate::common::plan::Plan;
-use crate::common::{Node, World, id, ms, quiet, request};
+use crate::common::{Node, World, id, ms, quiet, request, until};
 use backstop_core::{Code, SagaState, Seq};
 use backstop_engine::EngineError;
 use std::time::Duration;
@@ -145,23 +145,25 @@ async fn a_draining_coordinator_takes_nothing_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_does_not_take_back_what_it_has_just_let_go_of() {
+async fn a_drain_in_the_middle_of_a_takeover_does_not_take_back_what_it_has_let_go_of() {
     let world = World::new();
-    let node = world.node_with(|settings| settings.takeover_every = ms(3)).await;
-    node.register(&line()).await;
+    let node = world.node_for(&line()).await;
     world.bank.action("a", |_| Reply::Held);
     for n in 0..5 {
         node.start("line", &format!("pay-{n}")).await;
     }
     quiet().await;
-    let draining = drain(&node, ms(3_000));
-    for _ in 0..5 {
-        tokio::time::sleep(ms(10)).await;
-        world.bank.let_go("a", Reply::Ok);
-    }
+    node.crash();
+    let next = world.node_for(&line()).await;
+    tokio::time::sleep(ms(4_500)).await;
+    world.disk.block();
+    until("it takes over", || world.disk.tries().last().unwrap().len() == 5).await;
+    let draining = drain(&next, ms(3_000));
+    quiet().await;
+    world.disk.unblock();
     draining.await.unwrap();
     for n in 0..5 {
-        assert_eq!(world.epoch(&format!("pay-{n}")), 1, "{}", world.told(&format!("pay-{n}")));
+        assert!(world.epoch(&format!("pay-{n}")) <= 2, "{}", world.told(&format!("pay-{n}")));
     }
 }
 

@@ -232,7 +232,7 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
     node.register(&line()).await;
     world.disk.slow(ms(1_000));
     let mut starts = Vec::new();
-    for n in 0..300 {
+    for n in 0..1_000 {
         let coordinator = node.coordinator.clone();
         starts.push(tokio::spawn(async move { coordinator.start_saga(request("line", &format!("pay-{n}"))).await }));
         tokio::time::sleep(ms(10)).await;

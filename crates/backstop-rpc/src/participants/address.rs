@@ -29,23 +29,11 @@ impl Address {
             Some(_) | None => return Err(form()),
         };
         let authority = parts.authority.ok_or_else(form)?;
-        let bare = parts
-            .path_and_query
-            .as_ref()
-            .is_none_or(|path| path.as_str() == "/");
-        let host = authority
-            .host()
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
+        let bare = parts.path_and_query.as_ref().is_none_or(|path| path.as_str() == "/");
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         match authority.port_u16() {
             Some(port) if bare && port != 0 && !host.is_empty() && !authority.as_str().contains('@') => {
-                Ok(Self {
-                    tls,
-                    host,
-                    port,
-                    authority,
-                })
+                Ok(Self { tls, host, port, authority })
             }
             Some(_) | None => Err(form()),
         }
@@ -64,12 +52,7 @@ impl Address {
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}://{}",
-            if self.tls { "https" } else { "http" },
-            self.authority
-        )
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority)
     }
 }
 
@@ -81,15 +64,9 @@ mod tests {
     fn an_endpoint_is_a_scheme_a_host_and_a_port() {
         let address = Address::parse("https://ledger.bank.internal:8443").unwrap();
         assert!(address.tls);
-        assert_eq!(
-            (address.host.as_str(), address.port),
-            ("ledger.bank.internal", 8443)
-        );
+        assert_eq!((address.host.as_str(), address.port), ("ledger.bank.internal", 8443));
         assert_eq!(Address::parse("http://[::1]:50051/").unwrap().host, "::1");
-        assert_eq!(
-            address.uri(&"/a.B/C".parse().unwrap()),
-            "https://ledger.bank.internal:8443/a.B/C"
-        );
+        assert_eq!(address.uri(&"/a.B/C".parse().unwrap()), "https://ledger.bank.internal:8443/a.B/C");
         for wrong in [
             "",
             "ledger:8443",

@@ -28,20 +28,15 @@ impl Calls for RevisionCalls {
         let Some(planned) = self.plan.call(request.call.step, request.call.phase) else {
             return Failed::new(Evidence::NotRendered, "the revision has no such call").reply();
         };
-        let span = span::of_call(
-            &request.saga,
-            &request.call,
-            &planned.method,
-            planned.participant.as_str(),
-        );
-        let sent = self
-            .send(&request, planned, deadline, &span)
-            .instrument(span.clone())
-            .await;
+        let span = span::of_call(&request.saga, &request.call, &planned.method, planned.participant.as_str());
+        let sent = self.send(&request, planned, deadline, &span).instrument(span.clone()).await;
         let reply = sent.unwrap_or_else(Failed::reply);
         match &reply.outcome {
             Outcome::Done(_) => span::ended(&span, None),
-            Outcome::Failed { evidence, .. } => span::ended(&span, Some(*evidence)),
+            Outcome::Failed { evidence, details, .. } => {
+                span::ended(&span, Some(*evidence));
+                span::judged(&span, &request.saga, *evidence, details);
+            }
         }
         reply
     }
@@ -55,40 +50,23 @@ impl RevisionCalls {
         deadline: Instant,
         span: &tracing::Span,
     ) -> Result<CallReply, Failed> {
-        let message = self
-            .request(request, planned)
-            .map_err(|text| Failed::new(Evidence::NotRendered, text))?;
+        let message =
+            self.request(request, planned).map_err(|text| Failed::new(Evidence::NotRendered, text))?;
         let pool = self.registry.pool(&planned.participant).ok_or_else(|| {
             let name = &planned.participant;
-            Failed::not_sent(
-                NotSent::NoConnection,
-                format!("participant \"{name}\" is not known here"),
-            )
+            Failed::not_sent(NotSent::NoConnection, format!("participant \"{name}\" is not known here"))
         })?;
         let mut headers = metadata::of_call(&request.saga, &request.call);
         if let Some(place) = span::trace_parent(span, &request.saga) {
             metadata::trace_parent(&mut headers, &place);
         }
-        let reply = pool
-            .call(&Unary {
-                path: planned.path.clone(),
-                headers,
-                message,
-                deadline,
-            })
-            .await?;
+        let reply = pool.call(&Unary { path: planned.path.clone(), headers, message, deadline }).await?;
         let peer_clock = metadata::peer_clock(&reply.headers, &reply.trailers);
         if !decodes(&reply.message, &planned.response) {
             let text = format!("the reply does not decode as {}", planned.response.full_name());
-            return Err(Failed {
-                peer_clock,
-                ..Failed::new(Evidence::BadAnswer, text)
-            });
+            return Err(Failed { peer_clock, ..Failed::new(Evidence::BadAnswer, text) });
         }
-        Ok(CallReply {
-            outcome: Outcome::Done(reply.message),
-            peer_clock,
-        })
+        Ok(CallReply { outcome: Outcome::Done(reply.message), peer_clock })
     }
 
     fn request(&self, request: &CallRequest, planned: &PlannedCall) -> Result<Bytes, String> {
@@ -100,10 +78,7 @@ impl RevisionCalls {
                 let payload = step.and_then(|step| request.saga.started.payloads.get(&step.name));
                 let payload = payload.ok_or("the saga was started without the payload of this step")?;
                 if payload.len() > limit {
-                    return Err(format!(
-                        "the payload has {} bytes; the limit is {limit}",
-                        payload.len()
-                    ));
+                    return Err(format!("the payload has {} bytes; the limit is {limit}", payload.len()));
                 }
                 Ok(payload.clone())
             }

@@ -4,7 +4,7 @@
 //! * A payload is copied once on the way out (behind its five-byte prefix) and not at all on the way in
 //!   when it comes in one piece (`tests/participants/metadata.rs`).
 //! * A reply is never collected beyond the limit.
-//! * A status is reported only if the peer wrote one: nothing here makes one up (`tests/participants/evidence.rs`).
+//! * A status is reported only if the peer wrote one: nothing here makes one up (`tests/participants/answers.rs`).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Response};
@@ -97,16 +97,11 @@ pub(super) async fn read(response: Response<Incoming>, bytes_max: usize) -> Resu
         });
     }
     if early.is_none() && !parts.status.is_success() {
-        return Err(Unread::NoAnswerOfGrpc(format!(
-            "HTTP {} without a grpc-status",
-            parts.status.as_u16()
-        )));
+        return Err(Unread::NoAnswerOfGrpc(format!("HTTP {} without a grpc-status", parts.status.as_u16())));
     }
     let is_grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     if !parts.headers.get(http::header::CONTENT_TYPE).is_some_and(is_grpc) {
-        return Err(Unread::NoAnswerOfGrpc(
-            "the content-type is not application/grpc".to_owned(),
-        ));
+        return Err(Unread::NoAnswerOfGrpc("the content-type is not application/grpc".to_owned()));
     }
     let mut collected = Collected::default();
     let mut trailers = None;
@@ -114,9 +109,7 @@ pub(super) async fn read(response: Response<Incoming>, bytes_max: usize) -> Resu
         match frame.map_err(Unread::Broken)?.into_data() {
             Ok(data) => {
                 if collected.len() + data.len() > bytes_max.saturating_add(PREFIX_BYTES) {
-                    return Err(Unread::NoAnswerOfGrpc(format!(
-                        "the reply has more than {bytes_max} bytes"
-                    )));
+                    return Err(Unread::NoAnswerOfGrpc(format!("the reply has more than {bytes_max} bytes")));
                 }
                 collected.push(data);
             }
@@ -125,15 +118,9 @@ pub(super) async fn read(response: Response<Incoming>, bytes_max: usize) -> Resu
     }
     let late = trailers.as_ref().map(status_of).transpose()?.flatten();
     let Some(status) = late.or(early) else {
-        return Err(Unread::NoAnswerOfGrpc(
-            "the reply ended without a grpc-status".to_owned(),
-        ));
+        return Err(Unread::NoAnswerOfGrpc("the reply ended without a grpc-status".to_owned()));
     };
-    let message = if status == 0 {
-        collected.message()?
-    } else {
-        Bytes::new()
-    };
+    let message = if status == 0 { collected.message()? } else { Bytes::new() };
     Ok(Reply {
         trailers: trailers.unwrap_or_else(|| parts.headers.clone()),
         headers: parts.headers,
@@ -147,9 +134,7 @@ fn status_of(headers: &HeaderMap) -> Result<Option<i32>, Unread> {
         return Ok(None);
     };
     let number = value.to_str().ok().and_then(|text| text.parse().ok());
-    number
-        .map(Some)
-        .ok_or_else(|| Unread::NoAnswerOfGrpc("the grpc-status is no number".to_owned()))
+    number.map(Some).ok_or_else(|| Unread::NoAnswerOfGrpc("the grpc-status is no number".to_owned()))
 }
 
 /// The body so far: untouched while it is one piece.
@@ -178,11 +163,7 @@ impl Collected {
 
     /// The one message in it.
     fn message(self) -> Result<Bytes, Unread> {
-        let all = if self.rest.is_empty() {
-            self.first
-        } else {
-            self.rest.freeze()
-        };
+        let all = if self.rest.is_empty() { self.first } else { self.rest.freeze() };
         let wrong = |what: &str| Err(Unread::NoAnswerOfGrpc(what.to_owned()));
         let Some((prefix, message)) = all.split_at_checked(PREFIX_BYTES) else {
             return wrong("OK without a message");
@@ -193,9 +174,7 @@ impl Collected {
         if *flag != 0 {
             return wrong("the reply is compressed, which was not asked for");
         }
-        let announced = length
-            .iter()
-            .fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
+        let announced = length.iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
         if announced > message.len() {
             return wrong("OK with half a message");
         }
@@ -227,18 +206,9 @@ mod tests {
 
     #[test]
     fn anything_but_one_whole_plain_message_is_refused() {
-        let wrong: [&[u8]; 5] = [
-            b"",
-            b"\0\0\0\0",
-            b"\0\0\0\0\x02h",
-            b"\0\0\0\0\x01hi",
-            b"\x01\0\0\0\x01h",
-        ];
+        let wrong: [&[u8]; 5] = [b"", b"\0\0\0\0", b"\0\0\0\0\x02h", b"\0\0\0\0\x01hi", b"\x01\0\0\0\x01h"];
         for piece in wrong {
-            assert!(
-                matches!(message_of(&[piece]), Err(Unread::NoAnswerOfGrpc(_))),
-                "{piece:?}"
-            );
+            assert!(matches!(message_of(&[piece]), Err(Unread::NoAnswerOfGrpc(_))), "{piece:?}");
         }
     }
 

@@ -146,9 +146,7 @@ impl Connection {
                 self.handshake(TokioIo::new(tcp)).await
             }
         });
-        dialled
-            .await
-            .unwrap_or_else(|_| Err(format!("no connection within {limit:?}")))
+        dialled.await.unwrap_or_else(|_| Err(format!("no connection within {limit:?}")))
     }
 
     /// Asks DNS each time, and gives each address its share of the time: one that swallows packets must

@@ -56,15 +56,12 @@ pub(super) fn method(pool: &DescriptorPool, method: &str) -> Result<MethodDescri
     let (service, name) = method
         .split_once('/')
         .ok_or_else(|| format!("\"{method}\" is not of the form package.Service/Method"))?;
-    let descriptor = pool
-        .get_service_by_name(service)
-        .ok_or_else(|| format!("there is no service \"{service}\""))?;
+    let descriptor =
+        pool.get_service_by_name(service).ok_or_else(|| format!("there is no service \"{service}\""))?;
     let found = descriptor.methods().find(|candidate| candidate.name() == name);
     let found = found.ok_or_else(|| format!("service \"{service}\" has no method \"{name}\""))?;
     if found.is_client_streaming() || found.is_server_streaming() {
-        return Err(format!(
-            "\"{method}\" is a streaming method; a step calls unary ones"
-        ));
+        return Err(format!("\"{method}\" is a streaming method; a step calls unary ones"));
     }
     Ok(found)
 }
@@ -95,9 +92,7 @@ pub(super) async fn from_reflection(
         match call.method.split_once('/') {
             Some((service, _)) => {
                 wanted.entry(&call.participant).or_default().insert(service);
-                places
-                    .entry((&call.participant, service))
-                    .or_insert_with(|| format!("{path}.method"));
+                places.entry((&call.participant, service)).or_insert_with(|| format!("{path}.method"));
             }
             None => faults.push(Fault::new(
                 format!("{path}.method"),
@@ -107,9 +102,7 @@ pub(super) async fn from_reflection(
     }
     let mut files = Files::default();
     for (participant, services) in wanted {
-        let pool = ParticipantName::parse(participant)
-            .ok()
-            .and_then(|name| pool_of(&name));
+        let pool = ParticipantName::parse(participant).ok().and_then(|name| pool_of(&name));
         let Some(pool) = pool else {
             for service in services {
                 let path = places.get(&(participant, service)).cloned().unwrap_or_default();
@@ -122,15 +115,9 @@ pub(super) async fn from_reflection(
         };
         let told = reflection::files(&pool, &services, timeout)
             .await
-            .map_err(|message| GatherError::Unreachable {
-                participant: participant.to_owned(),
-                message,
-            })?;
+            .map_err(|message| GatherError::Unreachable { participant: participant.to_owned(), message })?;
         for service in told.unknown {
-            let path = places
-                .get(&(participant, service.as_str()))
-                .cloned()
-                .unwrap_or_default();
+            let path = places.get(&(participant, service.as_str())).cloned().unwrap_or_default();
             faults.push(Fault::new(
                 path,
                 format!("participant \"{participant}\" has no service \"{service}\""),
@@ -140,10 +127,7 @@ pub(super) async fn from_reflection(
             if let Err(message) = files.add(file) {
                 let service = services.iter().next().copied().unwrap_or_default();
                 let path = places.get(&(participant, service)).cloned().unwrap_or_default();
-                faults.push(Fault::new(
-                    path,
-                    format!("participant \"{participant}\": {message}"),
-                ));
+                faults.push(Fault::new(path, format!("participant \"{participant}\": {message}")));
             }
         }
     }
@@ -159,9 +143,9 @@ impl Files {
         file.source_code_info = None;
         let name = file.name().to_owned();
         match self.0.get(&name) {
-            Some(known) if *known != file => Err(format!(
-                "file \"{name}\" differs from one of the same name that came before"
-            )),
+            Some(known) if *known != file => {
+                Err(format!("file \"{name}\" differs from one of the same name that came before"))
+            }
             Some(_) => Ok(()),
             None => {
                 self.0.insert(name, file);
@@ -173,9 +157,7 @@ impl Files {
     /// The files that the definition's methods need, each after its imports.
     fn finish(mut self, spec: &DefinitionSpec, mut faults: Vec<Fault>) -> Result<Bytes, GatherError> {
         self.add_well_known();
-        let whole = FileDescriptorSet {
-            file: self.0.values().cloned().collect(),
-        };
+        let whole = FileDescriptorSet { file: self.0.values().cloned().collect() };
         let pool = match DescriptorPool::from_file_descriptor_set(whole) {
             Ok(pool) => pool,
             Err(error) => {
@@ -199,11 +181,7 @@ impl Files {
             self.place(&root, &mut placed, &mut set);
         }
         let found = Bytes::from(set.encode_to_vec());
-        if faults.is_empty() {
-            Ok(found)
-        } else {
-            Err(GatherError::Faults { faults, found })
-        }
+        if faults.is_empty() { Ok(found) } else { Err(GatherError::Faults { faults, found }) }
     }
 
     /// Imports of `google/protobuf/` that were not told are known here, as they are to every compiler.

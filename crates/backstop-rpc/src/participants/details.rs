@@ -31,9 +31,7 @@ pub(super) struct Said {
 
 /// Reads the trailers, or the headers of an answer that has only those.
 pub(super) fn read(trailers: &HeaderMap) -> Said {
-    let message = trailers
-        .get("grpc-message")
-        .map(|value| percent_decoded(value.as_bytes()));
+    let message = trailers.get("grpc-message").map(|value| percent_decoded(value.as_bytes()));
     let (details, delay) = details_bin(trailers);
     Said {
         message: message.unwrap_or_default(),
@@ -86,25 +84,23 @@ fn bad_request(details: &mut Details, bytes: &[u8]) {
     let Ok(found) = pb::BadRequest::decode(bytes) else {
         return;
     };
-    details
-        .field_violations
-        .extend(found.field_violations.into_iter().map(|v| FieldViolation {
-            field: v.field,
-            description: v.description,
-        }));
+    details.field_violations.extend(
+        found
+            .field_violations
+            .into_iter()
+            .map(|v| FieldViolation { field: v.field, description: v.description }),
+    );
 }
 
 fn precondition_failure(details: &mut Details, bytes: &[u8]) {
     let Ok(found) = pb::PreconditionFailure::decode(bytes) else {
         return;
     };
-    details
-        .precondition_violations
-        .extend(found.violations.into_iter().map(|v| PreconditionViolation {
-            kind: v.r#type,
-            subject: v.subject,
-            description: v.description,
-        }));
+    details.precondition_violations.extend(found.violations.into_iter().map(|v| PreconditionViolation {
+        kind: v.r#type,
+        subject: v.subject,
+        description: v.description,
+    }));
 }
 
 fn localized_message(details: &mut Details, bytes: &[u8]) {
@@ -125,11 +121,7 @@ fn pushback(trailers: &HeaderMap, delay: Option<Duration>) -> Option<Pushback> {
     let Some(value) = trailers.get("grpc-retry-pushback-ms") else {
         return delay.map(Pushback::After);
     };
-    match value
-        .to_str()
-        .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok())
-    {
+    match value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok()) {
         Some(ms) => {
             let wait = Duration::from_millis(ms);
             Some(Pushback::After(delay.map_or(wait, |delay| delay.max(wait))))
@@ -162,9 +154,7 @@ fn percent_decoded(bytes: &[u8]) -> String {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
@@ -182,15 +172,11 @@ mod tests {
     #[test]
     fn rich_details_are_read_as_the_participant_wrote_them() {
         let mut rich = ErrorDetails::new();
-        rich.set_error_info(
-            "FIN-40017",
-            "ledger.bank",
-            [("effect".to_owned(), "none".to_owned())],
-        )
-        .add_bad_request_violation("amount_minor", "must be positive")
-        .add_precondition_failure_violation("ACCOUNT", "accounts/7", "closed")
-        .set_localized_message("zh-CN", "账户已关闭")
-        .set_retry_info(Some(Duration::from_millis(1500)));
+        rich.set_error_info("FIN-40017", "ledger.bank", [("effect".to_owned(), "none".to_owned())])
+            .add_bad_request_violation("amount_minor", "must be positive")
+            .add_precondition_failure_violation("ACCOUNT", "accounts/7", "closed")
+            .set_localized_message("zh-CN", "账户已关闭")
+            .set_retry_info(Some(Duration::from_millis(1500)));
         let status =
             tonic::Status::with_error_details(tonic::Code::FailedPrecondition, "账户 closed: 100%", rich);
         let said = read(&trailers(&status));
@@ -200,10 +186,7 @@ mod tests {
         assert_eq!(said.details.domain.as_deref(), Some("ledger.bank"));
         assert_eq!(said.details.field_violations[0].field, "amount_minor");
         assert_eq!(said.details.precondition_violations[0].subject, "accounts/7");
-        assert_eq!(
-            said.details.localized,
-            Some(("zh-CN".to_owned(), "账户已关闭".to_owned()))
-        );
+        assert_eq!(said.details.localized, Some(("zh-CN".to_owned(), "账户已关闭".to_owned())));
         assert_eq!(said.pushback, Some(Pushback::After(Duration::from_millis(1500))));
     }
 
@@ -218,11 +201,7 @@ mod tests {
         for stop in ["-1", "soon", "", "1.5", "99999999999999999999999"] {
             assert_eq!(said(stop), Some(Pushback::Stop), "{stop:?}");
         }
-        assert_eq!(
-            said("250"),
-            Some(Pushback::After(Duration::from_secs(1))),
-            "the longer wait"
-        );
+        assert_eq!(said("250"), Some(Pushback::After(Duration::from_secs(1))), "the longer wait");
         assert_eq!(said("2500"), Some(Pushback::After(Duration::from_millis(2500))));
         let mut alone = HeaderMap::new();
         alone.insert("grpc-retry-pushback-ms", "0".parse().unwrap());
@@ -231,46 +210,24 @@ mod tests {
 
     #[test]
     fn a_negative_retry_delay_says_nothing() {
-        let info = pb::RetryInfo {
-            retry_delay: Some(prost_types::Duration {
-                seconds: -1,
-                nanos: 0,
-            }),
-        };
+        let info = pb::RetryInfo { retry_delay: Some(prost_types::Duration { seconds: -1, nanos: 0 }) };
         assert_eq!(retry_delay(&info.encode_to_vec()), None);
-        assert_eq!(
-            retry_delay(&pb::RetryInfo { retry_delay: None }.encode_to_vec()),
-            None
-        );
+        assert_eq!(retry_delay(&pb::RetryInfo { retry_delay: None }.encode_to_vec()), None);
     }
 
     #[test]
     fn garbage_is_left_out_and_does_not_disturb_the_rest() {
-        let any = |name: &str, value: Vec<u8>| prost_types::Any {
-            type_url: format!("t/google.rpc.{name}"),
-            value,
-        };
-        let violation = pb::bad_request::FieldViolation {
-            field: "a".into(),
-            ..Default::default()
-        };
+        let any =
+            |name: &str, value: Vec<u8>| prost_types::Any { type_url: format!("t/google.rpc.{name}"), value };
+        let violation = pb::bad_request::FieldViolation { field: "a".into(), ..Default::default() };
         let status = pb::Status {
             code: 3,
             message: "other than grpc-message".into(),
             details: vec![
                 any("ErrorInfo", vec![0xff; 40]),
                 any("Unheard", vec![1, 2, 3]),
-                prost_types::Any {
-                    type_url: String::new(),
-                    value: vec![7],
-                },
-                any(
-                    "BadRequest",
-                    pb::BadRequest {
-                        field_violations: vec![violation],
-                    }
-                    .encode_to_vec(),
-                ),
+                prost_types::Any { type_url: String::new(), value: vec![7] },
+                any("BadRequest", pb::BadRequest { field_violations: vec![violation] }.encode_to_vec()),
             ],
         };
         let headers = trailers(&tonic::Status::with_details(
@@ -298,17 +255,10 @@ mod tests {
             description: "x".repeat(1000),
             ..Default::default()
         };
-        let found = pb::BadRequest {
-            field_violations: (0..40).map(violation).collect(),
-        };
-        let any = prost_types::Any {
-            type_url: "t/google.rpc.BadRequest".into(),
-            value: found.encode_to_vec(),
-        };
-        let status = pb::Status {
-            details: vec![any; DETAILS_MAX + 1],
-            ..Default::default()
-        };
+        let found = pb::BadRequest { field_violations: (0..40).map(violation).collect() };
+        let any =
+            prost_types::Any { type_url: "t/google.rpc.BadRequest".into(), value: found.encode_to_vec() };
+        let status = pb::Status { details: vec![any; DETAILS_MAX + 1], ..Default::default() };
         let headers = trailers(&tonic::Status::with_details(
             tonic::Code::InvalidArgument,
             "",

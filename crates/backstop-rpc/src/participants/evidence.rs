@@ -3,7 +3,7 @@
 //! # Invariants
 //! * `NotSent` is never said of a request that the application may have seen: it is said only when there
 //!   was no connection, when the connection handed the request back, or when the peer's transport refused
-//!   the stream before it answered anything (`tests/participants/evidence.rs`, a test for each row of the table).
+//!   the stream before it answered anything (`tests/participants/evidence.rs`, a test for each way to fail).
 //! * `ParticipantSaid` is said only of a `grpc-status` that came over the wire.
 //!
 //! # Not here
@@ -47,20 +47,10 @@ impl Failed {
 
     /// What the participant itself said.
     pub(super) fn said(reply: &Reply) -> Self {
-        let Said {
-            message,
-            details,
-            pushback,
-        } = details::read(&reply.trailers);
+        let Said { message, details, pushback } = details::read(&reply.trailers);
         let evidence = Evidence::ParticipantSaid(Code::from_number(reply.status));
         let peer_clock = metadata::peer_clock(&reply.headers, &reply.trailers);
-        Self {
-            evidence,
-            message,
-            details,
-            pushback,
-            peer_clock,
-        }
+        Self { evidence, message, details, pushback, peer_clock }
     }
 
     /// A call that was handed to a connection and came back without response headers.
@@ -84,22 +74,8 @@ impl Failed {
 
     /// As the core takes it in.
     pub(super) fn reply(self) -> CallReply {
-        let Self {
-            evidence,
-            message,
-            details,
-            pushback,
-            peer_clock,
-        } = self;
-        CallReply {
-            outcome: Outcome::Failed {
-                evidence,
-                message,
-                details,
-                pushback,
-            },
-            peer_clock,
-        }
+        let Self { evidence, message, details, pushback, peer_clock } = self;
+        CallReply { outcome: Outcome::Failed { evidence, message, details, pushback }, peer_clock }
     }
 }
 
@@ -119,11 +95,7 @@ fn broken(error: &hyper::Error) -> Evidence {
                 )
             )
     });
-    if makes_no_sense {
-        Evidence::BadAnswer
-    } else {
-        Evidence::NoAnswer(NoAnswer::ConnectionLost)
-    }
+    if makes_no_sense { Evidence::BadAnswer } else { Evidence::NoAnswer(NoAnswer::ConnectionLost) }
 }
 
 fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {

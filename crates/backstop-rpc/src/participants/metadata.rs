@@ -50,10 +50,7 @@ pub(super) fn trace_parent(headers: &mut HeaderMap, value: &str) {
 pub(super) fn protocol(headers: &mut HeaderMap, left: Duration) {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(
-        USER_AGENT,
-        HeaderValue::from_static(concat!("backstop/", env!("CARGO_PKG_VERSION"))),
-    );
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("backstop/", env!("CARGO_PKG_VERSION"))));
     if let Ok(value) = HeaderValue::from_str(&grpc_timeout(left)) {
         headers.insert("grpc-timeout", value);
     }

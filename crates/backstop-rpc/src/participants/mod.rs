@@ -29,7 +29,7 @@ mod pool;
 mod reflection;
 mod settings;
 mod signal;
-mod span;
+pub(crate) mod span;
 mod template;
 mod tls;
 
@@ -71,12 +71,7 @@ impl ParticipantClient {
     pub fn new(settings: ParticipantSettings) -> Self {
         let tls = Tls::new(settings.extra_roots_pem.clone());
         let dialling = Arc::new(Dialling { settings, tls });
-        Self {
-            registry: Arc::new(Registry {
-                dialling,
-                pools: RwLock::default(),
-            }),
-        }
+        Self { registry: Arc::new(Registry { dialling, pools: RwLock::default() }) }
     }
 
     /// The message types that a definition's calls need, as a canonical, encoded `FileDescriptorSet`: cut
@@ -110,10 +105,7 @@ pub fn check(spec: &DefinitionSpec, descriptors: &[u8]) -> Vec<Fault> {
 /// Names of the steps whose action has no request template: for each of them, and for no other, StartSaga
 /// must bring a raw payload.
 pub fn payload_steps(spec: &DefinitionSpec) -> impl Iterator<Item = &str> {
-    spec.steps
-        .iter()
-        .filter(|step| step.action.request.is_empty())
-        .map(|step| step.name.as_str())
+    spec.steps.iter().filter(|step| step.action.request.is_empty()).map(|step| step.name.as_str())
 }
 
 #[async_trait]
@@ -124,10 +116,7 @@ impl Participants for ParticipantClient {
 
     fn prepare(&self, revision: &StoredRevision) -> Result<Arc<dyn Calls>, Vec<Fault>> {
         let plan = Plan::compile(&revision.spec, &revision.descriptors)?;
-        Ok(Arc::new(RevisionCalls {
-            registry: self.registry.clone(),
-            plan,
-        }))
+        Ok(Arc::new(RevisionCalls { registry: self.registry.clone(), plan }))
     }
 
     async fn signal(&self, saga: &Saga, signal: &Signal, timeout: Duration) -> Result<(), String> {
@@ -141,11 +130,7 @@ impl Registry {
     }
 
     fn pool(&self, participant: &ParticipantName) -> Option<Arc<Pool>> {
-        self.pools
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(participant)
-            .cloned()
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).get(participant).cloned()
     }
 
     fn set(&self, participant: &Participant) {
@@ -159,12 +144,7 @@ impl Registry {
         }
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
         let former = pools.get(&participant.name).cloned();
-        let pool = Pool::new(
-            addresses,
-            participant.keepalive,
-            &self.dialling,
-            former.as_deref(),
-        );
+        let pool = Pool::new(addresses, participant.keepalive, &self.dialling, former.as_deref());
         pools.insert(participant.name.clone(), Arc::new(pool));
     }
 }

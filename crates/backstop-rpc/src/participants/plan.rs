@@ -97,18 +97,10 @@ impl Plan {
             let query = query.map(|(call, method)| compile(Phase::Query, call, method));
             faults.extend(methods.query_answers_otherwise(index));
             if let (Some(action), compensation, query) = (action, compensation.flatten(), query.flatten()) {
-                steps.push(PlannedStep {
-                    action,
-                    compensation,
-                    query,
-                });
+                steps.push(PlannedStep { action, compensation, query });
             }
         }
-        if faults.is_empty() {
-            Ok(Self { steps })
-        } else {
-            Err(faults)
-        }
+        if faults.is_empty() { Ok(Self { steps }) } else { Err(faults) }
     }
 
     /// One call; `None` if the step or the phase does not exist.
@@ -181,18 +173,12 @@ impl Methods {
 
     /// A query's answer becomes the step's response, so it must be of the same type.
     fn query_answers_otherwise(&self, index: usize) -> Option<Fault> {
-        let (action, query) = (
-            self.action.as_ref().ok()?.output(),
-            self.query.as_ref()?.as_ref().ok()?.output(),
-        );
+        let (action, query) =
+            (self.action.as_ref().ok()?.output(), self.query.as_ref()?.as_ref().ok()?.output());
         (action != query).then(|| {
             Fault::new(
                 format!("steps[{index}].query.method"),
-                format!(
-                    "answers {}, but the action answers {}",
-                    query.full_name(),
-                    action.full_name()
-                ),
+                format!("answers {}, but the action answers {}", query.full_name(), action.full_name()),
             )
         })
     }
@@ -204,11 +190,7 @@ fn ancestors(spec: &DefinitionSpec, step: usize) -> Vec<bool> {
     let mut before = vec![false; spec.steps.len()];
     let mut open = vec![step];
     while let Some(step) = open.pop() {
-        let names = spec
-            .steps
-            .get(step)
-            .map(|step| step.depends_on.as_slice())
-            .unwrap_or_default();
+        let names = spec.steps.get(step).map(|step| step.depends_on.as_slice()).unwrap_or_default();
         for name in names {
             let Some(index) = spec.steps.iter().position(|step| step.name == *name) else {
                 continue;

@@ -2,8 +2,8 @@
 //!
 //! A call takes the endpoint with the least in flight, and there the connection with the least in flight.
 //! Where it could not be sent it goes on to the next endpoint, within the same attempt: what was certainly
-//! not sent may be sent elsewhere. Each endpoint is tried once, or twice if its connection turned out to be
-//! closing.
+//! not sent may be sent elsewhere. Each endpoint is tried once, over as many of its connections as turn out to
+//! be closing and one that is new.
 //!
 //! # Invariants
 //! * Once a request may have been sent it is not sent again here (`tests/participants/evidence.rs`).
@@ -28,9 +28,6 @@ use tokio::time::{Instant, timeout_at};
 const EJECTED_FOR_MIN: Duration = Duration::from_millis(100);
 /// Longest pause of an endpoint that could not be reached.
 const EJECTED_FOR_MAX: Duration = Duration::from_secs(10);
-/// How often one call may find an endpoint's connection closing before it goes on to the next endpoint.
-const CLOSING_MAX: usize = 2;
-
 /// One unary call, ready to be sent.
 #[derive(Debug, Clone)]
 pub(super) struct Unary {
@@ -86,10 +83,7 @@ impl Pool {
                 endpoints.push(made);
             }
         }
-        Self {
-            endpoints,
-            reply_bytes_max: dialling.settings.reply_bytes_max,
-        }
+        Self { endpoints, reply_bytes_max: dialling.settings.reply_bytes_max }
     }
 
     /// Sends one call and waits for its whole reply, until the deadline.
@@ -122,16 +116,10 @@ impl Pool {
     fn pick(&self, tried: &[bool]) -> Option<usize> {
         let now = Instant::now();
         if self.endpoints.len() > 1 {
-            self.endpoints
-                .iter()
-                .filter(|endpoint| endpoint.wants_probe(now))
-                .for_each(Endpoint::probe);
+            self.endpoints.iter().filter(|endpoint| endpoint.wants_probe(now)).for_each(Endpoint::probe);
         }
-        let untried = self
-            .endpoints
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| tried.get(*index) == Some(&false));
+        let untried =
+            self.endpoints.iter().enumerate().filter(|(index, _)| tried.get(*index) == Some(&false));
         untried
             .min_by_key(|(_, endpoint)| (endpoint.ejected_until(), endpoint.in_flight()))
             .map(|(index, _)| index)
@@ -141,29 +129,18 @@ impl Pool {
 impl Endpoint {
     fn new(address: Address, keepalive: Duration, dialling: &Arc<Dialling>) -> Self {
         let connection = || Arc::new(Connection::new(address.clone(), keepalive, dialling.clone()));
-        let connections = (0..dialling.settings.connections_per_endpoint.max(1))
-            .map(|_| connection())
-            .collect();
-        Self {
-            address,
-            keepalive,
-            connections,
-            ejection: Mutex::default(),
-        }
+        let connections =
+            (0..dialling.settings.connections_per_endpoint.max(1)).map(|_| connection()).collect();
+        Self { address, keepalive, connections, ejection: Mutex::default() }
     }
 
     fn in_flight(&self) -> usize {
-        self.connections
-            .iter()
-            .map(|connection| connection.in_flight())
-            .sum()
+        self.connections.iter().map(|connection| connection.in_flight()).sum()
     }
 
     /// The least busy connection; of equals one that is open already.
     fn connection(&self) -> Option<&Arc<Connection>> {
-        self.connections
-            .iter()
-            .min_by_key(|connection| (connection.in_flight(), !connection.is_open()))
+        self.connections.iter().min_by_key(|connection| (connection.in_flight(), !connection.is_open()))
     }
 
     fn ejection(&self) -> MutexGuard<'_, Ejection> {
@@ -201,9 +178,7 @@ impl Endpoint {
 
     fn eject(&self) {
         let mut ejection = self.ejection();
-        let wait = EJECTED_FOR_MIN
-            .saturating_mul(1 << ejection.failures.min(16))
-            .min(EJECTED_FOR_MAX);
+        let wait = EJECTED_FOR_MIN.saturating_mul(1 << ejection.failures.min(16)).min(EJECTED_FOR_MAX);
         ejection.failures = ejection.failures.saturating_add(1);
         ejection.until = Some(Instant::now() + wait);
     }
@@ -213,11 +188,10 @@ impl Endpoint {
     }
 
     async fn call(&self, call: &Unary, framed: &Bytes, reply_bytes_max: usize) -> Result<Reply, Failed> {
-        let mut failed = Failed::not_sent(
-            NotSent::Draining,
-            format!("{}: the connection was closing", self.address),
-        );
-        for _ in 0..CLOSING_MAX {
+        let mut failed =
+            Failed::not_sent(NotSent::Draining, format!("{}: the connection was closing", self.address));
+        // Each connection may turn out to be closing; after that one is dialled afresh.
+        for _ in 0..=self.connections.len() {
             let Some(connection) = self.connection() else {
                 break;
             };
@@ -256,11 +230,7 @@ impl Endpoint {
                 return Err(too_late());
             };
             let reply = read.map_err(Failed::unread)?;
-            return if reply.status == 0 {
-                Ok(reply)
-            } else {
-                Err(Failed::said(&reply))
-            };
+            return if reply.status == 0 { Ok(reply) } else { Err(Failed::said(&reply)) };
         }
         failed.message.push_str(" each time");
         Err(failed)
@@ -272,17 +242,11 @@ impl Endpoint {
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.address.uri(&call.path);
         *request.headers_mut() = call.headers.clone();
-        metadata::protocol(
-            request.headers_mut(),
-            call.deadline.saturating_duration_since(Instant::now()),
-        );
+        metadata::protocol(request.headers_mut(), call.deadline.saturating_duration_since(Instant::now()));
         request
     }
 }
 
 fn too_late() -> Failed {
-    Failed::new(
-        Evidence::NoAnswer(NoAnswer::Deadline),
-        "no answer within the call's time",
-    )
+    Failed::new(Evidence::NoAnswer(NoAnswer::Deadline), "no answer within the call's time")
 }

@@ -40,18 +40,11 @@ pub(super) struct Told {
 /// # Errors
 /// Why the reflection cannot be used, for people.
 pub(super) async fn files(pool: &Pool, services: &BTreeSet<&str>, timeout: Duration) -> Result<Told, String> {
-    let mut asked = Conversation {
-        pool,
-        deadline: Instant::now() + timeout,
-        version: 0,
-    };
+    let mut asked = Conversation { pool, deadline: Instant::now() + timeout, version: 0 };
     let mut files: BTreeMap<String, FileDescriptorProto> = BTreeMap::new();
     let mut unknown = Vec::new();
     for service in services {
-        match asked
-            .ask(MessageRequest::FileContainingSymbol((*service).to_owned()))
-            .await?
-        {
+        match asked.ask(MessageRequest::FileContainingSymbol((*service).to_owned())).await? {
             Some(found) => files.extend(found.into_iter().map(|file| (file.name().to_owned(), file))),
             None => unknown.push((*service).to_owned()),
         }
@@ -59,15 +52,10 @@ pub(super) async fn files(pool: &Pool, services: &BTreeSet<&str>, timeout: Durat
     let mut untold = BTreeSet::new();
     loop {
         let imports = files.values().flat_map(|file| &file.dependency);
-        let missing: BTreeSet<String> = imports
-            .filter(|name| !files.contains_key(*name) && !untold.contains(*name))
-            .cloned()
-            .collect();
+        let missing: BTreeSet<String> =
+            imports.filter(|name| !files.contains_key(*name) && !untold.contains(*name)).cloned().collect();
         if missing.is_empty() {
-            return Ok(Told {
-                files: files.into_values().collect(),
-                unknown,
-            });
+            return Ok(Told { files: files.into_values().collect(), unknown });
         }
         for name in missing {
             match asked.ask(MessageRequest::FileByFilename(name.clone())).await? {
@@ -92,10 +80,7 @@ struct Conversation<'a> {
 impl Conversation<'_> {
     /// `None`: the server says that there is no such thing.
     async fn ask(&mut self, question: MessageRequest) -> Result<Option<Vec<FileDescriptorProto>>, String> {
-        let request = ServerReflectionRequest {
-            host: String::new(),
-            message_request: Some(question),
-        };
+        let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
         let message: Bytes = request.encode_to_vec().into();
         let answer = loop {
             let Some(path) = PATHS.get(self.version) else {
@@ -109,15 +94,11 @@ impl Conversation<'_> {
             };
             match self.pool.call(&call).await {
                 Ok(reply) => break reply.message,
-                Err(Failed {
-                    evidence: Evidence::ParticipantSaid(Code::Unimplemented),
-                    ..
-                }) => self.version += 1,
+                Err(Failed { evidence: Evidence::ParticipantSaid(Code::Unimplemented), .. }) => {
+                    self.version += 1
+                }
                 // Some servers (tonic's) end the stream with the status instead of answering it.
-                Err(Failed {
-                    evidence: Evidence::ParticipantSaid(Code::NotFound),
-                    ..
-                }) => return Ok(None),
+                Err(Failed { evidence: Evidence::ParticipantSaid(Code::NotFound), .. }) => return Ok(None),
                 Err(failed) => {
                     return Err(format!("{} {}", failed.evidence.code().name(), failed.message));
                 }
@@ -131,10 +112,7 @@ impl Conversation<'_> {
                     .file_descriptor_proto
                     .iter()
                     .map(|file| FileDescriptorProto::decode(file.as_slice()));
-                decoded
-                    .collect::<Result<_, _>>()
-                    .map(Some)
-                    .map_err(|e| format!("unreadable file: {e}"))
+                decoded.collect::<Result<_, _>>().map(Some).map_err(|e| format!("unreadable file: {e}"))
             }
             Some(MessageResponse::ErrorResponse(error)) if error.error_code == Code::NotFound.number() => {
                 Ok(None)

@@ -22,9 +22,7 @@ pub(super) async fn deliver(
     timeout: Duration,
 ) -> Result<(), String> {
     let name = &signal.participant;
-    let pool = registry
-        .pool(name)
-        .ok_or_else(|| format!("participant \"{name}\" is not known here"))?;
+    let pool = registry.pool(name).ok_or_else(|| format!("participant \"{name}\" is not known here"))?;
     let span = span::of_signal(saga, METHOD, name.as_str());
     let mut headers = HeaderMap::new();
     if let Some(place) = span::trace_parent(&span, saga) {
@@ -49,19 +47,14 @@ fn request(saga: &Saga, signal: &Signal) -> OnRollbackRequest {
         let (step, branch) = (saga.definition.steps.get(*index)?, saga.branches.get(*index)?);
         Some(on_rollback_request::Branch {
             step: step.name.as_str().to_owned(),
-            idempotency_key: IdempotencyKey::new(&saga.id, &step.name, Phase::Action)
-                .as_str()
-                .to_owned(),
+            idempotency_key: IdempotencyKey::new(&saga.id, &step.name, Phase::Action).as_str().to_owned(),
             state: branch.state.as_str().to_owned(),
         })
     });
     OnRollbackRequest {
         saga_id: saga.id.as_str().to_owned(),
         definition: saga.definition.reference.to_string(),
-        cause: saga
-            .cause
-            .as_ref()
-            .map(|cause| wire_failure::cause(&saga.definition.errors, cause)),
+        cause: saga.cause.as_ref().map(|cause| wire_failure::cause(&saga.definition.errors, cause)),
         branches: branches.collect(),
         clock: signal.clock.0,
         epoch: saga.epoch.0,

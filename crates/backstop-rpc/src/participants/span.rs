@@ -1,10 +1,7 @@
 //! The client span of a call, with the names that OpenTelemetry gives to it, and the place of the call in
 //! the saga's trace. The one module that knows these names: `rpc.status_code` was renamed only lately.
-//!
-//! # Not here
-//! `backstop.fin_code` and `backstop.tier`: they are judged after the call, by the engine.
 
-use backstop_core::{Call, Evidence, Saga};
+use backstop_core::{Call, Details, Evidence, Saga, tier};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
@@ -15,11 +12,7 @@ const TRACE_PARENT_BYTES: usize = 55;
 
 /// Opens the span of one attempt, as a child of the saga's own span.
 pub(super) fn of_call(saga: &Saga, call: &Call, method: &str, participant: &str) -> Span {
-    let step = saga
-        .definition
-        .steps
-        .get(call.step)
-        .map_or("", |step| step.name.as_str());
+    let step = saga.definition.steps.get(call.step).map_or("", |step| step.name.as_str());
     let span = tracing::info_span!(
         "call",
         otel.name = method,
@@ -35,6 +28,8 @@ pub(super) fn of_call(saga: &Saga, call: &Call, method: &str, participant: &str)
         backstop.step = step,
         backstop.phase = call.phase.as_str(),
         backstop.attempt = call.attempt,
+        backstop.fin_code = tracing::field::Empty,
+        backstop.tier = tracing::field::Empty,
     );
     set_parent(&span, saga);
     span
@@ -73,6 +68,13 @@ pub(super) fn ended(span: &Span, failure: Option<Evidence>) {
     }
 }
 
+/// Notes how loud a failure is, by the saga's own table.
+pub(super) fn judged(span: &Span, saga: &Saga, evidence: Evidence, details: &Details) {
+    let row = tier(&saga.definition.errors, evidence.code());
+    span.record("backstop.fin_code", tracing::field::display(details.fin_code().unwrap_or(row.fin_code)));
+    span.record("backstop.tier", row.tier.as_str());
+}
+
 /// `traceparent` of what the call starts: the span's own place if spans are exported, else a new place in
 /// the saga's trace. `None` if the saga has no trace.
 pub(super) fn trace_parent(span: &Span, saga: &Saga) -> Option<String> {
@@ -82,20 +84,9 @@ pub(super) fn trace_parent(span: &Span, saga: &Saga) -> Option<String> {
         own
     } else {
         let saga = parse(saga.started.trace_parent.as_deref()?)?;
-        SpanContext::new(
-            saga.trace_id(),
-            fresh_span_id(),
-            saga.trace_flags(),
-            false,
-            TraceState::default(),
-        )
+        SpanContext::new(saga.trace_id(), fresh_span_id(), saga.trace_flags(), false, TraceState::default())
     };
-    Some(format!(
-        "00-{}-{}-{:02x}",
-        place.trace_id(),
-        place.span_id(),
-        place.trace_flags().to_u8()
-    ))
+    Some(format!("00-{}-{}-{:02x}", place.trace_id(), place.span_id(), place.trace_flags().to_u8()))
 }
 
 fn set_parent(span: &Span, saga: &Saga) {
@@ -106,15 +97,12 @@ fn set_parent(span: &Span, saga: &Saga) {
 }
 
 /// Reads a W3C `traceparent` of version 00, or of a later one that begins like it.
-fn parse(text: &str) -> Option<SpanContext> {
+pub(crate) fn parse(text: &str) -> Option<SpanContext> {
     let (head, tail) = (text.get(..TRACE_PARENT_BYTES)?, text.get(TRACE_PARENT_BYTES..)?);
     let mut parts = head.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let lower_hex = |text: &str, length| {
-        text.len() == length
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
     let well_formed =
         lower_hex(version, 2) && lower_hex(trace, 32) && lower_hex(span, 16) && lower_hex(flags, 2);

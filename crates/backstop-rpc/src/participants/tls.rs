@@ -24,10 +24,7 @@ pub(super) struct Tls {
 
 impl Tls {
     pub(super) fn new(extra_roots_pem: Vec<u8>) -> Self {
-        Self {
-            extra_roots_pem,
-            config: OnceLock::new(),
-        }
+        Self { extra_roots_pem, config: OnceLock::new() }
     }
 
     /// Shakes hands as a client that speaks HTTP/2 and nothing else.
@@ -37,10 +34,8 @@ impl Tls {
     pub(super) async fn connect(&self, host: &str, tcp: TcpStream) -> Result<TlsStream<TcpStream>, String> {
         let config = self.config.get_or_init(|| self.build()).clone()?;
         let name = ServerName::try_from(host.to_owned()).map_err(|e| format!("\"{host}\": {e}"))?;
-        let stream = TlsConnector::from(config)
-            .connect(name, tcp)
-            .await
-            .map_err(|e| format!("TLS handshake: {e}"))?;
+        let stream =
+            TlsConnector::from(config).connect(name, tcp).await.map_err(|e| format!("TLS handshake: {e}"))?;
         if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
             return Err("TLS handshake: the peer does not speak HTTP/2".to_owned());
         }
@@ -57,9 +52,7 @@ impl Tls {
         roots.add_parsable_certificates(found.certs);
         for certificate in CertificateDer::pem_slice_iter(&self.extra_roots_pem) {
             let certificate = certificate.map_err(|e| format!("extra_roots_pem: {e}"))?;
-            roots
-                .add(certificate)
-                .map_err(|e| format!("extra_roots_pem: {e}"))?;
+            roots.add(certificate).map_err(|e| format!("extra_roots_pem: {e}"))?;
         }
         let mut config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()

@@ -1,18 +1,13 @@
-//! One test for each way a call can fail on the wire: what we conclude, and whether the application had it.
+//! One test for each way a connection or a stream can fail: what we conclude, and whether the application
+//! had the request. What comes back and is no good answer: `answers`.
 
 use crate::fixture::LONG;
-use crate::peer::{
-    Peer, answer_ok, answer_status, dead_endpoint, drive, framed, grpc_headers, hear, reset, trailers,
-};
-use crate::world::{
-    DEADLINE, DRAINING, LOST, NO_CONNECTION, REFUSED, World, details, evidence, participant, reply, said,
-};
-use backstop_core::{Code, Evidence, Outcome};
+use crate::peer::{Peer, answer_ok, dead_endpoint, drive, framed, grpc_headers, hear, reset};
+use crate::world::{DEADLINE, DRAINING, LOST, NO_CONNECTION, REFUSED, World, evidence, participant, reply};
+use backstop_core::{Evidence, Outcome};
 use backstop_engine::ports::participants::Participants;
 use backstop_rpc::participants::ParticipantSettings;
-use bytes::Bytes;
 use h2::{Reason, server};
-use http::Response;
 use std::future::pending;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +21,7 @@ fn world(peer: &Peer) -> World {
 }
 
 /// Asserts what is concluded from a peer that had the request exactly once.
-async fn concludes(peer: &Peer, timeout: Duration, expected: Evidence) {
+pub(crate) async fn concludes(peer: &Peer, timeout: Duration, expected: Evidence) {
     let got = world(peer).call(timeout).await;
     assert_eq!(evidence(&got), expected, "{got:?}");
     assert_eq!(peer.seen.requests(), 1, "the application had it, once");
@@ -40,10 +35,7 @@ async fn a_refused_connection_sends_nothing() {
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_sends_nothing() {
-    let world = World::new(
-        ParticipantSettings::default(),
-        &["http://no-such-host.invalid:1".to_owned()],
-    );
+    let world = World::new(ParticipantSettings::default(), &["http://no-such-host.invalid:1".to_owned()]);
     assert_eq!(evidence(&world.call(LONG).await), NO_CONNECTION);
 }
 
@@ -82,24 +74,12 @@ async fn black_hole() -> (tokio::net::TcpListener, Vec<tokio::task::JoinHandle<(
 async fn a_black_hole_sends_nothing_whether_the_connect_timeout_or_the_call_ends_first() {
     let (listener, fillers) = black_hole().await;
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let settings = ParticipantSettings {
-        connect_timeout: Duration::from_millis(200),
-        ..Default::default()
-    };
-    let got = World::new(settings, std::slice::from_ref(&endpoint))
-        .call(LONG)
-        .await;
+    let settings = ParticipantSettings { connect_timeout: Duration::from_millis(200), ..Default::default() };
+    let got = World::new(settings, std::slice::from_ref(&endpoint)).call(LONG).await;
     assert_eq!(evidence(&got), NO_CONNECTION);
-    let settings = ParticipantSettings {
-        connect_timeout: LONG,
-        ..Default::default()
-    };
+    let settings = ParticipantSettings { connect_timeout: LONG, ..Default::default() };
     let got = World::new(settings, &[endpoint]).call(SHORT).await;
-    assert_eq!(
-        evidence(&got),
-        NO_CONNECTION,
-        "the deadline passed before there was a connection"
-    );
+    assert_eq!(evidence(&got), NO_CONNECTION, "the deadline passed before there was a connection");
     fillers.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
@@ -137,9 +117,7 @@ async fn an_http1_peer_gives_no_answer_of_grpc() {
                 break;
             }
         }
-        let _ = stream
-            .write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
-            .await;
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
         // Reads on until the client hangs up, so that no reset overtakes the answer.
         while matches!(stream.read(&mut read).await, Ok(n) if n > 0) {}
     })
@@ -278,11 +256,7 @@ async fn a_graceful_goaway_disturbs_neither_the_call_under_way_nor_the_next() {
         assert_eq!(world.call(LONG).await.outcome, Outcome::Done(reply()), "call {n}");
         assert_eq!(peer.seen.requests(), n);
     }
-    assert_eq!(
-        peer.seen.connections(),
-        5,
-        "each connection took one call and said goodbye"
-    );
+    assert_eq!(peer.seen.connections(), 5, "each connection took one call and said goodbye");
 }
 
 #[tokio::test]
@@ -310,10 +284,8 @@ async fn a_frozen_peer_is_found_out_by_keepalive() {
         pending::<()>().await;
     })
     .await;
-    let settings = ParticipantSettings {
-        keepalive_timeout: Duration::from_millis(100),
-        ..Default::default()
-    };
+    let settings =
+        ParticipantSettings { keepalive_timeout: Duration::from_millis(100), ..Default::default() };
     let world = World::new(settings, &[]);
     let mut registered = participant(&[peer.endpoint()]);
     registered.keepalive = Duration::from_millis(100);
@@ -323,181 +295,9 @@ async fn a_frozen_peer_is_found_out_by_keepalive() {
 }
 
 #[tokio::test]
-async fn an_http_error_without_a_grpc_status_is_no_answer_of_grpc() {
-    for status in [404, 429, 502, 503, 403, 500] {
-        let peer = Peer::answering(move |mut respond| {
-            let response = Response::builder()
-                .status(status)
-                .header("content-type", "text/html")
-                .body(())
-                .unwrap();
-            let mut body = respond.send_response(response, false).unwrap();
-            body.send_data(Bytes::from_static(b"<html>a proxy</html>"), true)
-                .unwrap();
-        })
-        .await;
-        concludes(&peer, LONG, Evidence::BadAnswer).await;
-    }
-}
-
-#[tokio::test]
-async fn an_http_error_with_a_grpc_status_is_what_the_status_says() {
-    let peer = Peer::answering(|mut respond| {
-        let response = Response::builder()
-            .status(503)
-            .header("grpc-status", "14")
-            .body(())
-            .unwrap();
-        respond.send_response(response, true).unwrap();
-    })
-    .await;
-    concludes(&peer, LONG, said(Code::Unavailable)).await;
-}
-
-#[tokio::test]
-async fn a_page_with_status_200_is_no_answer_of_grpc() {
-    let peer = Peer::answering(|mut respond| {
-        let response = Response::builder()
-            .header("content-type", "text/html")
-            .body(())
-            .unwrap();
-        let mut body = respond.send_response(response, false).unwrap();
-        body.send_data(Bytes::from_static(b"<html>hello</html>"), true)
-            .unwrap();
-    })
-    .await;
-    concludes(&peer, LONG, Evidence::BadAnswer).await;
-}
-
-#[tokio::test]
-async fn a_reply_without_trailers_is_no_answer_of_grpc() {
-    let peer = Peer::answering(|mut respond| {
-        let mut body = respond.send_response(grpc_headers(), false).unwrap();
-        body.send_data(framed(&reply()), true).unwrap();
-    })
-    .await;
-    concludes(&peer, LONG, Evidence::BadAnswer).await;
-}
-
-#[tokio::test]
-async fn trailers_without_a_usable_grpc_status_are_no_answer_of_grpc() {
-    for entries in [
-        &[("x", "y")][..],
-        &[("grpc-status", "")],
-        &[("grpc-status", "fine")],
-    ] {
-        let peer = Peer::answering(move |mut respond| {
-            let mut body = respond.send_response(grpc_headers(), false).unwrap();
-            body.send_data(framed(&reply()), false).unwrap();
-            body.send_trailers(trailers(entries)).unwrap();
-        })
-        .await;
-        concludes(&peer, LONG, Evidence::BadAnswer).await;
-    }
-}
-
-#[tokio::test]
-async fn ok_with_no_message_or_with_two_is_no_answer_of_grpc() {
-    for messages in [0, 2] {
-        let peer = Peer::answering(move |mut respond| {
-            let mut body = respond.send_response(grpc_headers(), false).unwrap();
-            for _ in 0..messages {
-                body.send_data(framed(&reply()), false).unwrap();
-            }
-            body.send_trailers(trailers(&[("grpc-status", "0")])).unwrap();
-        })
-        .await;
-        concludes(&peer, LONG, Evidence::BadAnswer).await;
-    }
-}
-
-#[tokio::test]
-async fn a_reply_that_does_not_decode_is_no_answer() {
-    // Field 1 of the reply is a string; these bytes are not UTF-8.
-    let peer = Peer::answering(|respond| answer_ok(respond, b"\x0a\x02\xff\xfe")).await;
-    concludes(&peer, LONG, Evidence::BadAnswer).await;
-}
-
-#[tokio::test]
-async fn a_reply_beyond_the_limit_is_no_answer_and_one_at_the_limit_is() {
-    let exact: Bytes = [b"\x0a\xe5\x07".as_slice(), &[b'x'; 997]].concat().into();
-    assert_eq!(exact.len(), 1000);
-    for (limit, fits) in [(1000, true), (999, false)] {
-        let answer = exact.clone();
-        let peer = Peer::answering(move |respond| answer_ok(respond, &answer)).await;
-        let settings = ParticipantSettings {
-            reply_bytes_max: limit,
-            ..Default::default()
-        };
-        let got = World::new(settings, &[peer.endpoint()]).call(LONG).await;
-        match fits {
-            true => assert_eq!(got.outcome, Outcome::Done(exact.clone())),
-            false => assert_eq!(evidence(&got), Evidence::BadAnswer),
-        }
-        assert_eq!(peer.seen.requests(), 1);
-    }
-}
-
-#[tokio::test]
-async fn a_status_in_headers_counts_like_one_in_trailers() {
-    let peer = Peer::answering(|mut respond| {
-        let response = Response::builder()
-            .header("content-type", "application/grpc")
-            .header("grpc-status", "9")
-            .header("grpc-message", "account%20closed")
-            .header("backstop-clock", "77")
-            .body(())
-            .unwrap();
-        respond.send_response(response, true).unwrap();
-    })
-    .await;
-    let got = world(&peer).call(LONG).await;
-    assert_eq!(evidence(&got), said(Code::FailedPrecondition));
-    assert_eq!(details(&got).0, "account closed");
-    assert_eq!(got.peer_clock, Some(backstop_core::Clock(77)));
-}
-
-#[tokio::test]
-async fn a_refusal_with_large_details_keeps_its_code_as_far_as_headers_are_taken() {
-    for (bytes, expected) in [
-        (60_000, said(Code::FailedPrecondition)),
-        // Beyond our limit h2 drops what does not fit: here the message, not the code before it.
-        (140_000, said(Code::FailedPrecondition)),
-        // Far beyond it h2 gives the whole connection up, and calls beside this one cannot be told apart.
-        (400_000, LOST),
-    ] {
-        let text = "x".repeat(bytes);
-        let peer = Peer::answering(move |respond| {
-            answer_status(respond, &[("grpc-status", "9"), ("grpc-message", &text)]);
-        })
-        .await;
-        concludes(&peer, LONG, expected).await;
-    }
-}
-
-#[tokio::test]
-async fn a_code_that_is_lost_behind_oversized_headers_is_not_made_up() {
-    let text = "x".repeat(140_000);
-    let peer = Peer::answering(move |respond| {
-        answer_status(respond, &[("grpc-message", &text), ("grpc-status", "9")]);
-    })
-    .await;
-    concludes(&peer, LONG, Evidence::BadAnswer).await;
-}
-
-#[tokio::test]
-async fn a_code_that_grpc_does_not_define_is_unknown() {
-    let peer = Peer::answering(|respond| answer_status(respond, &[("grpc-status", "99")])).await;
-    concludes(&peer, LONG, said(Code::Unknown)).await;
-}
-
-#[tokio::test]
 async fn a_failed_tls_handshake_sends_nothing() {
     let peer = Peer::answering(|respond| answer_ok(respond, &reply())).await;
-    let world = World::new(
-        ParticipantSettings::default(),
-        &[peer.endpoint().replace("http:", "https:")],
-    );
+    let world = World::new(ParticipantSettings::default(), &[peer.endpoint().replace("http:", "https:")]);
     assert_eq!(evidence(&world.call(LONG).await), NO_CONNECTION);
     assert_eq!(peer.seen.requests(), 0);
 }
@@ -521,9 +321,5 @@ async fn a_call_that_is_dropped_is_reset_and_disturbs_no_other() {
     }
     assert_eq!(was_reset.recv().await, Some(Reason::CANCEL));
     assert_eq!(evidence(&world.call(SHORT).await), DEADLINE);
-    assert_eq!(
-        peer.seen.connections(),
-        1,
-        "the connection is still the first one"
-    );
+    assert_eq!(peer.seen.connections(), 1, "the connection is still the first one");
 }

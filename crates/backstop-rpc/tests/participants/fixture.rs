@@ -20,15 +20,12 @@ pub const PARTICIPANT: &str = "ledger";
 pub fn files() -> FileDescriptorSet {
     static FILES: OnceLock<FileDescriptorSet> = OnceLock::new();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/participants");
-    FILES
-        .get_or_init(|| protox::compile(["bank.proto", "unused.proto"], [folder]).unwrap())
-        .clone()
+    FILES.get_or_init(|| protox::compile(["bank.proto", "unused.proto"], [folder]).unwrap()).clone()
 }
 
 pub fn pool() -> DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
-    POOL.get_or_init(|| DescriptorPool::from_file_descriptor_set(files()).unwrap())
-        .clone()
+    POOL.get_or_init(|| DescriptorPool::from_file_descriptor_set(files()).unwrap()).clone()
 }
 
 pub fn message_type(name: &str) -> MessageDescriptor {
@@ -61,35 +58,19 @@ pub fn step(name: &str, depends_on: &[&str], request: &str) -> StepSpec {
 }
 
 pub fn spec(steps: Vec<StepSpec>) -> DefinitionSpec {
-    DefinitionSpec {
-        name: "transfer".to_owned(),
-        steps,
-        ..DefinitionSpec::default()
-    }
+    DefinitionSpec { name: "transfer".to_owned(), steps, ..DefinitionSpec::default() }
 }
 
 /// A saga of this definition in which every step has succeeded that has a response here.
 pub fn saga(spec: &DefinitionSpec, input: &serde_json::Value, responses: &[(&str, bytes::Bytes)]) -> Saga {
-    let traits = BTreeMap::from([(
-        ParticipantName::parse(PARTICIPANT).unwrap(),
-        ParticipantTraits::default(),
-    )]);
+    let traits =
+        BTreeMap::from([(ParticipantName::parse(PARTICIPANT).unwrap(), ParticipantTraits::default())]);
     let definition = validate(spec, Revision(3), &traits, Arc::new(ErrorTable::default())).unwrap();
     let branch = |name: &StepName| {
-        let response = responses
-            .iter()
-            .find(|(step, _)| *step == name.as_str())
-            .map(|(_, bytes)| bytes.clone());
-        let state = if response.is_some() {
-            BranchState::Succeeded
-        } else {
-            BranchState::Running
-        };
-        Branch {
-            state,
-            response,
-            ..Branch::default()
-        }
+        let response =
+            responses.iter().find(|(step, _)| *step == name.as_str()).map(|(_, bytes)| bytes.clone());
+        let state = if response.is_some() { BranchState::Succeeded } else { BranchState::Running };
+        Branch { state, response, ..Branch::default() }
     };
     Saga {
         id: SagaId::parse("pay/7").unwrap(),
@@ -135,12 +116,7 @@ pub fn cause(step: &str, message: &str) -> Cause {
 }
 
 pub fn attempt(step: usize, phase: Phase) -> Call {
-    Call {
-        step,
-        phase,
-        attempt: 2,
-        clock: Clock(41),
-    }
+    Call { step, phase, attempt: 2, clock: Clock(41) }
 }
 
 pub const LONG: Duration = Duration::from_secs(30);

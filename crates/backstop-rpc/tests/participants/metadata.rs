@@ -25,12 +25,7 @@ async fn heard(prepare: impl FnOnce(&mut World), phase: Phase) -> Heard {
 }
 
 fn text<'a>(heard: &'a Heard, name: &str) -> &'a str {
-    heard
-        .headers
-        .get(name)
-        .unwrap_or_else(|| panic!("no {name}"))
-        .to_str()
-        .unwrap()
+    heard.headers.get(name).unwrap_or_else(|| panic!("no {name}")).to_str().unwrap()
 }
 
 #[tokio::test]
@@ -81,18 +76,12 @@ async fn a_payload_arrives_byte_for_byte() {
     let heard = heard(|_| {}, Phase::Action).await;
     assert_eq!(heard.body, framed(&payload()));
     // A payload need not be what the message types say, nor short.
-    let odd: Bytes = (0..1_000_000_u32)
-        .map(|n| n.to_le_bytes()[0])
-        .collect::<Vec<_>>()
-        .into();
+    let odd: Bytes = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0]).collect::<Vec<_>>().into();
     let sent = odd.clone();
     let heard = self::heard(
         move |world| {
             let mut started = (*world.saga.started).clone();
-            started
-                .payloads
-                .values_mut()
-                .for_each(|payload| *payload = sent.clone());
+            started.payloads.values_mut().for_each(|payload| *payload = sent.clone());
             world.saga.started = Arc::new(started);
         },
         Phase::Action,
@@ -104,11 +93,7 @@ async fn a_payload_arrives_byte_for_byte() {
 #[tokio::test]
 async fn the_timeout_sent_is_what_is_left() {
     let heard = heard(|_| {}, Phase::Action).await;
-    let micros: u128 = text(&heard, "grpc-timeout")
-        .strip_suffix('u')
-        .unwrap()
-        .parse()
-        .unwrap();
+    let micros: u128 = text(&heard, "grpc-timeout").strip_suffix('u').unwrap().parse().unwrap();
     assert!(micros <= LONG.as_micros() && micros > 0, "{micros}");
 }
 
@@ -116,10 +101,7 @@ async fn the_timeout_sent_is_what_is_left() {
 async fn a_call_stands_in_the_sagas_trace_at_a_place_of_its_own() {
     let heard = heard(|_| {}, Phase::Action).await;
     let place = text(&heard, "traceparent");
-    assert!(
-        place.starts_with("00-0af7651916cd43dd8448eb211c80319c-"),
-        "{place}"
-    );
+    assert!(place.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{place}");
     assert!(place.ends_with("-01") && place.len() == 55, "{place}");
     assert!(!place.contains("b7ad6b7169203331"), "not the saga's own span");
     let without = self::heard(
@@ -143,21 +125,11 @@ async fn a_compensation_bears_the_cause_and_other_calls_do_not() {
     assert_eq!(text(&compensation, "idempotency-key"), "pay/7/debit/compensation");
     assert_eq!(compensation.path, "/bank.v1.Ledger/Undo");
     let metadata = MetadataMap::from_headers(compensation.headers);
-    let cause = metadata
-        .get_bin("backstop-cause-bin")
-        .unwrap()
-        .to_bytes()
-        .unwrap();
+    let cause = metadata.get_bin("backstop-cause-bin").unwrap().to_bytes().unwrap();
     let cause = RollbackCause::decode(cause).unwrap();
-    assert_eq!(
-        (cause.kind(), cause.step.as_str()),
-        (rollback_cause::Kind::StepFailed, "credit")
-    );
+    assert_eq!((cause.kind(), cause.step.as_str()), (rollback_cause::Kind::StepFailed, "credit"));
     let failure = cause.failure.unwrap();
-    assert_eq!(
-        (failure.fin_code.as_str(), failure.message.as_str()),
-        ("FIN-40005", "账户已关闭")
-    );
+    assert_eq!((failure.fin_code.as_str(), failure.message.as_str()), ("FIN-40005", "账户已关闭"));
 
     let query = heard(with_cause, Phase::Query).await;
     assert_eq!(text(&query, "backstop-phase"), "query");
@@ -168,10 +140,7 @@ async fn a_compensation_bears_the_cause_and_other_calls_do_not() {
 #[tokio::test]
 async fn all_metadata_of_a_compensation_stays_below_what_netty_takes() {
     let reason = "r".repeat(1 << 20);
-    let kind = CauseKind::Cancelled {
-        by: "b".repeat(1 << 20),
-        reason,
-    };
+    let kind = CauseKind::Cancelled { by: "b".repeat(1 << 20), reason };
     let heard = heard(
         |world| {
             let mut failure = fixture::cause("debit", &"m".repeat(2048)).failure;
@@ -185,11 +154,7 @@ async fn all_metadata_of_a_compensation_stays_below_what_netty_takes() {
     )
     .await;
     // As HTTP/2 counts (RFC 9113, 6.5.2), with the four pseudo-headers on top.
-    let size: usize = heard
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 32)
-        .sum();
+    let size: usize = heard.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
     assert!(size + 300 < 8192, "{size}");
 }
 
@@ -197,13 +162,10 @@ async fn all_metadata_of_a_compensation_stays_below_what_netty_takes() {
 async fn the_later_clock_of_an_answer_is_handed_back() {
     let peer = Peer::answering(|mut respond| {
         let mut headers = grpc_headers();
-        headers
-            .headers_mut()
-            .insert("backstop-clock", "50".parse().unwrap());
+        headers.headers_mut().insert("backstop-clock", "50".parse().unwrap());
         let mut body = respond.send_response(headers, false).unwrap();
         body.send_data(framed(&reply()), false).unwrap();
-        body.send_trailers(trailers(&[("grpc-status", "0"), ("backstop-clock", "61")]))
-            .unwrap();
+        body.send_trailers(trailers(&[("grpc-status", "0"), ("backstop-clock", "61")])).unwrap();
     })
     .await;
     let world = World::new(ParticipantSettings::default(), &[peer.endpoint()]);
@@ -222,22 +184,13 @@ async fn a_signal_tells_cause_branches_and_clock() {
     };
     world.client.signal(&world.saga, &signal, LONG).await.unwrap();
     let heard = peer.seen.requests.lock().unwrap().first().unwrap().clone();
-    assert_eq!(
-        heard.path,
-        "/backstop.participant.v1.RollbackListenerService/OnRollback"
-    );
+    assert_eq!(heard.path, "/backstop.participant.v1.RollbackListenerService/OnRollback");
     let request = OnRollbackRequest::decode(&heard.body[5..]).unwrap();
-    assert_eq!(
-        (request.saga_id.as_str(), request.definition.as_str()),
-        ("pay/7", "transfer@3")
-    );
+    assert_eq!((request.saga_id.as_str(), request.definition.as_str()), ("pay/7", "transfer@3"));
     assert_eq!((request.clock, request.epoch), (44, 2));
     assert_eq!(request.cause.unwrap().step, "credit");
     let branch = &request.branches[0];
-    assert_eq!(
-        (branch.step.as_str(), branch.state.as_str()),
-        ("debit", "RUNNING")
-    );
+    assert_eq!((branch.step.as_str(), branch.state.as_str()), ("debit", "RUNNING"));
     assert_eq!(branch.idempotency_key, "pay/7/debit/action");
     assert!(text(&heard, "traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
 

@@ -149,20 +149,13 @@ pub(crate) async fn hear(request: Request<RecvStream>, seen: &Seen) {
         let _ = body.flow_control().release_capacity(data.len());
         collected.put_slice(&data);
     }
-    let heard = Heard {
-        path: parts.uri.path().to_owned(),
-        headers: parts.headers,
-        body: collected.freeze(),
-    };
+    let heard = Heard { path: parts.uri.path().to_owned(), headers: parts.headers, body: collected.freeze() };
     seen.requests.lock().unwrap().push(heard);
 }
 
 /// Headers of a gRPC answer.
 pub(crate) fn grpc_headers() -> Response<()> {
-    Response::builder()
-        .header("content-type", "application/grpc")
-        .body(())
-        .unwrap()
+    Response::builder().header("content-type", "application/grpc").body(()).unwrap()
 }
 
 /// A message behind its prefix.
@@ -175,10 +168,7 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
 }
 
 pub(crate) fn trailers(entries: &[(&'static str, &str)]) -> HeaderMap {
-    entries
-        .iter()
-        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-        .collect()
+    entries.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
 }
 
 /// Answers OK with this message.

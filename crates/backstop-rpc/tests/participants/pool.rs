@@ -25,10 +25,7 @@ async fn all_succeed(world: &World, calls: usize) {
 #[tokio::test]
 async fn a_dead_endpoint_beside_a_live_one_fails_no_call_of_a_thousand() {
     let peer = living().await;
-    let world = World::new(
-        ParticipantSettings::default(),
-        &[dead_endpoint().await, peer.endpoint()],
-    );
+    let world = World::new(ParticipantSettings::default(), &[dead_endpoint().await, peer.endpoint()]);
     for _ in 0..50 {
         all_succeed(&world, 20).await;
     }
@@ -48,10 +45,7 @@ async fn an_endpoint_that_refuses_streams_hands_its_calls_to_the_other() {
     })
     .await;
     let peer = living().await;
-    let world = World::new(
-        ParticipantSettings::default(),
-        &[refusing.endpoint(), peer.endpoint()],
-    );
+    let world = World::new(ParticipantSettings::default(), &[refusing.endpoint(), peer.endpoint()]);
     for _ in 0..20 {
         all_succeed(&world, 5).await;
     }
@@ -75,11 +69,7 @@ async fn a_server_that_comes_back_is_found_again() {
         tokio::task::yield_now().await;
     };
     drop(listener);
-    assert_eq!(
-        evidence(&world.call(LONG).await),
-        NO_CONNECTION,
-        "nobody is there"
-    );
+    assert_eq!(evidence(&world.call(LONG).await), NO_CONNECTION, "nobody is there");
     let listener = TcpListener::bind(address).await.unwrap();
     let second = Peer::answering_on(listener, |respond| answer_ok(respond, &reply()));
     all_succeed(&world, 3).await;
@@ -98,10 +88,7 @@ async fn connections_are_opened_when_they_are_needed_and_no_more_than_allowed() 
         });
     })
     .await;
-    let settings = ParticipantSettings {
-        connections_per_endpoint: 3,
-        ..Default::default()
-    };
+    let settings = ParticipantSettings { connections_per_endpoint: 3, ..Default::default() };
     let world = World::new(settings, &[peer.endpoint()]);
     assert_eq!(peer.seen.connections(), 0, "lazy");
     let until = |seen: Arc<Seen>, requests: usize| async move {
@@ -159,9 +146,7 @@ async fn an_endpoint_that_stays_registered_keeps_its_connection() {
     let (kept, added) = (living().await, living().await);
     let world = World::new(ParticipantSettings::default(), &[kept.endpoint()]);
     all_succeed(&world, 1).await;
-    world
-        .client
-        .set(&participant(&[added.endpoint(), kept.endpoint()]));
+    world.client.set(&participant(&[added.endpoint(), kept.endpoint()]));
     while kept.seen.requests() < 2 {
         // Two at a time: the second goes to the other endpoint.
         all_succeed(&world, 2).await;
@@ -175,8 +160,6 @@ async fn a_registration_without_endpoints_or_with_unreadable_ones_sends_nothing(
     let world = World::new(ParticipantSettings::default(), &[]);
     world.client.set(&participant(&["nonsense".to_owned()]));
     assert_eq!(evidence(&world.call(LONG).await), NO_CONNECTION);
-    world
-        .client
-        .set(&participant(&["nonsense".to_owned(), peer.endpoint()]));
+    world.client.set(&participant(&["nonsense".to_owned(), peer.endpoint()]));
     all_succeed(&world, 1).await;
 }

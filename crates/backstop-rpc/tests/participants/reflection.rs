@@ -33,12 +33,10 @@ async fn reflecting(v1: bool, files: FileDescriptorSet) -> Reflecting {
         true => server.add_service(builder.build_v1().unwrap()),
         false => server.add_service(builder.build_v1alpha().unwrap()),
     };
-    let task = tokio::spawn(async move {
-        router
-            .serve_with_incoming(TcpListenerStream::new(listener))
-            .await
-            .unwrap()
-    });
+    let task =
+        tokio::spawn(
+            async move { router.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() },
+        );
     Reflecting { endpoint, task }
 }
 
@@ -57,28 +55,15 @@ fn transfer() -> DefinitionSpec {
 }
 
 fn names(set: &[u8]) -> Vec<String> {
-    FileDescriptorSet::decode(set)
-        .unwrap()
-        .file
-        .iter()
-        .map(|file| file.name().to_owned())
-        .collect()
+    FileDescriptorSet::decode(set).unwrap().file.iter().map(|file| file.name().to_owned()).collect()
 }
 
 #[tokio::test]
 async fn both_versions_of_reflection_and_a_given_set_give_the_same_canonical_bytes() {
-    let (v1, v1alpha) = (
-        reflecting(true, fixture::files()).await,
-        reflecting(false, fixture::files()).await,
-    );
-    let from_v1 = client(std::slice::from_ref(&v1.endpoint))
-        .gather(&transfer(), None)
-        .await
-        .unwrap();
-    let from_v1alpha = client(std::slice::from_ref(&v1alpha.endpoint))
-        .gather(&transfer(), None)
-        .await
-        .unwrap();
+    let (v1, v1alpha) = (reflecting(true, fixture::files()).await, reflecting(false, fixture::files()).await);
+    let from_v1 = client(std::slice::from_ref(&v1.endpoint)).gather(&transfer(), None).await.unwrap();
+    let from_v1alpha =
+        client(std::slice::from_ref(&v1alpha.endpoint)).gather(&transfer(), None).await.unwrap();
     let mut given = fixture::files();
     given.file.reverse();
     let from_given = client(&[]).gather(&transfer(), Some(given)).await.unwrap();
@@ -136,87 +121,46 @@ async fn methods_that_do_not_exist_or_stream_are_faults_with_their_paths() {
             "steps[1].compensation.method"
         ]
     );
-    assert!(
-        given[0].description.contains("no method \"Debiit\""),
-        "{}",
-        given[0]
-    );
+    assert!(given[0].description.contains("no method \"Debiit\""), "{}", given[0]);
     assert!(given[1].description.contains("streaming"), "{}", given[1]);
 
     let server = reflecting(true, fixture::files()).await;
-    let told = faults(
-        client(std::slice::from_ref(&server.endpoint))
-            .gather(&definition, None)
-            .await,
-    );
+    let told = faults(client(std::slice::from_ref(&server.endpoint)).gather(&definition, None).await);
     assert_eq!(told[0].path, "steps[1].action.method");
-    assert!(
-        told[0].description.contains("no service \"bank.v1.Leger\""),
-        "{}",
-        told[0]
-    );
+    assert!(told[0].description.contains("no service \"bank.v1.Leger\""), "{}", told[0]);
 }
 
 #[tokio::test]
 async fn files_of_one_name_and_different_content_are_a_fault() {
     let mut given = fixture::files();
-    let mut other = given
-        .file
-        .iter()
-        .find(|file| file.name() == "money.proto")
-        .unwrap()
-        .clone();
+    let mut other = given.file.iter().find(|file| file.name() == "money.proto").unwrap().clone();
     other.message_type[0].field.pop();
     given.file.push(other);
     let found = faults(client(&[]).gather(&transfer(), Some(given)).await);
-    assert!(
-        found[0].description.contains("\"money.proto\" differs"),
-        "{}",
-        found[0]
-    );
+    assert!(found[0].description.contains("\"money.proto\" differs"), "{}", found[0]);
 }
 
 #[tokio::test]
 async fn an_import_that_nobody_has_is_a_fault_and_not_a_panic() {
     let mut given = fixture::files();
     given.file.retain(|file| file.name() != "money.proto");
-    assert_eq!(
-        faults(client(&[]).gather(&transfer(), Some(given)).await).len(),
-        1
-    );
+    assert_eq!(faults(client(&[]).gather(&transfer(), Some(given)).await).len(), 1);
 }
 
 #[tokio::test]
 async fn reflection_that_cannot_be_reached_or_does_not_exist_names_the_participant() {
-    let dead = client(&[crate::peer::dead_endpoint().await])
-        .gather(&transfer(), None)
-        .await
-        .unwrap_err();
-    let GatherError::Unreachable { participant, message } = &dead else {
-        panic!("{dead:?}")
-    };
+    let dead = client(&[crate::peer::dead_endpoint().await]).gather(&transfer(), None).await.unwrap_err();
+    let GatherError::Unreachable { participant, message } = &dead else { panic!("{dead:?}") };
     assert_eq!(participant, "ledger");
     assert!(message.starts_with("UNAVAILABLE"), "{message}");
 
     let without = Peer::answering(|respond| answer_status(respond, &[("grpc-status", "12")])).await;
-    let error = client(&[without.endpoint()])
-        .gather(&transfer(), None)
-        .await
-        .unwrap_err();
+    let error = client(&[without.endpoint()]).gather(&transfer(), None).await.unwrap_err();
     assert!(error.to_string().contains("neither v1 nor v1alpha"), "{error}");
-    let asked: Vec<String> = without
-        .seen
-        .requests
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|heard| heard.path.clone())
-        .collect();
+    let asked: Vec<String> =
+        without.seen.requests.lock().unwrap().iter().map(|heard| heard.path.clone()).collect();
     assert_eq!(asked.len(), 2);
-    assert!(
-        asked[0].contains(".v1.") && asked[1].contains(".v1alpha."),
-        "{asked:?}"
-    );
+    assert!(asked[0].contains(".v1.") && asked[1].contains(".v1alpha."), "{asked:?}");
 }
 
 #[tokio::test]

@@ -32,19 +32,11 @@ impl RollbackListenerService for Sayer {
             return Ok(Response::new(OnRollbackResponse {}));
         }
         let mut rich = ErrorDetails::new();
-        rich.set_error_info(
-            "FIN-40017",
-            "ledger.bank",
-            [("effect".to_owned(), "none".to_owned())],
-        )
-        .add_bad_request_violation("amount_minor", "must be positive")
-        .set_localized_message("zh-CN", "余额不足")
-        .set_retry_info(Some(Duration::from_millis(250)));
-        Err(Status::with_error_details(
-            tonic::Code::from_i32(number),
-            format!("status {number}"),
-            rich,
-        ))
+        rich.set_error_info("FIN-40017", "ledger.bank", [("effect".to_owned(), "none".to_owned())])
+            .add_bad_request_violation("amount_minor", "must be positive")
+            .set_localized_message("zh-CN", "余额不足")
+            .set_retry_info(Some(Duration::from_millis(250)));
+        Err(Status::with_error_details(tonic::Code::from_i32(number), format!("status {number}"), rich))
     }
 }
 
@@ -70,11 +62,7 @@ async fn every_status_that_a_participant_says_is_taken_down_with_its_details() {
 
     for code in Code::ALL {
         let saga = Arc::new(fixture::saga(&spec, &json!({"number": code.number()}), &[]));
-        let request = CallRequest {
-            saga,
-            call: fixture::attempt(0, Phase::Action),
-            timeout: LONG,
-        };
+        let request = CallRequest { saga, call: fixture::attempt(0, Phase::Action), timeout: LONG };
         let got = calls.call(request).await;
         if code == Code::Ok {
             assert_eq!(got.outcome, Outcome::Done(bytes::Bytes::new()));
@@ -87,9 +75,7 @@ async fn every_status_that_a_participant_says_is_taken_down_with_its_details() {
         assert!(details.says_no_effect());
         assert_eq!(details.field_violations[0].field, "amount_minor");
         assert_eq!(details.localized.as_ref().unwrap().1, "余额不足");
-        let Outcome::Failed { pushback, .. } = got.outcome else {
-            unreachable!()
-        };
+        let Outcome::Failed { pushback, .. } = got.outcome else { unreachable!() };
         assert_eq!(pushback, Some(Pushback::After(Duration::from_millis(250))));
     }
     server.abort();

@@ -30,21 +30,10 @@ async fn a_participant_behind_tls_is_called_if_its_authority_is_trusted() {
             .add_service(health)
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
-    let trusting = ParticipantSettings {
-        extra_roots_pem: AUTHORITY.to_vec(),
-        ..Default::default()
-    };
-    let got = World::new(trusting, std::slice::from_ref(&endpoint))
-        .call(LONG)
-        .await;
-    assert_eq!(
-        evidence(&got),
-        said(Code::Unimplemented),
-        "the server answered: it has no ledger"
-    );
-    let got = World::new(ParticipantSettings::default(), &[endpoint])
-        .call(LONG)
-        .await;
+    let trusting = ParticipantSettings { extra_roots_pem: AUTHORITY.to_vec(), ..Default::default() };
+    let got = World::new(trusting, std::slice::from_ref(&endpoint)).call(LONG).await;
+    assert_eq!(evidence(&got), said(Code::Unimplemented), "the server answered: it has no ledger");
+    let got = World::new(ParticipantSettings::default(), &[endpoint]).call(LONG).await;
     assert_eq!(evidence(&got), NO_CONNECTION, "nobody vouches for it");
     server.abort();
 }

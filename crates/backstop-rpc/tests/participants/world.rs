@@ -34,10 +34,7 @@ pub(crate) fn participant(endpoints: &[String]) -> Participant {
 
 pub(crate) fn revision(spec: &DefinitionSpec, descriptors: Bytes) -> StoredRevision {
     StoredRevision {
-        reference: DefinitionRef {
-            name: DefinitionName::parse("transfer").unwrap(),
-            revision: Revision(3),
-        },
+        reference: DefinitionRef { name: DefinitionName::parse("transfer").unwrap(), revision: Revision(3) },
         spec: spec.clone(),
         descriptors,
         fingerprint: [0; 32],
@@ -48,24 +45,16 @@ pub(crate) fn revision(spec: &DefinitionSpec, descriptors: Bytes) -> StoredRevis
 impl World {
     /// One step whose action is sent as a raw payload.
     pub(crate) fn new(settings: ParticipantSettings, endpoints: &[String]) -> Self {
-        Self::of(
-            fixture::spec(vec![fixture::step("debit", &[], "")]),
-            settings,
-            endpoints,
-        )
+        Self::of(fixture::spec(vec![fixture::step("debit", &[], "")]), settings, endpoints)
     }
 
     pub(crate) fn of(spec: DefinitionSpec, settings: ParticipantSettings, endpoints: &[String]) -> Self {
         let client = ParticipantClient::new(settings);
         client.set(&participant(endpoints));
-        let calls = client
-            .prepare(&revision(&spec, fixture::files().encode_to_vec().into()))
-            .unwrap();
+        let calls = client.prepare(&revision(&spec, fixture::files().encode_to_vec().into())).unwrap();
         let mut saga = fixture::saga(&spec, &json!({}), &[]);
         let mut started = (*saga.started).clone();
-        started
-            .payloads
-            .insert(StepName::parse("debit").unwrap(), payload());
+        started.payloads.insert(StepName::parse("debit").unwrap(), payload());
         saga.started = Arc::new(started);
         Self { client, calls, saga }
     }
@@ -76,34 +65,22 @@ impl World {
 
     pub(crate) async fn phase(&self, phase: Phase, timeout: Duration) -> CallReply {
         let saga = Arc::new(self.saga.clone());
-        self.calls
-            .call(CallRequest {
-                saga,
-                call: fixture::attempt(0, phase),
-                timeout,
-            })
-            .await
+        self.calls.call(CallRequest { saga, call: fixture::attempt(0, phase), timeout }).await
     }
 }
 
 /// The request that the first step sends.
 pub(crate) fn payload() -> Bytes {
-    fixture::message(
-        "bank.v1.Request",
-        &json!({"amountMinor": "12345", "account": "A-7"}),
-    )
-    .encode_to_vec()
-    .into()
+    fixture::message("bank.v1.Request", &json!({"amountMinor": "12345", "account": "A-7"}))
+        .encode_to_vec()
+        .into()
 }
 
 /// A reply that decodes.
 pub(crate) fn reply() -> Bytes {
-    fixture::message(
-        "bank.v1.Reply",
-        &json!({"entryId": "e-1", "balanceMinor": "9007199254740993"}),
-    )
-    .encode_to_vec()
-    .into()
+    fixture::message("bank.v1.Reply", &json!({"entryId": "e-1", "balanceMinor": "9007199254740993"}))
+        .encode_to_vec()
+        .into()
 }
 
 pub(crate) fn evidence(reply: &CallReply) -> Evidence {

@@ -26,4 +26,5 @@ mod grpcurl;
 mod operator;
 mod python;
 mod starting;
+mod telemetry;
 mod watching;

@@ -132,6 +132,11 @@ impl Disk {
         self.switches().leases.clear();
     }
 
+    /// This one's lease is over, and it does not know yet.
+    pub(crate) fn forget_lease_of(&self, coordinator: &str) {
+        self.switches().leases.remove(&CoordinatorId::parse(coordinator).unwrap());
+    }
+
     /// Calls of `append` so far, with the sagas of each batch.
     pub(crate) fn tries(&self) -> Vec<Vec<SagaId>> {
         self.switches().tries.clone()
@@ -245,15 +250,22 @@ impl Disk {
 pub(crate) struct Process {
     pub(crate) number: u32,
     dead: CancellationToken,
+    /// True while it gets no journal to read.
+    stalled: watch::Sender<bool>,
 }
 
 impl Process {
     pub(crate) fn new(number: u32) -> Arc<Self> {
-        Arc::new(Self { number, dead: CancellationToken::new() })
+        Arc::new(Self { number, dead: CancellationToken::new(), stalled: watch::channel(false).0 })
     }
 
     pub(crate) fn kill(&self) {
         self.dead.cancel();
+    }
+
+    /// Keeps it from reading journals, or lets it.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
     }
 
     /// Comes back with the answer only while the process lives.
@@ -292,6 +304,7 @@ impl Store for DiskOf {
 
     async fn journal(&self, saga: &SagaId) -> StoreResult<Option<Journal>> {
         self.disk.readable(saga)?;
+        self.process.stalled.subscribe().wait_for(|stalled| !stalled).await.map(drop).unwrap();
         self.up(self.disk.inner.journal(saga)).await
     }
 

@@ -177,6 +177,11 @@ impl Node {
         self.process.kill();
     }
 
+    /// Keeps it from reading journals, or lets it.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.process.stall(stalled);
+    }
+
     pub(crate) async fn cancel(&self, saga: &str) -> Result<Arc<Saga>, EngineError> {
         self.coordinator.cancel(&id(saga), "ann".to_owned(), "wrong account".to_owned()).await
     }

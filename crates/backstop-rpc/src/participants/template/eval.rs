@@ -100,11 +100,7 @@ impl<'a> Env<'a> {
     pub(super) fn enter(&self) -> Result<Nested<'_>, EvalError> {
         self.depth.set(self.depth.get() + 1);
         let nested = Nested(&self.depth);
-        if self.depth.get() > MESSAGE_DEPTH_MAX {
-            Err(EvalError::TooDeep)
-        } else {
-            Ok(nested)
-        }
+        if self.depth.get() > MESSAGE_DEPTH_MAX { Err(EvalError::TooDeep) } else { Ok(nested) }
     }
 
     pub(super) fn spend_bytes(&self, bytes: usize) -> Result<(), EvalError> {
@@ -142,11 +138,7 @@ impl<'a> Env<'a> {
             Expr::Or(left, right) => self.either(left, right, true, locals),
             Expr::Condition(parts) => {
                 let [condition, yes, no] = &**parts;
-                let chosen = if truth(&self.expr(condition, locals)?)? {
-                    yes
-                } else {
-                    no
-                };
+                let chosen = if truth(&self.expr(condition, locals)?)? { yes } else { no };
                 self.expr(chosen, locals)
             }
             Expr::Binary(op, operands) => {
@@ -156,17 +148,12 @@ impl<'a> Env<'a> {
             }
             Expr::Call(function, first, second) => {
                 let first = self.expr(first, locals)?;
-                let second = second
-                    .as_ref()
-                    .map(|second| self.expr(second, locals))
-                    .transpose()?;
+                let second = second.as_ref().map(|second| self.expr(second, locals)).transpose()?;
                 self.call(*function, &first, second.as_ref())
             }
             Expr::List(elements) => {
-                let values: Result<Vec<_>, _> = elements
-                    .iter()
-                    .map(|element| self.expr(element, locals))
-                    .collect();
+                let values: Result<Vec<_>, _> =
+                    elements.iter().map(|element| self.expr(element, locals)).collect();
                 Ok(Val::List(Arc::new(values?)))
             }
             Expr::Map(entries) => self.map(entries, locals),
@@ -189,10 +176,7 @@ impl<'a> Env<'a> {
         match operand {
             Val::Message(message) => {
                 let Some(descriptor) = message.descriptor().get_field_by_name(field) else {
-                    return wrong(format!(
-                        "{} has no field \"{field}\"",
-                        message.descriptor().full_name()
-                    ));
+                    return wrong(format!("{} has no field \"{field}\"", message.descriptor().full_name()));
                 };
                 let val = Val::of_field(message, &descriptor);
                 self.spend_elements(&val)?;
@@ -206,9 +190,9 @@ impl<'a> Env<'a> {
                 Some(value) => Ok(value.clone()),
                 None => wrong(format!("there is no \"{field}\"")),
             },
-            Val::Null => wrong(format!(
-                "\"{field}\" of null: what should hold it never came; ask has() first"
-            )),
+            Val::Null => {
+                wrong(format!("\"{field}\" of null: what should hold it never came; ask has() first"))
+            }
             other => wrong(format!("{} has no \"{field}\"", other.kind())),
         }
     }
@@ -375,10 +359,7 @@ fn has(operand: &Val<'_>, field: &str) -> Result<bool, EvalError> {
     match operand {
         Val::Message(message) => match message.descriptor().get_field_by_name(field) {
             Some(descriptor) => Ok(message.has_field(&descriptor)),
-            None => wrong(format!(
-                "{} has no field \"{field}\"",
-                message.descriptor().full_name()
-            )),
+            None => wrong(format!("{} has no field \"{field}\"", message.descriptor().full_name())),
         },
         Val::Json(Json::Object(entries)) => Ok(entries.contains_key(field)),
         Val::Map(entries) => Ok(entries.contains_key(&Key::Str(field.to_owned()))),

@@ -41,10 +41,7 @@ pub(super) struct Misfit {
 
 impl Misfit {
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self {
-            path: String::new(),
-            text: text.into(),
-        }
+        Self { path: String::new(), text: text.into() }
     }
 
     /// The same, seen from one level up.
@@ -57,11 +54,7 @@ impl Misfit {
 /// `.name`, or `["odd name"]`.
 pub(super) fn path_step(name: &str) -> String {
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if plain {
-        format!(".{name}")
-    } else {
-        format!("[{name:?}]")
-    }
+    if plain { format!(".{name}") } else { format!("[{name:?}]") }
 }
 
 /// A value for a field; `None` leaves it unset.
@@ -77,9 +70,7 @@ pub(super) fn field(
         if descriptor.supports_presence() {
             return Ok(None);
         }
-        return Err(Misfit::new(format!(
-            "null cannot go into {shape}, which is never unset"
-        )));
+        return Err(Misfit::new(format!("null cannot go into {shape}, which is never unset")));
     }
     shaped(env, val, &shape).map(Some)
 }
@@ -94,10 +85,7 @@ fn shaped(env: &Env<'_>, val: &Val<'_>, shape: &Shape) -> Result<Value, Misfit> 
             });
             fitted.collect::<Result<_, _>>().map(Value::List)
         }
-        Shape::Map {
-            key: key_kind,
-            value: kind,
-        } => {
+        Shape::Map { key: key_kind, value: kind } => {
             let entries = val.entries().ok_or_else(|| misfit(val, &shape.to_string()))?;
             let mut map = HashMap::with_capacity(entries.len());
             for (key, item) in entries {
@@ -144,18 +132,16 @@ pub(super) fn single(env: &Env<'_>, val: &Val<'_>, kind: &Kind) -> Result<Value,
             int.try_into().map(Value::U64).map_err(|_| range())
         }
         Kind::Double => double(val).map(Value::F64).ok_or_else(no),
-        Kind::Float => float(double(val).ok_or_else(no)?)
-            .map(Value::F32)
-            .ok_or_else(range),
+        Kind::Float => float(double(val).ok_or_else(no)?).map(Value::F32).ok_or_else(range),
         Kind::String => match val {
             Val::Str(text) => Ok(Value::String(text.clone().into_owned())),
             _ => Err(no()),
         },
         Kind::Bytes => match val {
             Val::Bytes(bytes) => Ok(Value::Bytes(bytes.clone())),
-            Val::Str(text) => from_base64(text)
-                .map(Value::Bytes)
-                .ok_or_else(|| Misfit::new("the text is not base64")),
+            Val::Str(text) => {
+                from_base64(text).map(Value::Bytes).ok_or_else(|| Misfit::new("the text is not base64"))
+            }
             _ => Err(no()),
         },
         Kind::Enum(descriptor) => match val {
@@ -213,10 +199,7 @@ fn float(value: f64) -> Option<f32> {
 }
 
 fn from_base64(text: &str) -> Option<Bytes> {
-    BASE64
-        .iter()
-        .find_map(|engine| engine.decode(text).ok())
-        .map(Bytes::from)
+    BASE64.iter().find_map(|engine| engine.decode(text).ok()).map(Bytes::from)
 }
 
 pub(super) fn map_key(key: &Key, kind: &Kind) -> Result<MapKey, Misfit> {
@@ -233,22 +216,18 @@ pub(super) fn map_key(key: &Key, kind: &Kind) -> Result<MapKey, Misfit> {
             Key::Str(text) => text.parse().map(MapKey::Bool).map_err(|_| no()),
             Key::Int(_) => Err(no()),
         },
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => number()
-            .and_then(|n| n.try_into().ok())
-            .map(MapKey::I32)
-            .ok_or_else(no),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => number()
-            .and_then(|n| n.try_into().ok())
-            .map(MapKey::I64)
-            .ok_or_else(no),
-        Kind::Uint32 | Kind::Fixed32 => number()
-            .and_then(|n| n.try_into().ok())
-            .map(MapKey::U32)
-            .ok_or_else(no),
-        Kind::Uint64 | Kind::Fixed64 => number()
-            .and_then(|n| n.try_into().ok())
-            .map(MapKey::U64)
-            .ok_or_else(no),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
+            number().and_then(|n| n.try_into().ok()).map(MapKey::I32).ok_or_else(no)
+        }
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
+            number().and_then(|n| n.try_into().ok()).map(MapKey::I64).ok_or_else(no)
+        }
+        Kind::Uint32 | Kind::Fixed32 => {
+            number().and_then(|n| n.try_into().ok()).map(MapKey::U32).ok_or_else(no)
+        }
+        Kind::Uint64 | Kind::Fixed64 => {
+            number().and_then(|n| n.try_into().ok()).map(MapKey::U64).ok_or_else(no)
+        }
         Kind::Double | Kind::Float | Kind::Bytes | Kind::Enum(_) | Kind::Message(_) => Err(no()),
     }
 }
@@ -273,17 +252,10 @@ fn message(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Resu
         }
         (Some(WellKnown::Duration), Val::Str(text)) => {
             let parsed = text.parse::<prost_types::Duration>();
-            recoded(
-                &parsed.map_err(|_| Misfit::new("the text is no duration like \"1.5s\""))?,
-                descriptor,
-            )
+            recoded(&parsed.map_err(|_| Misfit::new("the text is no duration like \"1.5s\""))?, descriptor)
         }
         (Some(WellKnown::FieldMask), Val::Str(text)) => {
-            let paths = text
-                .split(',')
-                .filter(|path| !path.is_empty())
-                .map(snake_case)
-                .collect();
+            let paths = text.split(',').filter(|path| !path.is_empty()).map(snake_case).collect();
             recoded(&prost_types::FieldMask { paths }, descriptor)
         }
         (None, Val::Message(own)) if own.descriptor().full_name() == descriptor.full_name() => {
@@ -309,9 +281,7 @@ fn message(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Resu
 
 /// A field by its name in the proto file, or by its JSON name.
 pub(super) fn named_field(descriptor: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
-    descriptor
-        .get_field_by_name(name)
-        .or_else(|| descriptor.get_field_by_json_name(name))
+    descriptor.get_field_by_name(name).or_else(|| descriptor.get_field_by_json_name(name))
 }
 
 fn recoded(of: &impl Message, descriptor: &MessageDescriptor) -> Result<DynamicMessage, Misfit> {
@@ -359,15 +329,11 @@ fn dynamic(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Resu
                 Val::Double(value) if value.is_finite() => ("number_value", Value::F64(*value)),
                 Val::Int(_) | Val::Uint(_) => match exact_double(val) {
                     Some(value) => ("number_value", Value::F64(value)),
-                    None => (
-                        "string_value",
-                        Value::String(integer(val).unwrap_or_default().to_string()),
-                    ),
+                    None => ("string_value", Value::String(integer(val).unwrap_or_default().to_string())),
                 },
-                Val::Bytes(bytes) => (
-                    "string_value",
-                    Value::String(base64::engine::general_purpose::STANDARD.encode(bytes)),
-                ),
+                Val::Bytes(bytes) => {
+                    ("string_value", Value::String(base64::engine::general_purpose::STANDARD.encode(bytes)))
+                }
                 Val::List(_) | Val::Json(serde_json::Value::Array(_)) => {
                     let field = by_name("list_value")?;
                     ("list_value", single(env, val, &field.kind())?)

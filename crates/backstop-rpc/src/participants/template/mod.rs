@@ -1,18 +1,20 @@
 //! Request templates: JSON whose strings may hold CEL in `${…}`, compiled once against the request message
 //! and rendered to protobuf bytes for each call.
 //!
-//! The way of a template: `text` finds the expressions, `expr` compiles them against what the step may see,
-//! `node` compiles the JSON against the message; then, for each call, `eval` evaluates, `fit` puts the
-//! values into fields and `encode` writes the bytes.
+//! The way of a template: `build` compiles the JSON against the message into a tree of `node`s, `text` finds
+//! the expressions in its strings and `compile` makes `expr`s of them; then, for each call, `eval` evaluates,
+//! `fit` puts the values into fields and `encode` writes the bytes.
 //!
 //! # Invariants
-//! * All that can be known to be wrong is a fault at registration, with its path (`tests.rs`).
-//! * The same saga renders to the same bytes, always (I9; `tests.rs`).
-//! * The work of one rendering is bounded, and so is its result.
+//! * All that can be known to be wrong is a fault at registration, with its path (`tests/faults.rs`).
+//! * The same saga renders to the same bytes, always (I9; `tests/rendering.rs`).
+//! * The work of one rendering is bounded, and so is its result (`tests/limits.rs`).
 //!
 //! # Not here
 //! Raw payloads: they pass through untouched, in `super::calls`.
 
+mod build;
+mod compile;
 mod encode;
 mod eval;
 mod expr;
@@ -26,11 +28,12 @@ mod types;
 mod value;
 
 use backstop_core::{Cause, CauseKind, Fault, Saga};
+use build::Compiler;
 use bytes::Bytes;
+pub(super) use compile::{Scope, Visible};
 use eval::Env;
 use expr::Root;
-pub(super) use expr::{Scope, Visible};
-use node::{Compiler, Fields};
+use node::Fields;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::Value as Json;
 use std::borrow::Cow;
@@ -74,31 +77,16 @@ impl Template {
         };
         let no_steps = BTreeMap::new();
         let env = Env::new(&no_steps);
-        let mut compiler = Compiler {
-            scope,
-            env: &env,
-            faults,
-            depth: 0,
-        };
+        let mut compiler = Compiler { scope, env: &env, faults, depth: 0 };
         let fields = compiler.fields(&json, request, path);
         if faults.len() > before {
             return None;
         }
         let mut reads = BTreeSet::new();
         fields.roots(&mut reads);
-        let visible = scope
-            .steps
-            .values()
-            .filter(|step| reads.contains(&Root::Step(step.index)));
-        let responses = visible
-            .filter_map(|step| step.response.clone().map(|ty| (step.index, ty)))
-            .collect();
-        Some(Self {
-            fields,
-            reads,
-            responses,
-            own_response: scope.response.clone(),
-        })
+        let visible = scope.steps.values().filter(|step| reads.contains(&Root::Step(step.index)));
+        let responses = visible.filter_map(|step| step.response.clone().map(|ty| (step.index, ty))).collect();
+        Some(Self { fields, reads, responses, own_response: scope.response.clone() })
     }
 
     /// The request of one call.
@@ -106,11 +94,7 @@ impl Template {
     /// # Errors
     /// Why there is none, naming the field, for people; nothing of any value is told.
     pub(super) fn render(&self, saga: &Saga, own_step: usize, bytes_max: usize) -> Result<Bytes, String> {
-        let input = self
-            .reads
-            .contains(&Root::Input)
-            .then(|| input(saga))
-            .transpose()?;
+        let input = self.reads.contains(&Root::Input).then(|| input(saga)).transpose()?;
         let mut steps = BTreeMap::new();
         for (index, ty) in &self.responses {
             steps.insert(*index, response(saga, *index, ty)?);
@@ -128,16 +112,11 @@ impl Template {
         if let (true, Some(cause)) = (self.reads.contains(&Root::Cause), &saga.cause) {
             env.cause = of_cause(cause);
         }
-        let message = self
-            .fields
-            .render(&env)
-            .map_err(|misfit| format!("request{}: {}", misfit.path, misfit.text))?;
+        let message =
+            self.fields.render(&env).map_err(|misfit| format!("request{}: {}", misfit.path, misfit.text))?;
         let bytes = encode::message(&message);
         if bytes.len() > bytes_max {
-            return Err(format!(
-                "the request has {} bytes; the limit is {bytes_max}",
-                bytes.len()
-            ));
+            return Err(format!("the request has {} bytes; the limit is {bytes_max}", bytes.len()));
         }
         Ok(bytes.into())
     }
@@ -152,27 +131,18 @@ fn input(saga: &Saga) -> Result<Json, String> {
 }
 
 fn response(saga: &Saga, index: usize, ty: &MessageDescriptor) -> Result<Option<DynamicMessage>, String> {
-    let Some(bytes) = saga
-        .branches
-        .get(index)
-        .and_then(|branch| branch.response.clone())
-    else {
+    let Some(bytes) = saga.branches.get(index).and_then(|branch| branch.response.clone()) else {
         return Ok(None);
     };
     let decoded = DynamicMessage::decode(ty.clone(), bytes);
-    decoded
-        .map(Some)
-        .map_err(|_| format!("a stored response does not decode as {}", ty.full_name()))
+    decoded.map(Some).map_err(|_| format!("a stored response does not decode as {}", ty.full_name()))
 }
 
 fn of_saga(saga: &Saga) -> Val<'static> {
     let reference = &saga.definition.reference;
     map([
         ("id", Val::Str(Cow::Owned(saga.id.as_str().to_owned()))),
-        (
-            "definition",
-            Val::Str(Cow::Owned(reference.name.as_str().to_owned())),
-        ),
+        ("definition", Val::Str(Cow::Owned(reference.name.as_str().to_owned()))),
         ("revision", Val::Int(reference.revision.0.into())),
     ])
 }
@@ -192,25 +162,14 @@ fn of_cause(cause: &Cause) -> Val<'static> {
     let text = |text: Option<String>| Val::Str(Cow::Owned(text.unwrap_or_default()));
     map([
         ("step", text(Some(step.to_owned()))),
-        (
-            "fin_code",
-            text(failure.map(|failure| failure.fin_code.to_string())),
-        ),
-        (
-            "grpc_code",
-            text(failure.map(|failure| failure.code().name().to_owned())),
-        ),
-        (
-            "tier",
-            text(failure.map(|failure| failure.tier.as_str().to_owned())),
-        ),
+        ("fin_code", text(failure.map(|failure| failure.fin_code.to_string()))),
+        ("grpc_code", text(failure.map(|failure| failure.code().name().to_owned()))),
+        ("tier", text(failure.map(|failure| failure.tier.as_str().to_owned()))),
         ("message", text(Some(message.to_owned()))),
     ])
 }
 
 fn map<const N: usize>(entries: [(&str, Val<'static>); N]) -> Val<'static> {
-    let entries = entries
-        .into_iter()
-        .map(|(key, val)| (Key::Str(key.to_owned()), val));
+    let entries = entries.into_iter().map(|(key, val)| (Key::Str(key.to_owned()), val));
     Val::Map(Arc::new(entries.collect()))
 }

@@ -59,11 +59,7 @@ pub(super) fn arithmetic<'a>(op: Op, left: &Val<'a>, right: &Val<'a>) -> Evaluat
             Op::Divide => Ok(Val::Double(a / b)),
             _ => wrong("doubles have no remainder"),
         },
-        _ => wrong(format!(
-            "{} and {} cannot be combined; convert one of them",
-            left.kind(),
-            right.kind()
-        )),
+        _ => wrong(format!("{} and {} cannot be combined; convert one of them", left.kind(), right.kind())),
     }
 }
 
@@ -87,10 +83,7 @@ pub(super) fn compare(left: &Val<'_>, right: &Val<'_>) -> Result<Ordering, EvalE
         (Val::Bool(a), Val::Bool(b)) => Some(a.cmp(b)),
         _ => compare_numbers(left, right),
     };
-    order.map_or_else(
-        || wrong(format!("{} and {} have no order", left.kind(), right.kind())),
-        Ok,
-    )
+    order.map_or_else(|| wrong(format!("{} and {} have no order", left.kind(), right.kind())), Ok)
 }
 
 fn compare_numbers(left: &Val<'_>, right: &Val<'_>) -> Option<Ordering> {
@@ -237,10 +230,7 @@ fn to_double<'a>(val: &Val<'a>) -> Evaluated<'a> {
         Val::Str(text) => text.parse().ok(),
         other => exact_double(other),
     };
-    double.map_or_else(
-        || cannot(val, "a double without loss"),
-        |double| Ok(Val::Double(double)),
-    )
+    double.map_or_else(|| cannot(val, "a double without loss"), |double| Ok(Val::Double(double)))
 }
 
 /// An integer as a double, if a double holds it beyond doubt.

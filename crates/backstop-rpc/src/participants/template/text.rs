@@ -69,16 +69,10 @@ fn end_of_expression(text: &str) -> Option<usize> {
 /// Offset after the string literal that begins with the quote at `start`.
 fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
     let quote = *bytes.get(start)?;
-    let is_raw = start
-        .checked_sub(1)
-        .and_then(|before| bytes.get(before))
-        .is_some_and(|b| matches!(b, b'r' | b'R'));
+    let is_raw =
+        start.checked_sub(1).and_then(|before| bytes.get(before)).is_some_and(|b| matches!(b, b'r' | b'R'));
     let triple = [quote; 3];
-    let delimiter: &[u8] = if bytes.get(start..)?.starts_with(&triple) {
-        &triple
-    } else {
-        &triple[..1]
-    };
+    let delimiter: &[u8] = if bytes.get(start..)?.starts_with(&triple) { &triple } else { &triple[..1] };
     let mut at = start + delimiter.len();
     loop {
         let rest = bytes.get(at..)?;
@@ -123,20 +117,10 @@ mod tests {
 
     #[test]
     fn braces_in_strings_and_maps_do_not_end_an_expression() {
-        for inner in [
-            "{'a': {'b': 1}}",
-            "'}'",
-            r#""\"}""#,
-            r"'\'}'",
-            r"r'\' + '}'",
-            "'''it's }'''",
-            "size('{')",
-        ] {
-            assert_eq!(
-                split(&format!("${{{inner}}}")).unwrap(),
-                [expression(inner)],
-                "{inner}"
-            );
+        for inner in
+            ["{'a': {'b': 1}}", "'}'", r#""\"}""#, r"'\'}'", r"r'\' + '}'", "'''it's }'''", "size('{')"]
+        {
+            assert_eq!(split(&format!("${{{inner}}}")).unwrap(), [expression(inner)], "{inner}");
         }
     }
 

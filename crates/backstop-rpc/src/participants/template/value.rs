@@ -85,13 +85,11 @@ impl<'a> Val<'a> {
 
     fn of_shape(value: &'a Value, shape: &Shape) -> Self {
         match (value, shape) {
-            (Value::List(values), Shape::List(kind)) => Self::List(Arc::new(
-                values.iter().map(|value| Self::of_value(value, kind)).collect(),
-            )),
+            (Value::List(values), Shape::List(kind)) => {
+                Self::List(Arc::new(values.iter().map(|value| Self::of_value(value, kind)).collect()))
+            }
             (Value::Map(values), Shape::Map { value: kind, .. }) => {
-                let entries = values
-                    .iter()
-                    .map(|(key, value)| (Key::of(key), Self::of_value(value, kind)));
+                let entries = values.iter().map(|(key, value)| (Key::of(key), Self::of_value(value, kind)));
                 Self::Map(Arc::new(entries.collect()))
             }
             (value, Shape::Single(kind) | Shape::List(kind) | Shape::Map { value: kind, .. }) => {
@@ -112,12 +110,8 @@ impl<'a> Val<'a> {
             Value::String(text) => Self::Str(Cow::Borrowed(text)),
             Value::Bytes(bytes) => Self::Bytes(bytes.clone()),
             Value::EnumNumber(number) => {
-                let named = kind
-                    .as_enum()
-                    .and_then(|descriptor| descriptor.get_value(*number));
-                named.map_or(Self::Int((*number).into()), |value| {
-                    Self::Str(value.name().to_owned().into())
-                })
+                let named = kind.as_enum().and_then(|descriptor| descriptor.get_value(*number));
+                named.map_or(Self::Int((*number).into()), |value| Self::Str(value.name().to_owned().into()))
             }
             Value::Message(message) => Self::of_message(message),
             // A list or map within a list or map is not to be had in protobuf.
@@ -130,9 +124,8 @@ impl<'a> Val<'a> {
         let descriptor = message.descriptor();
         match WellKnown::of(&descriptor) {
             None => Self::Message(Cow::Borrowed(message)),
-            Some(WellKnown::Wrapper) => wrapped(&descriptor).map_or(Self::Null, |(field, _)| {
-                Self::of_field(&Cow::Borrowed(message), &field)
-            }),
+            Some(WellKnown::Wrapper) => wrapped(&descriptor)
+                .map_or(Self::Null, |(field, _)| Self::of_field(&Cow::Borrowed(message), &field)),
             Some(
                 WellKnown::Timestamp
                 | WellKnown::Duration
@@ -156,14 +149,11 @@ impl<'a> Val<'a> {
             Self::Bytes(bytes) => Val::Bytes(bytes),
             Self::List(items) => Val::List(Arc::new(items.iter().cloned().map(Val::into_owned).collect())),
             Self::Map(entries) => Val::Map(Arc::new(
-                entries
-                    .iter()
-                    .map(|(key, value)| (key.clone(), value.clone().into_owned()))
-                    .collect(),
+                entries.iter().map(|(key, value)| (key.clone(), value.clone().into_owned())).collect(),
             )),
-            Self::Json(Json::Array(items)) => Val::List(Arc::new(
-                items.iter().map(|item| Val::of_json(item).into_owned()).collect(),
-            )),
+            Self::Json(Json::Array(items)) => {
+                Val::List(Arc::new(items.iter().map(|item| Val::of_json(item).into_owned()).collect()))
+            }
             Self::Json(Json::Object(entries)) => Val::Map(Arc::new(
                 entries
                     .iter()
@@ -198,12 +188,9 @@ impl<'a> Val<'a> {
     /// Its entries by key, if it is a map.
     pub(super) fn entries(&self) -> Option<Vec<(Key, Val<'a>)>> {
         match self {
-            Self::Map(entries) => Some(
-                entries
-                    .iter()
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect(),
-            ),
+            Self::Map(entries) => {
+                Some(entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+            }
             Self::Json(Json::Object(entries)) => {
                 let entry = |(key, value): (&String, &'a Json)| (Key::Str(key.clone()), Val::of_json(value));
                 let mut entries: Vec<_> = entries.iter().map(entry).collect();
