@@ -12,9 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for service in ["ledger", "risk", "audit"] {
         let set = protox::compile([format!("bank/{service}/v1/{service}.proto")], [PROTOS])?;
         std::fs::write(out.join(format!("{service}.bin")), set.encode_to_vec())?;
-        tonic_prost_build::configure()
-            .build_transport(false)
-            .compile_fds(set)?;
+        tonic_prost_build::configure().build_transport(false).compile_fds(set)?;
     }
     Ok(())
 }

@@ -22,29 +22,13 @@ fn check(name: &str, run: impl FnOnce() -> Result<()>, faults: &mut Vec<String>)
 
 fn checks() -> Vec<String> {
     let mut faults = Vec::new();
-    check(
-        "format",
-        || announced(cargo().args(["fmt", "--all", "--check"])),
-        &mut faults,
-    );
+    check("format", || announced(cargo().args(["fmt", "--all", "--check"])), &mut faults);
     check("walls", walls::run, &mut faults);
     check("proto lint", buf_lint, &mut faults);
-    let clippy = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--quiet",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     check("clippy", || announced(cargo().args(clippy)), &mut faults);
     let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
-    check(
-        "docs",
-        || announced(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings")),
-        &mut faults,
-    );
+    check("docs", || announced(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings")), &mut faults);
     faults
 }
 
@@ -56,11 +40,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         println!("FAILED before the tests: {}", faults.join(", "));
     }
     let tests = test::run(&[])?;
-    Ok(if faults.is_empty() {
-        tests
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if faults.is_empty() { tests } else { ExitCode::FAILURE })
 }
 
 fn announced(command: &mut Command) -> Result<()> {
@@ -88,10 +68,7 @@ fn buf() -> Option<PathBuf> {
     let prefix = tools().join("buf");
     std::fs::create_dir_all(&prefix).ok()?;
     let mut install = command(npm);
-    install
-        .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
-        .arg(&prefix)
-        .arg(BUF);
+    install.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&prefix).arg(BUF);
     match process::run(install.current_dir(root())) {
         Ok(()) => Some(own),
         Err(error) => {

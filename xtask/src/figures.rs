@@ -17,9 +17,7 @@ pub(crate) fn run() -> Result<()> {
     for (name, lines) in &crates {
         println!("{name:<22} {:>7} {:>7}", lines.code, lines.test);
     }
-    let (code, test) = crates
-        .values()
-        .fold((0, 0), |sum, l| (sum.0 + l.code, sum.1 + l.test));
+    let (code, test) = crates.values().fold((0, 0), |sum, l| (sum.0 + l.code, sum.1 + l.test));
     println!("{:<22} {code:>7} {test:>7}\n", "all");
 
     for profile in ["release", "debug"] {
@@ -31,14 +29,8 @@ pub(crate) fn run() -> Result<()> {
     }
     println!("\nrelease profile");
     let manifest = std::fs::read_to_string(root().join("Cargo.toml"))?;
-    let profile = manifest
-        .lines()
-        .skip_while(|line| *line != "[profile.release]")
-        .skip(1);
-    for line in profile
-        .take_while(|line| !line.starts_with('['))
-        .filter(|line| !line.is_empty())
-    {
+    let profile = manifest.lines().skip_while(|line| *line != "[profile.release]").skip(1);
+    for line in profile.take_while(|line| !line.starts_with('[')).filter(|line| !line.is_empty()) {
         println!("  {line}");
     }
     Ok(())

@@ -30,15 +30,9 @@ pub(crate) struct Prerequisites {
 pub(crate) fn ensure() -> Result<Prerequisites> {
     let (postgres_bin, grpcurl, python) = (postgres(), grpcurl(), python());
     let missing: Vec<String> = [
-        postgres_bin
-            .as_ref()
-            .err()
-            .map(|e| format!("Postgres server: {e:#}")),
+        postgres_bin.as_ref().err().map(|e| format!("Postgres server: {e:#}")),
         grpcurl.as_ref().err().map(|e| format!("grpcurl: {e:#}")),
-        python
-            .as_ref()
-            .err()
-            .map(|e| format!("Python with grpcio: {e:#}")),
+        python.as_ref().err().map(|e| format!("Python with grpcio: {e:#}")),
     ]
     .into_iter()
     .flatten()
@@ -48,11 +42,7 @@ pub(crate) fn ensure() -> Result<Prerequisites> {
             println!("postgres  {}", postgres_bin.display());
             println!("grpcurl   {}", grpcurl.display());
             println!("python    {}", python.display());
-            Ok(Prerequisites {
-                postgres_bin,
-                grpcurl,
-                python,
-            })
+            Ok(Prerequisites { postgres_bin, grpcurl, python })
         }
         _ => bail!("the tests need more than is here\n  {}", missing.join("\n  ")),
     }
@@ -94,10 +84,7 @@ fn find_postgres() -> Option<PathBuf> {
         .ok()?
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            Some((
-                entry.file_name().to_str()?.parse().ok()?,
-                entry.path().join("bin"),
-            ))
+            Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin")))
         })
         .filter(|(_, dir): &(u32, PathBuf)| is_complete(dir))
         .collect();
@@ -106,19 +93,12 @@ fn find_postgres() -> Option<PathBuf> {
 }
 
 fn is_root() -> bool {
-    command("id")
-        .arg("-u")
-        .output()
-        .is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+    command("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 fn grpcurl() -> Result<PathBuf> {
     if let Some(file) = std::env::var_os("BACKSTOP_TEST_GRPCURL").map(PathBuf::from) {
-        return if file.is_file() {
-            Ok(file)
-        } else {
-            bail!("{} is not there", file.display())
-        };
+        return if file.is_file() { Ok(file) } else { bail!("{} is not there", file.display()) };
     }
     let go = on_path("go").or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|go| go.is_file()));
     let home = std::env::var_os("HOME").map(PathBuf::from);
@@ -128,18 +108,9 @@ fn grpcurl() -> Result<PathBuf> {
         Some(PathBuf::from(path.trim()).join("bin"))
     });
     let own_bin = tools().join("bin");
-    let places = [
-        go_bin,
-        home.map(|home| home.join("go/bin")),
-        Some(own_bin.clone()),
-    ];
-    let found = on_path("grpcurl").or_else(|| {
-        places
-            .into_iter()
-            .flatten()
-            .map(|d| d.join("grpcurl"))
-            .find(|f| f.is_file())
-    });
+    let places = [go_bin, home.map(|home| home.join("go/bin")), Some(own_bin.clone())];
+    let found = on_path("grpcurl")
+        .or_else(|| places.into_iter().flatten().map(|d| d.join("grpcurl")).find(|f| f.is_file()));
     if let Some(file) = found {
         return Ok(file);
     }
@@ -154,11 +125,7 @@ fn grpcurl() -> Result<PathBuf> {
 
 fn python() -> Result<PathBuf> {
     if let Some(file) = std::env::var_os("BACKSTOP_TEST_PYTHON").map(PathBuf::from) {
-        return if has_grpcio(&file) {
-            Ok(file)
-        } else {
-            bail!("{} has no grpcio", file.display())
-        };
+        return if has_grpcio(&file) { Ok(file) } else { bail!("{} has no grpcio", file.display()) };
     }
     let venv = tools().join("venv");
     let python = venv.join("bin/python");
@@ -178,16 +145,9 @@ fn python() -> Result<PathBuf> {
         .args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "-r"])
         .arg(root().join("xtask/requirements.txt")))?;
     std::fs::write(&stamp, &requirements)?;
-    if has_grpcio(&python) {
-        Ok(python)
-    } else {
-        bail!("{} has no grpcio even now", python.display())
-    }
+    if has_grpcio(&python) { Ok(python) } else { bail!("{} has no grpcio even now", python.display()) }
 }
 
 fn has_grpcio(python: &Path) -> bool {
-    command(python)
-        .args(["-c", PYTHON_CHECK])
-        .output()
-        .is_ok_and(|output| output.status.success())
+    command(python).args(["-c", PYTHON_CHECK]).output().is_ok_and(|output| output.status.success())
 }

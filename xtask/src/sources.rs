@@ -39,31 +39,16 @@ fn walk(root: &Path, dir: &Path, found: &mut Vec<Source>) -> Result<()> {
     let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     for entry in entries {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
             walk(root, &path, found)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path)?;
             let path = path.strip_prefix(root)?.to_path_buf();
-            let words: Vec<_> = path
-                .iter()
-                .map(|part| part.to_string_lossy().into_owned())
-                .collect();
-            let krate = words
-                .get(usize::from(words[0] == "crates"))
-                .cloned()
-                .unwrap_or_default();
+            let words: Vec<_> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+            let krate = words.get(usize::from(words[0] == "crates")).cloned().unwrap_or_default();
             let is_test_file = words.iter().any(|word| word == "tests" || word == "tests.rs");
-            found.push(Source {
-                path,
-                krate,
-                is_test_file,
-                text,
-            });
+            found.push(Source { path, krate, is_test_file, text });
         }
     }
     Ok(())
@@ -104,12 +89,8 @@ mod tests {
     #[test]
     fn comments_and_blank_lines_are_no_code_and_the_test_module_is_counted_apart() {
         let text = "//! About.\n\nfn a() {}\n#[cfg(test)]\nmod helpers;\nfn b() {}\n#[cfg(test)]\nmod tests {\n    // why\n    fn t() {}\n}\n";
-        let source = Source {
-            path: "x.rs".into(),
-            krate: "x".into(),
-            is_test_file: false,
-            text: text.into(),
-        };
+        let source =
+            Source { path: "x.rs".into(), krate: "x".into(), is_test_file: false, text: text.into() };
         assert_eq!(source.lines(), Lines { code: 5, test: 3 });
     }
 }

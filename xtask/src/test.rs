@@ -23,11 +23,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let prerequisites = prerequisites::ensure()?;
     let mut command = cargo();
     command.args(["test", "--no-fail-fast"]);
-    if !arguments
-        .iter()
-        .take_while(|word| *word != "--")
-        .any(|word| word == "-p" || word == "--package")
-    {
+    if !arguments.iter().take_while(|word| *word != "--").any(|word| word == "-p" || word == "--package") {
         command.arg("--workspace");
     }
     command
@@ -58,18 +54,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         count.failed = 1;
     }
     let ran = count.passed + count.failed;
-    println!(
-        "\n{ran} tests ran in {} test binaries; {} ignored",
-        count.binaries, count.ignored
-    );
+    println!("\n{ran} tests ran in {} test binaries; {} ignored", count.binaries, count.ignored);
     println!("{} passed, {} failed", count.passed, count.failed);
     // A run of nothing proves nothing.
     let is_good = status.success() && count.failed == 0 && ran > 0;
-    Ok(if is_good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Count {
@@ -113,14 +102,6 @@ mod tests {
         ] {
             count.take(line);
         }
-        assert_eq!(
-            count,
-            Count {
-                passed: 13,
-                failed: 2,
-                ignored: 1,
-                binaries: 2
-            }
-        );
+        assert_eq!(count, Count { passed: 13, failed: 2, ignored: 1, binaries: 2 });
     }
 }

@@ -15,26 +15,12 @@ use std::path::Path;
 const FORBIDDEN: &[(&str, &[&str])] = &[
     (
         "backstop-core",
-        &[
-            "tokio",
-            "tonic",
-            "sqlx",
-            "opentelemetry",
-            "rand",
-            "futures",
-            "hyper",
-            "prost",
-            "uuid",
-            "anyhow",
-        ],
+        &["tokio", "tonic", "sqlx", "opentelemetry", "rand", "futures", "hyper", "prost", "uuid", "anyhow"],
     ),
     ("backstop-engine", &["tonic", "sqlx", "prost", "hyper", "axum"]),
     ("backstop-rpc", &["backstop-sql", "sqlx"]),
     ("backstop-sql", &["backstop-rpc", "backstop-proto", "tonic"]),
-    (
-        "backstop-demo",
-        &["backstop-core", "backstop-engine", "backstop-rpc", "backstop-sql"],
-    ),
+    ("backstop-demo", &["backstop-core", "backstop-engine", "backstop-rpc", "backstop-sql"]),
 ];
 
 /// Crates that only these of ours may name as a dependency.
@@ -98,24 +84,17 @@ struct Edges {
 
 impl Edges {
     fn read(metadata: &Metadata) -> Result<Self> {
-        let resolve = metadata
-            .resolve
-            .as_ref()
-            .context("cargo metadata has no resolve graph")?;
-        let names: BTreeMap<&PackageId, &str> = metadata
-            .packages
-            .iter()
-            .map(|package| (&package.id, package.name.as_str()))
-            .collect();
+        let resolve = metadata.resolve.as_ref().context("cargo metadata has no resolve graph")?;
+        let names: BTreeMap<&PackageId, &str> =
+            metadata.packages.iter().map(|package| (&package.id, package.name.as_str())).collect();
         let nodes: BTreeMap<&PackageId, Vec<&PackageId>> = resolve
             .nodes
             .iter()
             .map(|node| {
-                let real = node.deps.iter().filter(|dep| {
-                    dep.dep_kinds
-                        .iter()
-                        .any(|kind| kind.kind != DependencyKind::Development)
-                });
+                let real = node
+                    .deps
+                    .iter()
+                    .filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development));
                 (&node.id, real.map(|dep| &dep.pkg).collect())
             })
             .collect();
@@ -130,12 +109,8 @@ impl Edges {
                 }
             }
             let name = |id: &&PackageId| names.get(*id).map(|name| (*name).to_owned());
-            edges
-                .direct
-                .insert(member.name.to_string(), near.iter().filter_map(name).collect());
-            edges
-                .all
-                .insert(member.name.to_string(), seen.iter().filter_map(name).collect());
+            edges.direct.insert(member.name.to_string(), near.iter().filter_map(name).collect());
+            edges.all.insert(member.name.to_string(), seen.iter().filter_map(name).collect());
         }
         Ok(edges)
     }
@@ -145,24 +120,17 @@ fn dependency_faults(edges: &Edges) -> Vec<String> {
     let mut faults = Vec::new();
     for (krate, forbidden) in FORBIDDEN {
         let Some(all) = edges.all.get(*krate) else {
-            faults.push(format!(
-                "{krate} is not in the workspace any more; mend the walls"
-            ));
+            faults.push(format!("{krate} is not in the workspace any more; mend the walls"));
             continue;
         };
         for name in forbidden.iter().filter(|name| all.contains(**name)) {
-            faults.push(format!(
-                "{krate} pulls in {name}, which it must not know (DESIGN 8)"
-            ));
+            faults.push(format!("{krate} pulls in {name}, which it must not know (DESIGN 8)"));
         }
     }
     for (name, allowed) in RESERVED {
         for (krate, direct) in &edges.direct {
             if direct.contains(*name) && !allowed.contains(&krate.as_str()) {
-                faults.push(format!(
-                    "{krate} depends on {name}; only {} may",
-                    allowed.join(", ")
-                ));
+                faults.push(format!("{krate} depends on {name}; only {} may", allowed.join(", ")));
             }
         }
     }
@@ -172,12 +140,8 @@ fn dependency_faults(edges: &Edges) -> Vec<String> {
 /// Both databases have the same migrations, by name.
 fn migration_faults(root: &Path) -> Vec<String> {
     let names = |engine: &str| -> BTreeSet<String> {
-        let entries = std::fs::read_dir(root.join("migrations").join(engine))
-            .into_iter()
-            .flatten();
-        entries
-            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        let entries = std::fs::read_dir(root.join("migrations").join(engine)).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect()
     };
     let (postgres, sqlite) = (names("postgres"), names("sqlite"));
     if postgres.is_empty() && sqlite.is_empty() {
@@ -186,23 +150,17 @@ fn migration_faults(root: &Path) -> Vec<String> {
     let only =
         |engine: &str, name: &String| format!("migrations/{engine}/{name} has no counterpart of that name");
     let in_postgres = postgres.difference(&sqlite).map(|name| only("postgres", name));
-    in_postgres
-        .chain(sqlite.difference(&postgres).map(|name| only("sqlite", name)))
-        .collect()
+    in_postgres.chain(sqlite.difference(&postgres).map(|name| only("sqlite", name))).collect()
 }
 
 /// Each code that the default table can say has its page.
 fn error_page_faults(root: &Path) -> Vec<String> {
     let table = ErrorTable::default();
-    let codes: BTreeSet<String> = Code::ALL
-        .into_iter()
-        .map(|code| tier(&table, code).fin_code.to_string())
-        .collect();
+    let codes: BTreeSet<String> =
+        Code::ALL.into_iter().map(|code| tier(&table, code).fin_code.to_string()).collect();
     let page = |code: &String| format!("docs/errors/{code}.md");
     let missing = codes.iter().map(page).filter(|page| !root.join(page).is_file());
-    missing
-        .map(|page| format!("{page} is missing: one page for each code of the default table"))
-        .collect()
+    missing.map(|page| format!("{page} is missing: one page for each code of the default table")).collect()
 }
 
 /// Time comes into the core as an argument. (`clippy.toml` there says the same, but can be allowed away.)
@@ -210,15 +168,9 @@ fn clock_faults(sources: &[Source]) -> Vec<String> {
     let mut faults = Vec::new();
     for source in sources.iter().filter(|source| source.krate == "backstop-core") {
         for (number, line) in source.text.lines().enumerate() {
-            if ["Instant::now", "SystemTime::now"]
-                .iter()
-                .any(|call| line.contains(call))
-            {
+            if ["Instant::now", "SystemTime::now"].iter().any(|call| line.contains(call)) {
                 let path = source.path.display();
-                faults.push(format!(
-                    "{path}:{}: the core has no clock: time is an argument",
-                    number + 1
-                ));
+                faults.push(format!("{path}:{}: the core has no clock: time is an argument", number + 1));
             }
         }
     }
@@ -227,15 +179,10 @@ fn clock_faults(sources: &[Source]) -> Vec<String> {
 
 fn length_faults(sources: &[Source]) -> Vec<String> {
     let mut faults = Vec::new();
-    for source in sources
-        .iter()
-        .filter(|source| !source.is_test_file && source.length() > LINES_WARN)
-    {
+    for source in sources.iter().filter(|source| !source.is_test_file && source.length() > LINES_WARN) {
         let said = format!("{} has {} lines", source.path.display(), source.length());
         if source.length() > LINES_MAX {
-            faults.push(format!(
-                "{said}; the limit is {LINES_MAX}: split it by what it promises"
-            ));
+            faults.push(format!("{said}; the limit is {LINES_MAX}: split it by what it promises"));
         } else {
             println!("note: {said}; above {LINES_MAX} is a fault");
         }
@@ -263,10 +210,7 @@ mod tests {
 
     #[test]
     fn each_wall_names_the_crate_that_climbs_over_it() {
-        assert_eq!(
-            dependency_faults(&edges(&[("backstop-core", &["bytes"])])),
-            Vec::<String>::new()
-        );
+        assert_eq!(dependency_faults(&edges(&[("backstop-core", &["bytes"])])), Vec::<String>::new());
         for (krate, name) in [
             ("backstop-core", "tokio"),
             ("backstop-engine", "prost"),
@@ -277,21 +221,16 @@ mod tests {
         ] {
             let faults = dependency_faults(&edges(&[(krate, &[name])]));
             assert!(!faults.is_empty(), "{krate} -> {name} went unseen");
-            assert!(
-                faults.iter().all(|f| f.contains(krate) && f.contains(name)),
-                "{faults:?}"
-            );
+            assert!(faults.iter().all(|f| f.contains(krate) && f.contains(name)), "{faults:?}");
         }
     }
 
     #[test]
     fn a_migration_without_its_counterpart_and_a_code_without_its_page_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        for file in [
-            "migrations/postgres/0001_a.sql",
-            "migrations/sqlite/0001_a.sql",
-            "migrations/sqlite/0002_b.sql",
-        ] {
+        for file in
+            ["migrations/postgres/0001_a.sql", "migrations/sqlite/0001_a.sql", "migrations/sqlite/0002_b.sql"]
+        {
             let path = dir.path().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
@@ -313,18 +252,9 @@ mod tests {
             is_test_file: false,
             text,
         };
-        let reads = source(
-            "backstop-core",
-            "let a = 1;\nlet now = std::time::Instant::now();\n".into(),
-        );
+        let reads = source("backstop-core", "let a = 1;\nlet now = std::time::Instant::now();\n".into());
         assert!(clock_faults(&[reads])[0].contains("x.rs:2"));
-        assert_eq!(
-            length_faults(&[source("a", "x\n".repeat(LINES_MAX))]),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            length_faults(&[source("a", "x\n".repeat(LINES_MAX + 1))]).len(),
-            1
-        );
+        assert_eq!(length_faults(&[source("a", "x\n".repeat(LINES_MAX))]), Vec::<String>::new());
+        assert_eq!(length_faults(&[source("a", "x\n".repeat(LINES_MAX + 1))]).len(), 1);
     }
 }

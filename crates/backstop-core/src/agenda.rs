@@ -83,12 +83,7 @@ pub fn agenda(saga: &Saga, now: Timestamp) -> Agenda {
             Phase::Query => &branch.query,
             Phase::Compensation => &branch.compensation,
         };
-        let call = Call {
-            step: index,
-            phase,
-            attempt: progress.attempt(),
-            clock,
-        };
+        let call = Call { step: index, phase, attempt: progress.attempt(), clock };
         if saga.state == SagaState::RollingBack && phase == Phase::Action {
             agenda.awaited.push(call);
         } else if progress.is_due(now) {
@@ -100,11 +95,7 @@ pub fn agenda(saga: &Saga, now: Timestamp) -> Agenda {
     if saga.state == SagaState::Running && !saga.is_past_pivot() && !saga.is_pivot_open(now) {
         agenda.wake(saga.started.deadline);
     }
-    for (participant, _) in saga
-        .signals
-        .iter()
-        .filter(|(_, state)| *state == SignalState::Pending)
-    {
+    for (participant, _) in saga.signals.iter().filter(|(_, state)| *state == SignalState::Pending) {
         agenda.signals.push(Signal {
             participant: participant.clone(),
             steps: concerned(saga, participant),

@@ -3,12 +3,13 @@
 //! An event that does not fit is [`Corrupt`], never ignored and never guessed at: the engine then
 //! quarantines that one saga.
 
-use crate::definition::{CompensationOrder, OnFailure, StepKind};
+use crate::definition::{OnFailure, StepKind};
 use crate::event::{Event, EventKind, Next, Started};
 use crate::failure::Failure;
 use crate::graph::{Definition, DoubtPolicy};
 use crate::ids::{Clock, Epoch, ParticipantName, SagaId, Seq, StepName};
-use crate::saga::{Branch, BranchState, Cause, Progress, Resolution, Saga, SagaState, SignalState};
+use crate::order::{advance, is_forward_done, is_undone};
+use crate::saga::{Branch, BranchState, Cause, Progress, Saga, SagaState, SignalState};
 use crate::status::{Effect, Evidence, NoAnswer};
 use crate::tier::Tier;
 use crate::time::Timestamp;
@@ -29,10 +30,9 @@ pub struct Corrupt {
 /// # Errors
 /// [`Corrupt`] at the first event that does not fit.
 pub fn replay(id: SagaId, definition: Arc<Definition>, events: &[Event]) -> Result<Saga, Corrupt> {
-    let (first, rest) = events.split_first().ok_or_else(|| Corrupt {
-        seq: Seq(1),
-        reason: "the journal is empty".to_owned(),
-    })?;
+    let (first, rest) = events
+        .split_first()
+        .ok_or_else(|| Corrupt { seq: Seq(1), reason: "the journal is empty".to_owned() })?;
     let mut saga = begin(id, definition, first)?;
     for event in rest {
         apply(&mut saga, event)?;
@@ -45,10 +45,7 @@ pub fn replay(id: SagaId, definition: Arc<Definition>, events: &[Event]) -> Resu
 /// # Errors
 /// [`Corrupt`] if that is no `Started`, or of another definition.
 pub fn begin(id: SagaId, definition: Arc<Definition>, first: &Event) -> Result<Saga, Corrupt> {
-    let corrupt = |reason: &str| Corrupt {
-        seq: first.seq,
-        reason: reason.to_owned(),
-    };
+    let corrupt = |reason: &str| Corrupt { seq: first.seq, reason: reason.to_owned() };
     let EventKind::Started(started) = &first.kind else {
         return Err(corrupt("a journal begins with Started"));
     };
@@ -56,9 +53,7 @@ pub fn begin(id: SagaId, definition: Arc<Definition>, first: &Event) -> Result<S
         return Err(corrupt("a journal begins with event 1"));
     }
     if started.definition != definition.reference {
-        return Err(corrupt(
-            "it was started with another definition than the one at hand",
-        ));
+        return Err(corrupt("it was started with another definition than the one at hand"));
     }
     let mut saga = Saga {
         id,
@@ -83,24 +78,15 @@ pub fn begin(id: SagaId, definition: Arc<Definition>, first: &Event) -> Result<S
 /// # Errors
 /// [`Corrupt`] if the event cannot follow; the saga must then be given up, since it may be half changed.
 pub fn apply(saga: &mut Saga, event: &Event) -> Result<(), Corrupt> {
-    let change = Change {
-        at: event.at,
-        clock: event.clock,
-    };
-    let corrupt = |reason: String| Corrupt {
-        seq: event.seq,
-        reason,
-    };
+    let change = Change { at: event.at, clock: event.clock };
+    let corrupt = |reason: String| Corrupt { seq: event.seq, reason };
     if event.seq != saga.seq.next() {
         return Err(corrupt(format!("after event {} comes another", saga.seq.0)));
     }
     if event.clock <= saga.clock {
         return Err(corrupt("its clock does not grow".to_owned()));
     }
-    let is_report = matches!(
-        event.kind,
-        EventKind::SignalReported { .. } | EventKind::Adopted { .. }
-    );
+    let is_report = matches!(event.kind, EventKind::SignalReported { .. } | EventKind::Adopted { .. });
     if saga.state.is_final() && !is_report {
         return Err(corrupt("the saga has ended".to_owned()));
     }
@@ -121,21 +107,13 @@ impl Change {
     fn apply(&self, saga: &mut Saga, kind: &EventKind) -> Result<(), String> {
         match kind {
             EventKind::Started(_) => Err("a saga starts once".to_owned()),
-            EventKind::Adopted {
-                epoch,
-                coordinator: _,
-            } => {
+            EventKind::Adopted { epoch, coordinator: _ } => {
                 require(*epoch > saga.epoch, "an epoch grows")?;
                 saga.epoch = *epoch;
                 Ok(())
             }
             EventKind::Released => Ok(()),
-            EventKind::ActionSucceeded {
-                step,
-                attempt,
-                elapsed: _,
-                response,
-            } => {
+            EventKind::ActionSucceeded { step, attempt, elapsed: _, response } => {
                 let branch = running(saga, step, false)?;
                 ended(&mut branch.action, *attempt)?;
                 branch.state = BranchState::Succeeded;
@@ -144,14 +122,7 @@ impl Change {
                 branch.settled = Some(self.clock);
                 Ok(())
             }
-            EventKind::ActionFailed {
-                step,
-                attempt,
-                elapsed: _,
-                failure,
-                settles_doubt,
-                next,
-            } => {
+            EventKind::ActionFailed { step, attempt, elapsed: _, failure, settles_doubt, next } => {
                 let branch = running(saga, step, false)?;
                 ended(&mut branch.action, *attempt)?;
                 forgive_lost(&mut branch.action, failure);
@@ -160,13 +131,7 @@ impl Change {
                 self.follow(branch, *next);
                 Ok(())
             }
-            EventKind::QueryAnswered {
-                step,
-                attempt,
-                elapsed: _,
-                found,
-                next,
-            } => {
+            EventKind::QueryAnswered { step, attempt, elapsed: _, found, next } => {
                 let branch = running(saga, step, true)?;
                 ended(&mut branch.query, *attempt)?;
                 branch.asking = false;
@@ -180,41 +145,23 @@ impl Change {
                 }
                 Ok(())
             }
-            EventKind::QueryFailed {
-                step,
-                attempt,
-                elapsed: _,
-                failure,
-                next,
-            } => {
+            EventKind::QueryFailed { step, attempt, elapsed: _, failure, next } => {
                 let branch = running(saga, step, true)?;
                 ended(&mut branch.query, *attempt)?;
                 forgive_lost(&mut branch.query, failure);
                 // What the action said decides whether it is sent again and is the cause people see.
-                branch
-                    .failure
-                    .get_or_insert_with(|| Arc::new(Failure::clone(failure)));
+                branch.failure.get_or_insert_with(|| Arc::new(Failure::clone(failure)));
                 self.follow(branch, *next);
                 Ok(())
             }
             EventKind::RollbackDecided { cause, signals } => self.roll_back(saga, cause, signals),
-            EventKind::CompensationSucceeded {
-                step,
-                attempt,
-                elapsed: _,
-            } => {
+            EventKind::CompensationSucceeded { step, attempt, elapsed: _ } => {
                 let branch = in_state(saga, step, BranchState::Compensating)?;
                 ended(&mut branch.compensation, *attempt)?;
                 branch.state = BranchState::Compensated;
                 Ok(())
             }
-            EventKind::CompensationFailed {
-                step,
-                attempt,
-                elapsed: _,
-                failure,
-                next,
-            } => {
+            EventKind::CompensationFailed { step, attempt, elapsed: _, failure, next } => {
                 let branch = in_state(saga, step, BranchState::Compensating)?;
                 ended(&mut branch.compensation, *attempt)?;
                 branch.compensation.refusals += u32::from(failure.tier != Tier::L2);
@@ -226,35 +173,20 @@ impl Change {
                 }
                 Ok(())
             }
-            EventKind::SignalReported {
-                participant,
-                attempts: _,
-                error,
-            } => {
+            EventKind::SignalReported { participant, attempts: _, error } => {
                 let found = saga.signals.iter_mut().find(|(name, _)| name == participant);
                 let (_, state) = found.ok_or("this participant was not to be told")?;
                 require(*state == SignalState::Pending, "a signal is reported once")?;
-                *state = if error.is_none() {
-                    SignalState::Delivered
-                } else {
-                    SignalState::Failed
-                };
+                *state = if error.is_none() { SignalState::Delivered } else { SignalState::Failed };
                 Ok(())
             }
             EventKind::InterventionOpened => {
-                require(
-                    saga.state != SagaState::NeedsIntervention,
-                    "an intervention is open already",
-                )?;
+                require(saga.state != SagaState::NeedsIntervention, "an intervention is open already")?;
                 require(!saga.is_busy(), "something is still being called")?;
                 saga.state = SagaState::NeedsIntervention;
                 Ok(())
             }
-            EventKind::BranchRetried {
-                step,
-                by: _,
-                reason: _,
-            } => {
+            EventKind::BranchRetried { step, by: _, reason: _ } => {
                 let index = index_of(saga, step)?;
                 require(saga.needs_person(index), "this branch does not wait for a person")?;
                 let policy = saga.definition.steps[index].doubt;
@@ -272,12 +204,7 @@ impl Change {
                 resume(saga);
                 Ok(())
             }
-            EventKind::BranchResolved {
-                step,
-                by: _,
-                reason: _,
-                resolution,
-            } => {
+            EventKind::BranchResolved { step, by: _, reason: _, resolution } => {
                 let index = index_of(saga, step)?;
                 require(saga.needs_person(index), "this branch does not wait for a person")?;
                 let branch = &mut saga.branches[index];
@@ -295,14 +222,8 @@ impl Change {
                 Ok(())
             }
             EventKind::RolledBack => {
-                require(
-                    saga.state == SagaState::RollingBack,
-                    "only a saga that rolls back is rolled back",
-                )?;
-                require(
-                    (0..saga.branches.len()).all(|i| is_undone(saga, i)),
-                    "a branch is not undone",
-                )?;
+                require(saga.state == SagaState::RollingBack, "only a saga that rolls back is rolled back")?;
+                require((0..saga.branches.len()).all(|i| is_undone(saga, i)), "a branch is not undone")?;
                 saga.state = SagaState::RolledBack;
                 Ok(())
             }
@@ -323,27 +244,17 @@ impl Change {
 
     fn settle_without_success(&self, branch: &mut Branch) {
         branch.asking = false;
-        branch.state = if branch.doubt {
-            BranchState::InDoubt
-        } else {
-            BranchState::Failed
-        };
+        branch.state = if branch.doubt { BranchState::InDoubt } else { BranchState::Failed };
         branch.settled = Some(self.clock);
     }
 
     fn roll_back(&self, saga: &mut Saga, cause: &Cause, signals: &[ParticipantName]) -> Result<(), String> {
         require(saga.cause.is_none(), "a rollback is decided once")?;
-        require(
-            saga.state == SagaState::Running,
-            "only a running saga begins to roll back",
-        )?;
+        require(saga.state == SagaState::Running, "only a running saga begins to roll back")?;
         require(!saga.is_past_pivot(), "past the pivot there is no way back")?;
         saga.state = SagaState::RollingBack;
         saga.cause = Some(Arc::new(cause.clone()));
-        saga.signals = signals
-            .iter()
-            .map(|name| (name.clone(), SignalState::Pending))
-            .collect();
+        saga.signals = signals.iter().map(|name| (name.clone(), SignalState::Pending)).collect();
         let definition = Arc::clone(&saga.definition);
         for (step, branch) in definition.steps.iter().zip(&mut saga.branches) {
             match branch.state {
@@ -375,104 +286,14 @@ impl Change {
     }
 }
 
-/// What follows of itself: branches whose turn has come begin to run or to be undone.
-fn advance(saga: &mut Saga) {
-    match saga.state {
-        SagaState::Running => {
-            let definition = Arc::clone(&saga.definition);
-            for (index, step) in definition.steps.iter().enumerate() {
-                if saga.branches[index].state == BranchState::Pending
-                    && step
-                        .depends_on
-                        .iter()
-                        .all(|dependency| is_forward_done(&saga.branches[*dependency]))
-                {
-                    saga.branches[index].state = BranchState::Running;
-                }
-            }
-        }
-        SagaState::RollingBack => {
-            for index in to_compensate_now(saga) {
-                saga.branches[index].state = BranchState::Compensating;
-            }
-        }
-        SagaState::NeedsIntervention | SagaState::Succeeded | SagaState::RolledBack => {}
-    }
-}
-
-fn to_compensate_now(saga: &Saga) -> Vec<usize> {
-    let waiting = (0..saga.branches.len()).filter(|index| has_effect_to_undo(saga, *index));
-    match saga.definition.compensation_order {
-        CompensationOrder::Concurrent => waiting.collect(),
-        CompensationOrder::ReverseDag => waiting
-            .filter(|index| {
-                saga.definition.steps[*index]
-                    .descendants
-                    .iter()
-                    .all(|after| is_undone(saga, after))
-            })
-            .collect(),
-        CompensationOrder::Lifo => {
-            // A branch still in flight may yet complete last, and a stuck one holds up all before it.
-            let in_the_way = |b: &Branch| {
-                matches!(
-                    b.state,
-                    BranchState::Running | BranchState::Compensating | BranchState::Stuck
-                )
-            };
-            if saga.branches.iter().any(in_the_way) {
-                Vec::new()
-            } else {
-                waiting
-                    .max_by_key(|index| saga.branches[*index].settled)
-                    .into_iter()
-                    .collect()
-            }
-        }
-    }
-}
-
-fn has_effect_to_undo(saga: &Saga, index: usize) -> bool {
-    saga.definition.steps[index].is_compensatable()
-        && matches!(
-            saga.branches[index].state,
-            BranchState::Succeeded | BranchState::InDoubt
-        )
-}
-
-/// True if nothing of this branch is left to undo, or to learn.
-pub(crate) fn is_undone(saga: &Saga, index: usize) -> bool {
-    match saga.branches[index].state {
-        BranchState::Compensated | BranchState::Skipped | BranchState::Failed | BranchState::Resolved => true,
-        BranchState::Succeeded | BranchState::InDoubt => {
-            saga.definition.steps[index].kind == StepKind::ReadOnly
-        }
-        BranchState::Pending | BranchState::Running | BranchState::Compensating | BranchState::Stuck => false,
-    }
-}
-
-/// True if what depends on this branch may begin.
-pub(crate) fn is_forward_done(branch: &Branch) -> bool {
-    branch.state == BranchState::Succeeded || branch.resolution == Some(Resolution::TookEffect)
-}
-
 fn resume(saga: &mut Saga) {
     if saga.state == SagaState::NeedsIntervention {
-        saga.state = if saga.cause.is_some() {
-            SagaState::RollingBack
-        } else {
-            SagaState::Running
-        };
+        saga.state = if saga.cause.is_some() { SagaState::RollingBack } else { SagaState::Running };
     }
 }
 
 fn again(progress: Progress) -> Progress {
-    Progress {
-        forgiven: progress.attempts,
-        refusals: 0,
-        not_before: None,
-        ..progress
-    }
+    Progress { forgiven: progress.attempts, refusals: 0, not_before: None, ..progress }
 }
 
 fn forgive_lost(progress: &mut Progress, failure: &Failure) {
@@ -490,9 +311,7 @@ fn ended(progress: &mut Progress, attempt: u32) -> Result<(), String> {
 }
 
 fn index_of(saga: &Saga, step: &StepName) -> Result<usize, String> {
-    saga.definition
-        .index_of(step)
-        .ok_or_else(|| format!("there is no step {step}"))
+    saga.definition.index_of(step).ok_or_else(|| format!("there is no step {step}"))
 }
 
 fn in_state<'a>(saga: &'a mut Saga, step: &StepName, state: BranchState) -> Result<&'a mut Branch, String> {
@@ -501,21 +320,13 @@ fn in_state<'a>(saga: &'a mut Saga, step: &StepName, state: BranchState) -> Resu
     if branch.state == state {
         Ok(branch)
     } else {
-        Err(format!(
-            "branch {step} is {}, not {}",
-            branch.state.as_str(),
-            state.as_str()
-        ))
+        Err(format!("branch {step} is {}, not {}", branch.state.as_str(), state.as_str()))
     }
 }
 
 fn running<'a>(saga: &'a mut Saga, step: &StepName, asking: bool) -> Result<&'a mut Branch, String> {
     let branch = in_state(saga, step, BranchState::Running)?;
-    if branch.asking == asking {
-        Ok(branch)
-    } else {
-        Err(format!("branch {step} waits for another answer"))
-    }
+    if branch.asking == asking { Ok(branch) } else { Err(format!("branch {step} waits for another answer")) }
 }
 
 fn require(holds: bool, otherwise: &str) -> Result<(), String> {

@@ -12,10 +12,8 @@ use std::time::Duration;
 #[must_use]
 pub fn delay(policy: &RetryPolicy, key: &IdempotencyKey, attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(32);
-    let ceiling = policy
-        .initial
-        .saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX))
-        .min(policy.max);
+    let ceiling =
+        policy.initial.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(policy.max);
     let micros = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX - 1);
     Duration::from_micros(spread(key.as_str(), attempt) % (micros + 1))
 }
@@ -37,25 +35,19 @@ mod tests {
     use crate::ids::{Phase, SagaId, StepName};
 
     fn key(saga: &str) -> IdempotencyKey {
-        IdempotencyKey::new(
-            &SagaId::parse(saga).unwrap(),
-            &StepName::parse("debit").unwrap(),
-            Phase::Action,
-        )
+        IdempotencyKey::new(&SagaId::parse(saga).unwrap(), &StepName::parse("debit").unwrap(), Phase::Action)
     }
 
     #[test]
     fn the_wait_never_passes_the_ceiling_and_sagas_spread_over_it() {
         let policy = RetryPolicy::default();
         for attempt in 1..70 {
-            let ceiling = Duration::from_millis(50)
-                .saturating_mul(1 << (attempt - 1).min(10))
-                .min(policy.max);
+            let ceiling =
+                Duration::from_millis(50).saturating_mul(1 << (attempt - 1).min(10)).min(policy.max);
             assert!(delay(&policy, &key("a"), attempt) <= ceiling, "attempt {attempt}");
         }
-        let late = (0..1000)
-            .filter(|n| delay(&policy, &key(&format!("saga-{n}")), 1) > policy.initial / 2)
-            .count();
+        let late =
+            (0..1000).filter(|n| delay(&policy, &key(&format!("saga-{n}")), 1) > policy.initial / 2).count();
         assert!((400..600).contains(&late), "{late} of 1000 in the upper half");
     }
 }

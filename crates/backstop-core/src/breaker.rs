@@ -61,11 +61,7 @@ impl Breaker {
     /// A closed breaker.
     #[must_use]
     pub fn new(policy: BreakerPolicy) -> Self {
-        Self {
-            policy,
-            state: BreakerState::Closed,
-            slices: VecDeque::new(),
-        }
+        Self { policy, state: BreakerState::Closed, slices: VecDeque::new() }
     }
 
     /// Where it stands.
@@ -100,9 +96,10 @@ impl Breaker {
             return;
         }
         self.count(now, failed);
-        let (calls, failures) = self.slices.iter().fold((0_u64, 0_u64), |(c, f), s| {
-            (c + u64::from(s.calls), f + u64::from(s.failures))
-        });
+        let (calls, failures) = self
+            .slices
+            .iter()
+            .fold((0_u64, 0_u64), |(c, f), s| (c + u64::from(s.calls), f + u64::from(s.failures)));
         let enough = calls >= u64::from(self.policy.calls_min);
         if self.state == BreakerState::Closed
             && failed
@@ -122,23 +119,12 @@ impl Breaker {
     }
 
     fn count(&mut self, now: Timestamp, failed: bool) {
-        while self
-            .slices
-            .front()
-            .is_some_and(|s| now.since(s.from) >= self.policy.window)
-        {
+        while self.slices.front().is_some_and(|s| now.since(s.from) >= self.policy.window) {
             self.slices.pop_front();
         }
-        let fresh = self
-            .slices
-            .back()
-            .is_none_or(|s| now.since(s.from) >= self.policy.window / SLICES);
+        let fresh = self.slices.back().is_none_or(|s| now.since(s.from) >= self.policy.window / SLICES);
         if fresh {
-            self.slices.push_back(Slice {
-                from: now,
-                calls: 0,
-                failures: 0,
-            });
+            self.slices.push_back(Slice { from: now, calls: 0, failures: 0 });
         }
         if let Some(slice) = self.slices.back_mut() {
             slice.calls = slice.calls.saturating_add(1);
@@ -162,11 +148,7 @@ mod tests {
             assert!(breaker.try_pass(at(n)));
             breaker.record(at(n), n % 2 == 0);
         }
-        assert_eq!(
-            breaker.state(),
-            BreakerState::Closed,
-            "nineteen calls are too few to judge"
-        );
+        assert_eq!(breaker.state(), BreakerState::Closed, "nineteen calls are too few to judge");
         breaker.record(at(19), true);
         assert_eq!(breaker.state(), BreakerState::Open(at(5019)));
         assert!(!breaker.try_pass(at(5018)));
@@ -191,10 +173,7 @@ mod tests {
 
     #[test]
     fn a_probe_that_is_given_up_lets_another_one_pass() {
-        let mut breaker = Breaker::new(BreakerPolicy {
-            calls_min: 1,
-            ..BreakerPolicy::default()
-        });
+        let mut breaker = Breaker::new(BreakerPolicy { calls_min: 1, ..BreakerPolicy::default() });
         breaker.record(at(0), true);
         assert!(breaker.try_pass(at(6000)));
         breaker.abandon(at(6001));

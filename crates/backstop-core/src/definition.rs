@@ -94,11 +94,7 @@ impl RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self {
-            initial: Duration::from_millis(50),
-            max: Duration::from_secs(2),
-            attempts_max: 5,
-        }
+        Self { initial: Duration::from_millis(50), max: Duration::from_secs(2), attempts_max: 5 }
     }
 }
 

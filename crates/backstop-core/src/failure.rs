@@ -10,6 +10,9 @@ pub const MESSAGE_BYTES_MAX: usize = 2048;
 /// Most bytes kept of all details of a failure together. Above some 12 kB gRPC's own header limit would
 /// break the status that carries them.
 pub const DETAILS_BYTES_MAX: usize = 4096;
+/// Longest wait that a participant's pushback is followed for. Without it one answer could put off a
+/// compensation for years; a longer wish counts as this long.
+pub const PUSHBACK_MAX: Duration = Duration::from_secs(3_600);
 /// Ends a text that was cut.
 pub const CUT_MARK: &str = " …[cut]";
 
@@ -85,13 +88,9 @@ impl Details {
         let before = size(&self);
         self.reason = self.reason.filter(|text| fits(text.len()));
         self.domain = self.domain.filter(|text| fits(text.len()));
-        self.field_violations
-            .retain(|v| fits(v.field.len() + v.description.len()));
-        self.precondition_violations
-            .retain(|v| fits(v.kind.len() + v.subject.len() + v.description.len()));
-        self.localized = self
-            .localized
-            .filter(|(locale, text)| fits(locale.len() + text.len()));
+        self.field_violations.retain(|v| fits(v.field.len() + v.description.len()));
+        self.precondition_violations.retain(|v| fits(v.kind.len() + v.subject.len() + v.description.len()));
+        self.localized = self.localized.filter(|(locale, text)| fits(locale.len() + text.len()));
         self.metadata.retain(|key, value| fits(key.len() + value.len()));
         self.truncated |= size(&self) != before;
         self
@@ -162,10 +161,7 @@ mod tests {
 
     #[test]
     fn details_keep_what_fits_and_say_that_something_is_missing() {
-        let violation = |n: usize| FieldViolation {
-            field: format!("f{n}"),
-            description: "x".repeat(1000),
-        };
+        let violation = |n: usize| FieldViolation { field: format!("f{n}"), description: "x".repeat(1000) };
         let details = Details {
             reason: Some("FIN-40017".into()),
             field_violations: (0..10).map(violation).collect(),

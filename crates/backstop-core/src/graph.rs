@@ -118,9 +118,7 @@ impl StepSet {
     /// True if the step is in.
     #[must_use]
     pub fn contains(&self, step: usize) -> bool {
-        self.0
-            .get(step / 64)
-            .is_some_and(|word| word & (1 << (step % 64)) != 0)
+        self.0.get(step / 64).is_some_and(|word| word & (1 << (step % 64)) != 0)
     }
 
     /// Puts in all of another set.

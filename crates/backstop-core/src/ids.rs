@@ -63,9 +63,7 @@ fn is_saga_id(text: &str) -> bool {
 fn is_step_name(text: &str) -> bool {
     text.len() <= NAME_BYTES_MAX
         && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 fn is_name(text: &str) -> bool {
@@ -233,10 +231,7 @@ mod tests {
         assert!(SagaId::parse("line\nbreak").is_err());
         assert!(SagaId::parse(&"x".repeat(129)).is_err());
         assert!(SagaId::parse(&"x".repeat(128)).is_ok());
-        assert!(
-            StepName::parse("check-risk").is_err(),
-            "would parse as a subtraction"
-        );
+        assert!(StepName::parse("check-risk").is_err(), "would parse as a subtraction");
         assert!(ParticipantName::parse("ledger-a").is_ok());
     }
 }

@@ -28,6 +28,7 @@ pub mod event;
 pub mod failure;
 pub mod graph;
 pub mod ids;
+mod order;
 pub mod saga;
 pub mod simulate;
 pub mod status;

@@ -55,13 +55,8 @@ pub enum SagaState {
 
 impl SagaState {
     /// Every state.
-    pub const ALL: [Self; 5] = [
-        Self::Running,
-        Self::RollingBack,
-        Self::NeedsIntervention,
-        Self::Succeeded,
-        Self::RolledBack,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Running, Self::RollingBack, Self::NeedsIntervention, Self::Succeeded, Self::RolledBack];
 
     /// `ROLLING_BACK` and the like, as in the API.
     #[must_use]
@@ -227,9 +222,7 @@ impl Resolution {
     /// The inverse of [`Resolution::as_str`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::TookEffect, Self::NoEffect, Self::Undone]
-            .into_iter()
-            .find(|r| r.as_str() == text)
+        [Self::TookEffect, Self::NoEffect, Self::Undone].into_iter().find(|r| r.as_str() == text)
     }
 }
 
@@ -328,8 +321,6 @@ impl Saga {
     /// True if something is being called, or is going to be without anybody's word.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.branches
-            .iter()
-            .any(|b| matches!(b.state, BranchState::Running | BranchState::Compensating))
+        self.branches.iter().any(|b| matches!(b.state, BranchState::Running | BranchState::Compensating))
     }
 }

@@ -60,10 +60,7 @@ impl Run {
     /// `debit: NO_ANSWER` if this failure point needs a person.
     #[must_use]
     pub fn intervention(&self) -> Option<String> {
-        let step = self
-            .step
-            .as_ref()
-            .filter(|_| self.end_state == SagaState::NeedsIntervention)?;
+        let step = self.step.as_ref().filter(|_| self.end_state == SagaState::NeedsIntervention)?;
         let fault = match self.fault {
             Fault::Nothing => "NOTHING",
             Fault::Refused => "REFUSED",
@@ -79,15 +76,9 @@ impl Run {
 /// played through before its services exist.
 pub fn assume_participants(spec: &DefinitionSpec, traits: &mut BTreeMap<ParticipantName, ParticipantTraits>) {
     for step in &spec.steps {
-        let calls = [
-            Some(&step.action),
-            step.compensation.as_ref(),
-            step.query.as_ref(),
-        ];
-        for name in calls
-            .into_iter()
-            .flatten()
-            .filter_map(|call| ParticipantName::parse(&call.participant).ok())
+        let calls = [Some(&step.action), step.compensation.as_ref(), step.query.as_ref()];
+        for name in
+            calls.into_iter().flatten().filter_map(|call| ParticipantName::parse(&call.participant).ok())
         {
             traits.entry(name).or_default();
         }
@@ -113,9 +104,7 @@ pub fn simulate(definition: &Arc<Definition>) -> Vec<Run> {
 fn fails_after(definition: &Definition, index: usize) -> Option<usize> {
     let before = &definition.steps[index].ancestors;
     definition.pivot.or_else(|| {
-        (0..definition.steps.len())
-            .rev()
-            .find(|other| *other != index && !before.contains(*other))
+        (0..definition.steps.len()).rev().find(|other| *other != index && !before.contains(*other))
     })
 }
 
@@ -169,18 +158,12 @@ impl Script {
 }
 
 fn play(definition: &Arc<Definition>, step: Option<usize>, fault: Fault) -> Run {
-    let refused = step
-        .filter(|_| fault == Fault::CompensationRefused)
-        .and_then(|s| fails_after(definition, s));
+    let refused =
+        step.filter(|_| fault == Fault::CompensationRefused).and_then(|s| fails_after(definition, s));
     let script = Script { step, fault, refused };
     let name = step.map(|index| definition.steps[index].name.clone());
-    let mut run = Run {
-        step: name,
-        fault,
-        end_state: SagaState::Running,
-        calls: Vec::new(),
-        transcript: Vec::new(),
-    };
+    let mut run =
+        Run { step: name, fault, end_state: SagaState::Running, calls: Vec::new(), transcript: Vec::new() };
     let Some((mut saga, first)) = first_event(definition) else {
         return run;
     };
@@ -196,21 +179,17 @@ fn play(definition: &Arc<Definition>, step: Option<usize>, fault: Fault) -> Run 
                 waiting.push(call);
             }
         }
-        let next = waiting
-            .iter()
-            .position(|call| !script.answers_late(call))
-            .or((!waiting.is_empty()).then_some(0));
+        let next =
+            waiting.iter().position(|call| !script.answers_late(call)).or((!waiting.is_empty()).then_some(0));
         let input = match (next, picture.signals.first(), picture.wake_at) {
             (Some(next), _, _) => {
                 let call = waiting.remove(next);
                 now = now.plus(Duration::from_millis(1));
                 Input::Answer(answer(&call, script.outcome(&call)))
             }
-            (None, Some(signal), _) => Input::SignalReport {
-                participant: signal.participant.clone(),
-                attempts: 1,
-                error: None,
-            },
+            (None, Some(signal), _) => {
+                Input::SignalReport { participant: signal.participant.clone(), attempts: 1, error: None }
+            }
             (None, None, Some(wake_at)) => {
                 now = now.max(wake_at);
                 Input::Wake
@@ -259,9 +238,5 @@ fn answer(call: &Call, outcome: Outcome) -> Answer {
 
 fn describe(definition: &Definition, call: &Call) -> String {
     let name = format!("{}/{}", definition.steps[call.step].name, call.phase.as_str());
-    if call.attempt == 1 {
-        name
-    } else {
-        format!("{name} #{}", call.attempt)
-    }
+    if call.attempt == 1 { name } else { format!("{name} #{}", call.attempt) }
 }

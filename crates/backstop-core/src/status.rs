@@ -53,11 +53,7 @@ impl Code {
     /// The code with this number; a number gRPC does not define is UNKNOWN, as gRPC says.
     #[must_use]
     pub fn from_number(number: i32) -> Self {
-        usize::try_from(number)
-            .ok()
-            .and_then(|n| Self::ALL.get(n))
-            .copied()
-            .unwrap_or(Self::Unknown)
+        usize::try_from(number).ok().and_then(|n| Self::ALL.get(n)).copied().unwrap_or(Self::Unknown)
     }
 
     /// Its number on the wire.
@@ -216,16 +212,8 @@ impl Evidence {
             "not_rendered" => return Some(Self::NotRendered),
             _ => {}
         }
-        let not_sent = NotSent::ALL
-            .into_iter()
-            .find(|r| r.as_str() == text)
-            .map(Self::NotSent);
-        let no_answer = || {
-            NoAnswer::ALL
-                .into_iter()
-                .find(|r| r.as_str() == text)
-                .map(Self::NoAnswer)
-        };
+        let not_sent = NotSent::ALL.into_iter().find(|r| r.as_str() == text).map(Self::NotSent);
+        let no_answer = || NoAnswer::ALL.into_iter().find(|r| r.as_str() == text).map(Self::NoAnswer);
         not_sent.or_else(no_answer)
     }
 }

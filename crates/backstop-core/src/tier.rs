@@ -68,9 +68,7 @@ impl Tier {
     /// The inverse of [`Tier::as_str`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::L1, Self::L2, Self::L3]
-            .into_iter()
-            .find(|tier| tier.as_str() == text)
+        [Self::L1, Self::L2, Self::L3].into_iter().find(|tier| tier.as_str() == text)
     }
 }
 
@@ -113,20 +111,13 @@ impl ErrorTable {
 
 impl Default for ErrorTable {
     fn default() -> Self {
-        Self {
-            rows: Code::ALL.map(default_row),
-        }
+        Self { rows: Code::ALL.map(default_row) }
     }
 }
 
 fn default_row(code: Code) -> Row {
     use RetryRule::{Never, Policy};
-    let row = |fin_code, tier, http_status, retry| Row {
-        fin_code,
-        tier,
-        http_status,
-        retry,
-    };
+    let row = |fin_code, tier, http_status, retry| Row { fin_code, tier, http_status, retry };
     match code {
         Code::InvalidArgument | Code::FailedPrecondition => row(FinCode::REFUSED, Tier::L3, 400, Never),
         Code::Unavailable | Code::DeadlineExceeded => row(FinCode::UNAVAILABLE, Tier::L2, 503, Policy),

@@ -23,10 +23,7 @@ const MESSAGE_CHARS_MAX: usize = 120;
 /// The whole journal, a line each, with a newline after each.
 #[must_use]
 pub fn transcript(events: &[Event]) -> String {
-    let width = events
-        .iter()
-        .map(|event| subject(&event.kind).len())
-        .fold(NAME_WIDTH_MIN, usize::max);
+    let width = events.iter().map(|event| subject(&event.kind).len()).fold(NAME_WIDTH_MIN, usize::max);
     events.iter().map(|event| line(event, width) + "\n").collect()
 }
 
@@ -36,9 +33,7 @@ pub fn line(event: &Event, name_width: usize) -> String {
     let (verb, rest) = describe(&event.kind);
     let name = subject(&event.kind);
     let width = name_width.max(NAME_WIDTH_MIN);
-    format!("{:04} {name:<width$} {verb:<14} {rest}", event.seq.0)
-        .trim_end()
-        .to_owned()
+    format!("{:04} {name:<width$} {verb:<14} {rest}", event.seq.0).trim_end().to_owned()
 }
 
 /// What the line is about: a step, a participant or the saga.
@@ -72,12 +67,7 @@ fn describe(kind: &EventKind) -> (&'static str, String) {
         }
         EventKind::Released => ("handed over", String::new()),
         EventKind::ActionSucceeded { attempt, elapsed, .. } => ("succeeded", done(*attempt, *elapsed)),
-        EventKind::ActionFailed {
-            attempt,
-            failure,
-            next,
-            ..
-        } => {
+        EventKind::ActionFailed { attempt, failure, next, .. } => {
             let verb = match next {
                 Next::RetryAt(_) => "will retry",
                 Next::AskAt(_) => "will ask",
@@ -85,13 +75,7 @@ fn describe(kind: &EventKind) -> (&'static str, String) {
             };
             (verb, failed(*attempt, failure))
         }
-        EventKind::QueryAnswered {
-            attempt,
-            elapsed,
-            found,
-            next,
-            ..
-        } => {
+        EventKind::QueryAnswered { attempt, elapsed, found, next, .. } => {
             let verb = match (found, next) {
                 (Some(_), _) => "took effect",
                 (None, Next::RetryAt(_)) => "had no effect",
@@ -100,34 +84,16 @@ fn describe(kind: &EventKind) -> (&'static str, String) {
             let answer = if found.is_some() { "" } else { "  asked: no effect" };
             (verb, done(*attempt, *elapsed) + answer)
         }
-        EventKind::QueryFailed {
-            attempt,
-            failure,
-            next,
-            ..
-        } => {
-            let verb = if *next == Next::GiveUp {
-                "in doubt"
-            } else {
-                "will ask again"
-            };
+        EventKind::QueryFailed { attempt, failure, next, .. } => {
+            let verb = if *next == Next::GiveUp { "in doubt" } else { "will ask again" };
             (verb, failed(*attempt, failure))
         }
         EventKind::RollbackDecided { cause, .. } => ("rolling back", cause_text(cause)),
         EventKind::CompensationSucceeded { attempt, elapsed, .. } => {
             ("compensated", done(*attempt, *elapsed))
         }
-        EventKind::CompensationFailed {
-            attempt,
-            failure,
-            next,
-            ..
-        } => {
-            let verb = if *next == Next::GiveUp {
-                "stuck"
-            } else {
-                "undo failed"
-            };
+        EventKind::CompensationFailed { attempt, failure, next, .. } => {
+            let verb = if *next == Next::GiveUp { "stuck" } else { "undo failed" };
             (verb, failed(*attempt, failure))
         }
         EventKind::SignalReported { attempts, error, .. } => match error {
@@ -136,15 +102,9 @@ fn describe(kind: &EventKind) -> (&'static str, String) {
         },
         EventKind::InterventionOpened => ("needs a person", String::new()),
         EventKind::BranchRetried { by, reason, .. } => ("retried by", format!("{by}: {}", one_line(reason))),
-        EventKind::BranchResolved {
-            by,
-            reason,
-            resolution,
-            ..
-        } => (
-            "resolved by",
-            format!("{by}: {}  {}", resolution.as_str(), one_line(reason)),
-        ),
+        EventKind::BranchResolved { by, reason, resolution, .. } => {
+            ("resolved by", format!("{by}: {}  {}", resolution.as_str(), one_line(reason)))
+        }
         EventKind::Succeeded => ("succeeded", String::new()),
         EventKind::RolledBack => ("rolled back", String::new()),
     }
@@ -155,11 +115,7 @@ fn done(attempt: u32, elapsed: Duration) -> String {
 }
 
 fn failed(attempt: u32, failure: &Failure) -> String {
-    let doubt = if failure.effect == Effect::InDoubt {
-        " in doubt"
-    } else {
-        ""
-    };
+    let doubt = if failure.effect == Effect::InDoubt { " in doubt" } else { "" };
     // A status of our own making is not put into the participant's mouth.
     let who = match failure.evidence {
         Evidence::ParticipantSaid(_) => String::new(),
@@ -167,16 +123,8 @@ fn failed(attempt: u32, failure: &Failure) -> String {
             format!(" ({})", failure.evidence.as_str().replace('_', " "))
         }
     };
-    let head = format!(
-        "#{attempt}  {} {}{who}{doubt}",
-        failure.fin_code,
-        failure.code().name()
-    );
-    if failure.message.is_empty() {
-        head
-    } else {
-        format!("{head}  {}", one_line(&failure.message))
-    }
+    let head = format!("#{attempt}  {} {}{who}{doubt}", failure.fin_code, failure.code().name());
+    if failure.message.is_empty() { head } else { format!("{head}  {}", one_line(&failure.message)) }
 }
 
 /// A cause in a few words: `credit`, `deadline`, `cancelled by ann: wrong account`.
@@ -196,14 +144,7 @@ fn millis(elapsed: Duration) -> String {
 
 /// A text from outside, made safe for a terminal: no control characters, no more than a line.
 fn one_line(text: &str) -> String {
-    let clean: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MESSAGE_CHARS_MAX)
-        .collect();
-    if text.chars().count() > MESSAGE_CHARS_MAX {
-        clean + "…"
-    } else {
-        clean
-    }
+    let clean: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS_MAX).collect();
+    if text.chars().count() > MESSAGE_CHARS_MAX { clean + "…" } else { clean }
 }

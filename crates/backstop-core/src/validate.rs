@@ -23,10 +23,7 @@ pub struct Fault {
 impl Fault {
     /// A fault at a path.
     pub fn new(path: impl Into<String>, description: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            description: description.into(),
-        }
+        Self { path: path.into(), description: description.into() }
     }
 }
 
@@ -55,10 +52,7 @@ pub fn validate(
     participants: &BTreeMap<ParticipantName, ParticipantTraits>,
     errors: Arc<ErrorTable>,
 ) -> Result<Definition, Vec<Fault>> {
-    let mut check = Check {
-        faults: Vec::new(),
-        participants,
-    };
+    let mut check = Check { faults: Vec::new(), participants };
     let name = check.parse("name", &spec.name, DefinitionName::parse);
     if spec.deadline.is_some_and(|deadline| deadline.is_zero()) {
         check.fault("deadline", "must be longer than zero");
@@ -67,10 +61,7 @@ pub fn validate(
         check.fault("steps", "a definition has at least one step");
     }
     if spec.steps.len() > STEPS_MAX {
-        check.fault(
-            "steps",
-            format!("has {} steps; the limit is {STEPS_MAX}", spec.steps.len()),
-        );
+        check.fault("steps", format!("has {} steps; the limit is {STEPS_MAX}", spec.steps.len()));
         return Err(check.faults);
     }
     let depends_on = check.dependencies(spec);
@@ -80,13 +71,7 @@ pub fn validate(
 
     let mut steps = Vec::with_capacity(spec.steps.len());
     for (index, step) in spec.steps.iter().enumerate() {
-        steps.extend(check.step(
-            index,
-            step,
-            &depends_on[index],
-            ancestors[index],
-            descendants[index],
-        ));
+        steps.extend(check.step(index, step, &depends_on[index], ancestors[index], descendants[index]));
     }
     let pivot = spec.steps.iter().position(|step| step.kind == StepKind::Pivot);
     match name {
@@ -119,9 +104,7 @@ impl Check<'_> {
         text: &str,
         parse: fn(&str) -> Result<T, E>,
     ) -> Option<T> {
-        parse(text)
-            .map_err(|error| self.fault(path, format!("\"{text}\": {error}")))
-            .ok()
+        parse(text).map_err(|error| self.fault(path, format!("\"{text}\": {error}"))).ok()
     }
 
     /// The edges by index; names that lead nowhere are faults and left out.
@@ -163,11 +146,7 @@ impl Check<'_> {
         loop {
             let ready: Vec<usize> = (0..depends_on.len())
                 .filter(|step| !placed.contains(*step))
-                .filter(|step| {
-                    depends_on[*step]
-                        .iter()
-                        .all(|dependency| placed.contains(*dependency))
-                })
+                .filter(|step| depends_on[*step].iter().all(|dependency| placed.contains(*dependency)))
                 .collect();
             if ready.is_empty() {
                 break;
@@ -180,9 +159,8 @@ impl Check<'_> {
         if order.len() == depends_on.len() {
             return order;
         }
-        let waits_for: Vec<StepSet> = (0..depends_on.len())
-            .map(|step| all_before(depends_on, step))
-            .collect();
+        let waits_for: Vec<StepSet> =
+            (0..depends_on.len()).map(|step| all_before(depends_on, step)).collect();
         for (step, edges) in depends_on.iter().enumerate() {
             for (place, target) in edges.iter().enumerate() {
                 if waits_for[*target].contains(step) {
@@ -211,10 +189,9 @@ impl Check<'_> {
                         spec.steps[pivot].name
                     ),
                 ),
-                (Some(pivot), StepKind::Pivot) if pivot != index => self.fault(
-                    path,
-                    format!("there is a pivot already: \"{}\"", spec.steps[pivot].name),
-                ),
+                (Some(pivot), StepKind::Pivot) if pivot != index => {
+                    self.fault(path, format!("there is a pivot already: \"{}\"", spec.steps[pivot].name))
+                }
                 (Some(pivot), StepKind::Compensatable | StepKind::ReadOnly)
                     if !ancestors[pivot].contains(index) =>
                 {
@@ -246,22 +223,13 @@ impl Check<'_> {
         let at = |field: &str| format!("steps[{index}].{field}");
         let name = self.parse(&at("name"), &spec.name, StepName::parse);
         let action = self.call(&at("action"), &spec.action);
-        let compensation = spec
-            .compensation
-            .as_ref()
-            .map(|call| self.call(&at("compensation"), call));
+        let compensation = spec.compensation.as_ref().map(|call| self.call(&at("compensation"), call));
         match (spec.kind, &compensation) {
             (StepKind::Compensatable, None) => {
-                self.fault(
-                    at("compensation"),
-                    "a COMPENSATABLE step must name its compensation",
-                );
+                self.fault(at("compensation"), "a COMPENSATABLE step must name its compensation");
             }
             (StepKind::ReadOnly | StepKind::Pivot | StepKind::Retriable, Some(_)) => {
-                self.fault(
-                    at("compensation"),
-                    "only a COMPENSATABLE step is ever compensated",
-                );
+                self.fault(at("compensation"), "only a COMPENSATABLE step is ever compensated");
             }
             (StepKind::Compensatable, Some(_))
             | (StepKind::ReadOnly | StepKind::Pivot | StepKind::Retriable, None) => {}
@@ -303,10 +271,7 @@ impl Check<'_> {
             }
             Some(InDoubt::Compensate) => {
                 if is_final {
-                    self.fault(
-                        path,
-                        "a PIVOT or RETRIABLE step is never undone: say RESEND or QUERY",
-                    );
+                    self.fault(path, "a PIVOT or RETRIABLE step is never undone: say RESEND or QUERY");
                 }
                 DoubtPolicy::Compensate
             }
@@ -336,10 +301,7 @@ impl Check<'_> {
         if let Some(name) = &participant
             && !self.participants.contains_key(name)
         {
-            self.fault(
-                at("participant"),
-                format!("no participant \"{name}\" is registered"),
-            );
+            self.fault(at("participant"), format!("no participant \"{name}\" is registered"));
         }
         if !is_method(&spec.method) {
             self.fault(
@@ -357,10 +319,7 @@ impl Check<'_> {
             self.fault(at("retry.initial_backoff"), "must be longer than zero");
         }
         if spec.retry.max < spec.retry.initial {
-            self.fault(
-                at("retry.max_backoff"),
-                "must not be shorter than initial_backoff",
-            );
+            self.fault(at("retry.max_backoff"), "must not be shorter than initial_backoff");
         }
         Some(PlannedCall {
             participant: participant?,

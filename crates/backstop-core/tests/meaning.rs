@@ -7,14 +7,7 @@ use backstop_core::{effect, tier};
 use std::collections::BTreeSet;
 
 /// What the design says of one status that a participant wrote.
-type SaidRow = (
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    u16,
-    &'static str,
-);
+type SaidRow = (&'static str, &'static str, &'static str, &'static str, u16, &'static str);
 
 /// Status, effect, FIN code, tier, HTTP status, whether it is tried again at all.
 const SAID: [SaidRow; 17] = [
@@ -61,16 +54,8 @@ const OURS: [(Evidence, &str, SaidRow); 11] = [
         "coordinator_lost",
         ("UNAVAILABLE", "in doubt", "FIN-50302", "L2", 503, "policy"),
     ),
-    (
-        Evidence::BadAnswer,
-        "bad_answer",
-        ("INTERNAL", "in doubt", "FIN-50001", "L1", 500, "never"),
-    ),
-    (
-        Evidence::NotRendered,
-        "not_rendered",
-        ("INVALID_ARGUMENT", "none", "FIN-40005", "L3", 400, "never"),
-    ),
+    (Evidence::BadAnswer, "bad_answer", ("INTERNAL", "in doubt", "FIN-50001", "L1", 500, "never")),
+    (Evidence::NotRendered, "not_rendered", ("INVALID_ARGUMENT", "none", "FIN-40005", "L3", 400, "never")),
 ];
 
 const UNSENT: SaidRow = ("UNAVAILABLE", "none", "FIN-50302", "L2", 503, "policy");
@@ -96,14 +81,7 @@ fn meaning(table: &ErrorTable, evidence: Evidence) -> (String, String, String, S
 }
 
 fn owned(row: &SaidRow) -> (String, String, String, String, u16, String) {
-    (
-        row.0.into(),
-        row.1.into(),
-        row.2.into(),
-        row.3.into(),
-        row.4,
-        row.5.into(),
-    )
+    (row.0.into(), row.1.into(), row.2.into(), row.3.into(), row.4, row.5.into())
 }
 
 #[test]
@@ -111,11 +89,7 @@ fn every_status_that_a_participant_says_means_what_the_design_says() {
     let table = ErrorTable::default();
     for (number, row) in SAID.iter().enumerate() {
         let code = Code::from_number(i32::try_from(number).unwrap());
-        assert_eq!(
-            meaning(&table, Evidence::ParticipantSaid(code)),
-            owned(row),
-            "code {number}"
-        );
+        assert_eq!(meaning(&table, Evidence::ParticipantSaid(code)), owned(row), "code {number}");
     }
 }
 
@@ -135,15 +109,7 @@ fn only_a_refusal_by_the_business_code_speaks_for_every_attempt_of_its_key() {
         .filter(|code| speaks_for_its_key(Evidence::ParticipantSaid(*code)))
         .map(Code::name)
         .collect();
-    assert_eq!(
-        speaks,
-        [
-            "INVALID_ARGUMENT",
-            "NOT_FOUND",
-            "FAILED_PRECONDITION",
-            "OUT_OF_RANGE"
-        ]
-    );
+    assert_eq!(speaks, ["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE"]);
     assert!(OURS.iter().all(|(evidence, _, _)| !speaks_for_its_key(*evidence)));
 }
 
@@ -154,11 +120,7 @@ fn the_two_tables_leave_out_no_evidence() {
     // A new variant of either enum must be written into the table above.
     assert_eq!(NotSent::ALL.len() + NoAnswer::ALL.len() + 2, OURS.len());
     assert!(NotSent::ALL.iter().all(|reason| listed.contains(reason.as_str())));
-    assert!(
-        NoAnswer::ALL
-            .iter()
-            .all(|reason| listed.contains(reason.as_str()))
-    );
+    assert!(NoAnswer::ALL.iter().all(|reason| listed.contains(reason.as_str())));
     assert_eq!(Code::ALL.len(), SAID.len());
 }
 
@@ -172,19 +134,12 @@ fn codes_and_evidence_come_back_from_the_text_they_are_stored_as() {
         assert_eq!(Evidence::parse(said.as_str(), said.code()), Some(said));
     }
     for (evidence, _, _) in OURS {
-        assert_eq!(
-            Evidence::parse(evidence.as_str(), evidence.code()),
-            Some(evidence)
-        );
+        assert_eq!(Evidence::parse(evidence.as_str(), evidence.code()), Some(evidence));
     }
     assert_eq!(Evidence::parse("gossip", Code::Ok), None);
     assert_eq!(Code::parse("NO_SUCH_CODE"), None);
     for unknown in [-1, 17, i32::MAX, i32::MIN] {
-        assert_eq!(
-            Code::from_number(unknown),
-            Code::Unknown,
-            "gRPC reads unknown numbers as UNKNOWN"
-        );
+        assert_eq!(Code::from_number(unknown), Code::Unknown, "gRPC reads unknown numbers as UNKNOWN");
     }
 }
 
@@ -199,18 +154,8 @@ fn a_domain_overrides_one_row_and_leaves_the_other_sixteen() {
     for overridden in Code::ALL {
         let table = ErrorTable::default().with(overridden, business);
         for code in Code::ALL {
-            let expected = if code == overridden {
-                business
-            } else {
-                tier(&ErrorTable::default(), code)
-            };
-            assert_eq!(
-                tier(&table, code),
-                expected,
-                "{} with {} overridden",
-                code.name(),
-                overridden.name()
-            );
+            let expected = if code == overridden { business } else { tier(&ErrorTable::default(), code) };
+            assert_eq!(tier(&table, code), expected, "{} with {} overridden", code.name(), overridden.name());
             // No table changes what a status proves about the books.
             let evidence = Evidence::ParticipantSaid(code);
             assert_eq!(meaning(&table, evidence).1, SAID[code as usize].1);
@@ -221,16 +166,8 @@ fn a_domain_overrides_one_row_and_leaves_the_other_sixteen() {
 #[test]
 fn a_fin_code_has_five_digits_and_nothing_else() {
     assert_eq!(FinCode::parse("FIN-00042").unwrap().to_string(), "FIN-00042");
-    for bad in [
-        "FIN-1234",
-        "FIN-123456",
-        "FIN-12a45",
-        "fin-12345",
-        "FIN-+1234",
-        "FIN-",
-        "12345",
-        "FIN-١٢٣٤٥",
-    ] {
+    for bad in ["FIN-1234", "FIN-123456", "FIN-12a45", "fin-12345", "FIN-+1234", "FIN-", "12345", "FIN-١٢٣٤٥"]
+    {
         assert_eq!(FinCode::parse(bad), None, "{bad}");
     }
 }

@@ -46,11 +46,8 @@ const ROUGH: Rules = Rules {
     compensations: &[Said::Refused, Said::TimeoutDone, Said::NotSent],
 };
 
-const ORDERS: [CompensationOrder; 3] = [
-    CompensationOrder::ReverseDag,
-    CompensationOrder::Lifo,
-    CompensationOrder::Concurrent,
-];
+const ORDERS: [CompensationOrder; 3] =
+    [CompensationOrder::ReverseDag, CompensationOrder::Lifo, CompensationOrder::Concurrent];
 
 /// One step's dice.
 #[derive(Debug, Clone)]
@@ -64,48 +61,25 @@ struct Dice {
 
 fn dice() -> impl Strategy<Value = Dice> {
     // Two rolls at once keep the graphs sparse enough to have something run side by side.
-    (
-        any::<u16>(),
-        any::<u16>(),
-        prop::bool::weighted(0.15),
-        0..4_u8,
-        prop::bool::weighted(0.2),
-    )
-        .prop_map(|(a, b, read_only, manner, listens)| Dice {
-            after: a & b,
-            read_only,
-            manner,
-            listens,
-        })
+    (any::<u16>(), any::<u16>(), prop::bool::weighted(0.15), 0..4_u8, prop::bool::weighted(0.2))
+        .prop_map(|(a, b, read_only, manner, listens)| Dice { after: a & b, read_only, manner, listens })
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
     let steps = prop::collection::vec(dice(), 1..=STEPS_MAX);
     let pivot = prop::option::weighted(0.5, 0..STEPS_MAX);
-    (
-        steps,
-        pivot,
-        0..3_usize,
-        any::<bool>(),
-        prop::option::weighted(0.3, 1..200_u64),
-    )
-        .prop_map(|(steps, pivot, order, cancels, deadline_ms)| {
+    (steps, pivot, 0..3_usize, any::<bool>(), prop::option::weighted(0.3, 1..200_u64)).prop_map(
+        |(steps, pivot, order, cancels, deadline_ms)| {
             let plan = Plan::new().order(ORDERS[order]);
-            let plan = plan.on_failure(if cancels {
-                OnFailure::Cancel
-            } else {
-                OnFailure::Drain
-            });
+            let plan = plan.on_failure(if cancels { OnFailure::Cancel } else { OnFailure::Drain });
             let plan = match deadline_ms {
                 Some(limit) => plan.deadline(Duration::from_millis(limit)),
                 None => plan,
             };
             let pivot = pivot.filter(|at| *at < steps.len());
-            steps
-                .iter()
-                .enumerate()
-                .fold(plan, |plan, (n, dice)| add(plan, n, pivot, dice))
-        })
+            steps.iter().enumerate().fold(plan, |plan, (n, dice)| add(plan, n, pivot, dice))
+        },
+    )
 }
 
 fn add(plan: Plan, n: usize, pivot: Option<usize>, dice: &Dice) -> Plan {
@@ -135,11 +109,7 @@ fn add(plan: Plan, n: usize, pivot: Option<usize>, dice: &Dice) -> Plan {
 }
 
 fn assert_replays(world: &World) {
-    let again = replay(
-        world.saga.id.clone(),
-        Arc::clone(&world.saga.definition),
-        &world.journal,
-    );
+    let again = replay(world.saga.id.clone(), Arc::clone(&world.saga.definition), &world.journal);
     if again.as_ref() != Ok(&*world.saga) {
         world.broken("the journal does not replay to the live saga");
     }
@@ -163,11 +133,7 @@ fn a_random_saga_keeps_every_promise_and_comes_to_an_end() {
     walked.unwrap_or_else(|error| panic!("{error}"));
     let seen = seen.into_inner();
     assert_eq!(seen.events, BTreeSet::from(KINDS_OF_TURNS), "every kind of event");
-    assert_eq!(
-        seen.branch_states,
-        BTreeSet::from(BranchState::ALL),
-        "every state of a branch"
-    );
+    assert_eq!(seen.branch_states, BTreeSet::from(BranchState::ALL), "every state of a branch");
     println!("crashes after {:?}", seen.crashed_after);
 }
 
@@ -175,10 +141,7 @@ fn a_random_saga_keeps_every_promise_and_comes_to_an_end() {
 /// answers are good ones.
 fn choices_for(world: &World, roll: u16) -> Vec<Choice> {
     let is_violent = |choice: &Choice| {
-        matches!(
-            choice,
-            Choice::Crash(_) | Choice::HandOver | Choice::Cancel | Choice::Deadline
-        )
+        matches!(choice, Choice::Crash(_) | Choice::HandOver | Choice::Cancel | Choice::Deadline)
     };
     let is_bad = |choice: &Choice| matches!(choice, Choice::Answer(_, said) if !matches!(said, Said::Ok | Said::NotFound));
     let (violent, calm): (Vec<Choice>, Vec<Choice>) = world.enabled().into_iter().partition(is_violent);
@@ -186,11 +149,7 @@ fn choices_for(world: &World, roll: u16) -> Vec<Choice> {
         return violent;
     }
     let good: Vec<Choice> = calm.iter().copied().filter(|choice| !is_bad(choice)).collect();
-    if roll.is_multiple_of(5) || good.is_empty() {
-        calm
-    } else {
-        good
-    }
+    if roll.is_multiple_of(5) || good.is_empty() { calm } else { good }
 }
 
 fn walk(plan: &Plan, script: &[u16], seen: &mut Coverage) {
@@ -213,24 +172,15 @@ fn walk(plan: &Plan, script: &[u16], seen: &mut Coverage) {
 /// must not make the saga unrecoverable.
 fn fork_join(order: CompensationOrder, dedup: bool) -> Plan {
     let shape: [(&str, &[&str]); 4] = [("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])];
-    shape
-        .iter()
-        .fold(Plan::new().order(order), |plan, (name, after)| {
-            let plan = plan.step(name, after);
-            if dedup { plan.dedup() } else { plan }
-        })
+    shape.iter().fold(Plan::new().order(order), |plan, (name, after)| {
+        let plan = plan.step(name, after);
+        if dedup { plan.dedup() } else { plan }
+    })
 }
 
 #[test]
 fn a_fork_that_aborts_before_its_join_survives_a_crash_at_every_event() {
-    let rules = Rules {
-        faults: 1,
-        crashes: 1,
-        hand_overs: 0,
-        cancels: 0,
-        operators: 0,
-        ..ROUGH
-    };
+    let rules = Rules { faults: 1, crashes: 1, hand_overs: 0, cancels: 0, operators: 0, ..ROUGH };
     let mut seen = Coverage::default();
     let mut failed = BTreeSet::new();
     let mut crashes = 0;
@@ -257,12 +207,7 @@ fn a_fork_that_aborts_before_its_join_survives_a_crash_at_every_event() {
     }
     assert_eq!(failed, BTreeSet::from([0, 1, 2, 3]), "every step has failed once");
     println!("{crashes} crashes after {:?}", seen.crashed_after);
-    for kind in [
-        "Started",
-        "ActionSucceeded",
-        "RollbackDecided",
-        "CompensationSucceeded",
-    ] {
+    for kind in ["Started", "ActionSucceeded", "RollbackDecided", "CompensationSucceeded"] {
         assert!(seen.crashed_after.contains_key(kind), "no crash after {kind}");
     }
 }

@@ -77,10 +77,7 @@ fn dependencies_that_lead_nowhere_or_back() {
     let closes = "closes a cycle: the step it names waits, near or far, for this one";
     refuses(
         &changed(|steps| steps[0].depends_on.push("b".to_owned())),
-        &[
-            &format!("steps[0].depends_on[0]: {closes}"),
-            &format!("steps[1].depends_on[0]: {closes}"),
-        ],
+        &[&format!("steps[0].depends_on[0]: {closes}"), &format!("steps[1].depends_on[0]: {closes}")],
     );
     // Who only waits for a cycle is not on it.
     refuses(
@@ -115,11 +112,7 @@ fn compensations_where_they_do_not_belong_and_none_where_they_do() {
 #[test]
 fn steps_on_the_wrong_side_of_a_pivot() {
     refuses(
-        &Plan::new()
-            .step("a", &[])
-            .pivot("p", &["a"])
-            .step("after", &["p"])
-            .read_only("beside", &["a"]),
+        &Plan::new().step("a", &[]).pivot("p", &["a"]).step("after", &["p"]).read_only("beside", &["a"]),
         &[
             "steps[2].kind: this step may run after or beside the pivot \"p\": let \"p\" depend on it, or make \
              it RETRIABLE",
@@ -136,10 +129,7 @@ fn steps_on_the_wrong_side_of_a_pivot() {
         &["steps[1].kind: a RETRIABLE step follows a pivot, and there is none"],
     );
     refuses(
-        &Plan::new()
-            .pivot("p", &[])
-            .retriable("beside", &[])
-            .retriable("after", &["p"]),
+        &Plan::new().pivot("p", &[]).retriable("beside", &[]).retriable("after", &["p"]),
         &["steps[1].kind: a RETRIABLE step must depend, near or far, on the pivot \"p\""],
     );
     assert!(
@@ -177,16 +167,11 @@ fn calls_that_cannot_be_made() {
         let path = "steps[1].query.method";
         refuses(
             &changed(|steps| {
-                let query = CallSpec {
-                    participant: "b".into(),
-                    method: method.into(),
-                    ..CallSpec::default()
-                };
+                let query =
+                    CallSpec { participant: "b".into(), method: method.into(), ..CallSpec::default() };
                 steps[1].query = Some(query);
             }),
-            &[&format!(
-                "{path}: \"{method}\" is not of the form package.Service/Method"
-            )],
+            &[&format!("{path}: \"{method}\" is not of the form package.Service/Method")],
         );
     }
 }
@@ -234,35 +219,14 @@ fn doubts_that_cannot_be_treated_as_asked() {
 
 #[test]
 fn what_is_done_about_a_doubt_by_default() {
-    let policies = |plan: Plan| {
-        plan.build()
-            .steps
-            .iter()
-            .map(|step| step.doubt)
-            .collect::<Vec<_>>()
-    };
+    let policies = |plan: Plan| plan.build().steps.iter().map(|step| step.doubt).collect::<Vec<_>>();
     use DoubtPolicy::{Compensate, Person, Query, Resend};
-    let all_kinds = Plan::new()
-        .read_only("c", &[])
-        .step("a", &["c"])
-        .pivot("p", &["a"])
-        .retriable("r", &["p"]);
+    let all_kinds =
+        Plan::new().read_only("c", &[]).step("a", &["c"]).pivot("p", &["a"]).retriable("r", &["p"]);
     assert_eq!(policies(all_kinds), [Resend, Compensate, Person, Person]);
-    let dedup = Plan::new()
-        .step("a", &[])
-        .dedup()
-        .pivot("p", &["a"])
-        .dedup()
-        .retriable("r", &["p"])
-        .dedup();
+    let dedup = Plan::new().step("a", &[]).dedup().pivot("p", &["a"]).dedup().retriable("r", &["p"]).dedup();
     assert_eq!(policies(dedup), [Resend, Resend, Resend]);
-    let query = Plan::new()
-        .step("a", &[])
-        .query()
-        .pivot("p", &["a"])
-        .query()
-        .retriable("r", &["p"])
-        .query();
+    let query = Plan::new().step("a", &[]).query().pivot("p", &["a"]).query().retriable("r", &["p"]).query();
     assert_eq!(policies(query), [Query, Query, Query]);
     let said = Plan::new()
         .step("a", &[])
@@ -283,11 +247,7 @@ fn all_faults_come_at_once() {
         steps[0].compensation = None;
         steps[1].action.method = "Debit".to_owned();
         steps[1].depends_on.push("x".to_owned());
-        steps.push(StepSpec {
-            name: "c".to_owned(),
-            kind: StepKind::Retriable,
-            ..StepSpec::default()
-        });
+        steps.push(StepSpec { name: "c".to_owned(), kind: StepKind::Retriable, ..StepSpec::default() });
     });
     plan.spec.name = String::new();
     let faults = plan.check().unwrap_err();
@@ -339,11 +299,7 @@ fn the_densest_graph_is_checked_in_no_time_cyclic_or_not() {
     });
     assert_eq!(plan.build().steps[255].ancestors.iter().count(), 255);
     plan.spec.steps[0].depends_on.push("s255".to_owned());
-    assert_eq!(
-        plan.check().unwrap_err().len(),
-        32_641,
-        "every edge is on a cycle now"
-    );
+    assert_eq!(plan.check().unwrap_err().len(), 32_641, "every edge is on a cycle now");
 }
 
 #[test]

@@ -40,10 +40,7 @@ impl Audit {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options)
-            .await?;
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
         Ok(Self { pool })
     }
@@ -107,12 +104,8 @@ impl AuditService for Audit {
             .map_err(|error| internal("the line broke off", &error))?
             .map_err(|error| internal("the audit file cannot be used", &error))?;
         match appended {
-            Some(id) => Ok(Response::new(pb::RecordResponse {
-                record_id: record_id(id),
-            })),
-            None => Err(Status::invalid_argument(
-                "this idempotency key came with another transfer before",
-            )),
+            Some(id) => Ok(Response::new(pb::RecordResponse { record_id: record_id(id) })),
+            None => Err(Status::invalid_argument("this idempotency key came with another transfer before")),
         }
     }
 
@@ -151,12 +144,8 @@ mod tests {
             currency: "EUR".into(),
             ..pb::Transfer::default()
         };
-        let mut request = Request::new(pb::RecordRequest {
-            transfer: Some(transfer),
-        });
-        request
-            .metadata_mut()
-            .insert("idempotency-key", key.parse().unwrap());
+        let mut request = Request::new(pb::RecordRequest { transfer: Some(transfer) });
+        request.metadata_mut().insert("idempotency-key", key.parse().unwrap());
         request
     }
 
@@ -167,23 +156,12 @@ mod tests {
         let audit = Audit::open(&file).await.unwrap();
         let first = audit.record(request("k-1", "t-1")).await.unwrap().into_inner();
         let again = Audit::open(&file).await.unwrap();
-        assert_eq!(
-            again.record(request("k-1", "t-1")).await.unwrap().into_inner(),
-            first
-        );
+        assert_eq!(again.record(request("k-1", "t-1")).await.unwrap().into_inner(), first);
         let other = again.record(request("k-1", "t-2")).await.unwrap_err();
         assert_eq!(other.code(), Code::InvalidArgument);
         again.record(request("k-2", "t-2")).await.unwrap();
-        let lines = audit
-            .list_records(Request::new(pb::ListRecordsRequest {}))
-            .await
-            .unwrap()
-            .into_inner();
-        let ids: Vec<_> = lines
-            .records
-            .iter()
-            .map(|r| r.transfer.clone().unwrap().transfer_id)
-            .collect();
+        let lines = audit.list_records(Request::new(pb::ListRecordsRequest {})).await.unwrap().into_inner();
+        let ids: Vec<_> = lines.records.iter().map(|r| r.transfer.clone().unwrap().transfer_id).collect();
         assert_eq!(ids, ["t-1", "t-2"]);
     }
 }

@@ -67,44 +67,24 @@ mod tests {
             amount_minor,
             currency: "EUR".into(),
         };
-        Risk::new(1_000)
-            .check(Request::new(request))
-            .await
-            .map(Response::into_inner)
+        Risk::new(1_000).check(Request::new(request)).await.map(Response::into_inner)
     }
 
     #[tokio::test]
     async fn a_transfer_at_the_limit_passes_and_one_above_it_is_told_which_field_is_wrong() {
         let passed = check(1_000).await.unwrap();
-        assert_eq!(
-            (passed.decision_id.as_str(), passed.limit_used_percent),
-            ("risk-t-1", 100)
-        );
+        assert_eq!((passed.decision_id.as_str(), passed.limit_used_percent), ("risk-t-1", 100));
         let refused = check(1_001).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition);
         let details = refused.get_error_details();
         assert_eq!(details.error_info().unwrap().reason, "ABOVE_LIMIT");
-        assert_eq!(
-            details.bad_request().unwrap().field_violations[0].field,
-            "amount_minor"
-        );
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "amount_minor");
     }
 
     #[tokio::test]
     async fn a_request_that_cannot_be_right_is_told_every_fault_at_once() {
-        let refused = Risk::new(1)
-            .check(Request::new(pb::CheckRequest::default()))
-            .await
-            .unwrap_err();
+        let refused = Risk::new(1).check(Request::new(pb::CheckRequest::default())).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
-        assert_eq!(
-            refused
-                .get_error_details()
-                .bad_request()
-                .unwrap()
-                .field_violations
-                .len(),
-            5
-        );
+        assert_eq!(refused.get_error_details().bad_request().unwrap().field_violations.len(), 5);
     }
 }

@@ -57,10 +57,7 @@ pub enum ServiceError {
 /// [`ServiceError`].
 pub async fn run_service(spec: ServiceSpec) -> Result<(), ServiceError> {
     // A subscriber that the process has set already stays.
-    let _ = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
+    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
     let listener = TcpListener::bind(spec.listen).await?;
     let address = listener.local_addr()?;
     let shutdown = CancellationToken::new();
@@ -145,20 +142,14 @@ async fn routes(spec: &ServiceSpec) -> Result<RoutesBuilder, ServiceError> {
     }
     let (health, health_service) = tonic_health::server::health_reporter();
     for name in &names {
-        health
-            .set_service_status(*name, tonic_health::ServingStatus::Serving)
-            .await;
+        health.set_service_status(*name, tonic_health::ServingStatus::Serving).await;
     }
     names.push("grpc.health.v1.Health");
     routes.add_service(health_service);
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure();
-        let builder = names
-            .iter()
-            .fold(builder, |builder, name| builder.with_service_name(*name));
-        descriptors.iter().fold(builder, |builder, set| {
-            builder.register_encoded_file_descriptor_set(set)
-        })
+        let builder = names.iter().fold(builder, |builder, name| builder.with_service_name(*name));
+        descriptors.iter().fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
     };
     routes.add_service(reflection().build_v1()?);
     routes.add_service(reflection().build_v1alpha()?);

@@ -75,11 +75,7 @@ impl ServiceSpec {
                 }
             }
             ServiceKind::Risk { limit_minor } => {
-                args.extend([
-                    "risk".into(),
-                    "--limit-minor".into(),
-                    limit_minor.to_string().into(),
-                ]);
+                args.extend(["risk".into(), "--limit-minor".into(), limit_minor.to_string().into()]);
             }
             ServiceKind::Audit { db } => args.extend(["audit".into(), "--db".into(), db.into()]),
         }
@@ -97,10 +93,7 @@ impl ServiceSpec {
     /// [`SpecError`], which names the argument.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, SpecError> {
         let mut args = args.into_iter();
-        let word = args
-            .next()
-            .and_then(|word| word.into_string().ok())
-            .unwrap_or_default();
+        let word = args.next().and_then(|word| word.into_string().ok()).unwrap_or_default();
         let mut found = Found::default();
         while let Some(arg) = args.next() {
             let option = arg.to_string_lossy().into_owned();
@@ -118,28 +111,22 @@ impl ServiceSpec {
         }
         let value = |option, needs| SpecError::Value { option, needs };
         let kind = match word.as_str() {
-            "ledger" => ServiceKind::Ledger {
-                db: found.db.ok_or(value("--db", "a file"))?,
-                chaos: found.chaos,
-            },
+            "ledger" => {
+                ServiceKind::Ledger { db: found.db.ok_or(value("--db", "a file"))?, chaos: found.chaos }
+            }
             "risk" => ServiceKind::Risk {
                 limit_minor: found
                     .limit_minor
                     .filter(|limit| (1..=crate::wire::AMOUNT_MINOR_MAX).contains(limit))
                     .ok_or(value("--limit-minor", "a whole number from 1 to 10^15"))?,
             },
-            "audit" => ServiceKind::Audit {
-                db: found.db.ok_or(value("--db", "a file"))?,
-            },
+            "audit" => ServiceKind::Audit { db: found.db.ok_or(value("--db", "a file"))? },
             _ => return Err(SpecError::Kind),
         };
         let listen = found.listen.filter(|address| address.ip().is_loopback());
         Ok(Self {
             kind,
-            name: found
-                .name
-                .filter(|name| !name.is_empty())
-                .ok_or(value("--name", "a name"))?,
+            name: found.name.filter(|name| !name.is_empty()).ok_or(value("--name", "a name"))?,
             listen: listen.ok_or(value("--listen", "a loopback address like 127.0.0.1:0"))?,
             stop_at_stdin_end: found.stop_at_stdin_end,
         })
@@ -167,26 +154,15 @@ mod tests {
 
     fn spec(kind: ServiceKind) -> ServiceSpec {
         let listen = "127.0.0.1:0".parse().unwrap();
-        ServiceSpec {
-            kind,
-            name: "it".into(),
-            listen,
-            stop_at_stdin_end: true,
-        }
+        ServiceSpec { kind, name: "it".into(), listen, stop_at_stdin_end: true }
     }
 
     #[test]
     fn arguments_and_specs_are_each_others_inverse() {
         let db = PathBuf::from("/tmp/a file.db");
         let kinds = [
-            ServiceKind::Ledger {
-                db: db.clone(),
-                chaos: true,
-            },
-            ServiceKind::Ledger {
-                db: db.clone(),
-                chaos: false,
-            },
+            ServiceKind::Ledger { db: db.clone(), chaos: true },
+            ServiceKind::Ledger { db: db.clone(), chaos: false },
             ServiceKind::Risk { limit_minor: 42 },
             ServiceKind::Audit { db },
         ];
@@ -202,9 +178,7 @@ mod tests {
         let unknown = |option: &str| Err(SpecError::Unknown(option.to_owned()));
         assert_eq!(read("risk --chaos"), unknown("--chaos"));
         assert_eq!(read("vault --name x"), Err(SpecError::Kind));
-        let needs = read("audit --db f --name x --listen 0.0.0.0:0")
-            .unwrap_err()
-            .to_string();
+        let needs = read("audit --db f --name x --listen 0.0.0.0:0").unwrap_err().to_string();
         assert_eq!(needs, "--listen needs a loopback address like 127.0.0.1:0");
         assert!(read("risk --limit-minor 0 --name x --listen 127.0.0.1:0").is_err());
         assert!(read("ledger --db").is_err());

@@ -23,10 +23,7 @@ pub(crate) const AMOUNT_MINOR_MAX: i64 = 1_000_000_000_000_000;
 /// # Errors
 /// INVALID_ARGUMENT if it is missing, too long or not visible ASCII.
 pub(crate) fn idempotency_key(metadata: &MetadataMap) -> Result<String, Status> {
-    let text = metadata
-        .get(IDEMPOTENCY_KEY)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let text = metadata.get(IDEMPOTENCY_KEY).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if text.is_empty() || text.len() > KEY_BYTES_MAX || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Status::invalid_argument(format!(
             "the metadata `{IDEMPOTENCY_KEY}` must hold 1 to {KEY_BYTES_MAX} visible ASCII characters"
@@ -52,24 +49,21 @@ impl Shape {
     /// A text that may be empty.
     pub(crate) fn bounded(&mut self, field: &'static str, value: &str) -> &mut Self {
         if value.len() > TEXT_BYTES_MAX {
-            self.faults
-                .push((field, format!("is longer than {TEXT_BYTES_MAX} bytes")));
+            self.faults.push((field, format!("is longer than {TEXT_BYTES_MAX} bytes")));
         }
         self
     }
 
     pub(crate) fn currency(&mut self, field: &'static str, value: &str) -> &mut Self {
         if value.len() != 3 || !value.bytes().all(|b| b.is_ascii_uppercase()) {
-            self.faults
-                .push((field, "must be three capital letters".to_owned()));
+            self.faults.push((field, "must be three capital letters".to_owned()));
         }
         self
     }
 
     pub(crate) fn amount(&mut self, field: &'static str, minor: i64, at_least: i64) -> &mut Self {
         if !(at_least..=AMOUNT_MINOR_MAX).contains(&minor) {
-            self.faults
-                .push((field, format!("must be {at_least} to {AMOUNT_MINOR_MAX}")));
+            self.faults.push((field, format!("must be {at_least} to {AMOUNT_MINOR_MAX}")));
         }
         self
     }
@@ -92,11 +86,7 @@ impl Shape {
         }
         let fields: Vec<&str> = self.faults.iter().map(|(field, _)| *field).collect();
         let message = format!("the request cannot be right: {}", fields.join(", "));
-        Err(Status::with_error_details(
-            Code::InvalidArgument,
-            message,
-            details,
-        ))
+        Err(Status::with_error_details(Code::InvalidArgument, message, details))
     }
 }
 

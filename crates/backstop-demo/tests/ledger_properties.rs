@@ -12,41 +12,19 @@ const ACCOUNTS: [&str; 2] = ["ann", "bob"];
 
 #[derive(Debug, Clone, Copy)]
 enum Call {
-    Debit {
-        transfer: u8,
-        account: usize,
-        minor: i64,
-    },
-    Credit {
-        transfer: u8,
-        account: usize,
-        minor: i64,
-    },
-    ReverseDebit {
-        transfer: u8,
-    },
-    ReverseCredit {
-        transfer: u8,
-    },
-    Settle {
-        transfer: u8,
-    },
+    Debit { transfer: u8, account: usize, minor: i64 },
+    Credit { transfer: u8, account: usize, minor: i64 },
+    ReverseDebit { transfer: u8 },
+    ReverseCredit { transfer: u8 },
+    Settle { transfer: u8 },
 }
 
 fn call() -> impl Strategy<Value = Call> {
     // Few transfers and amounts near the balances, so that calls meet each other.
     let money = (0..4_u8, 0..2_usize, 1..120_i64);
     prop_oneof![
-        money.clone().prop_map(|(transfer, account, minor)| Call::Debit {
-            transfer,
-            account,
-            minor
-        }),
-        money.prop_map(|(transfer, account, minor)| Call::Credit {
-            transfer,
-            account,
-            minor
-        }),
+        money.clone().prop_map(|(transfer, account, minor)| Call::Debit { transfer, account, minor }),
+        money.prop_map(|(transfer, account, minor)| Call::Credit { transfer, account, minor }),
         (0..4_u8).prop_map(|transfer| Call::ReverseDebit { transfer }),
         (0..4_u8).prop_map(|transfer| Call::ReverseCredit { transfer }),
         (0..4_u8).prop_map(|transfer| Call::Settle { transfer }),
@@ -72,38 +50,20 @@ impl Model {
 async fn play(bench: &Bench, model: &mut Model, key: u8, call: Call) {
     // The phase is in the key, as Backstop has it; the number lets the same call come under several.
     let entry_of = |transfer: u8, model: &Model| {
-        model
-            .credits
-            .get(&transfer)
-            .map_or_else(|| "l-0".to_owned(), |(_, _, entry)| entry.clone())
+        model.credits.get(&transfer).map_or_else(|| "l-0".to_owned(), |(_, _, entry)| entry.clone())
     };
     let key = format!("{key}/{call:?}").replace(' ', "");
     let first = model.keys_heard.insert(key.clone());
     match call {
-        Call::Debit {
-            transfer,
-            account,
-            minor,
-        } => {
-            let answer = bench
-                .debit(&key, &transfer.to_string(), ACCOUNTS[account], minor)
-                .await;
+        Call::Debit { transfer, account, minor } => {
+            let answer = bench.debit(&key, &transfer.to_string(), ACCOUNTS[account], minor).await;
             if first && answer.is_ok() {
                 model.shift(account, -minor, 0);
-                assert!(
-                    model.debits.insert(transfer, (account, minor)).is_none(),
-                    "two debits"
-                );
+                assert!(model.debits.insert(transfer, (account, minor)).is_none(), "two debits");
             }
         }
-        Call::Credit {
-            transfer,
-            account,
-            minor,
-        } => {
-            let answer = bench
-                .credit(&key, &transfer.to_string(), ACCOUNTS[account], minor)
-                .await;
+        Call::Credit { transfer, account, minor } => {
+            let answer = bench.credit(&key, &transfer.to_string(), ACCOUNTS[account], minor).await;
             if let (true, Ok(answer)) = (first, answer) {
                 model.shift(account, 0, minor);
                 let half = (account, minor, answer.entry_id);

@@ -1,12 +1,6 @@
 //! A service as the process that it is in the demo. Not run by the test harness: this program plays the
 //! service itself when it is told to, as the `backstop` binary does.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use backstop_demo::bank::ledger as pb;
 use backstop_demo::bank::ledger::ledger_service_client::LedgerServiceClient;
@@ -50,41 +44,22 @@ fn start(spec: &ServiceSpec) -> (Child, SocketAddr) {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let address = line
-        .strip_prefix("listening ")
-        .expect("the one line")
-        .trim()
-        .parse()
-        .unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.strip_prefix("listening ").expect("the one line").trim().parse().unwrap();
     (child, address)
 }
 
 fn ledger(db: std::path::PathBuf) -> ServiceSpec {
     let kind = ServiceKind::Ledger { db, chaos: false };
     let listen = "127.0.0.1:0".parse().unwrap();
-    ServiceSpec {
-        kind,
-        name: "ledger_a".into(),
-        listen,
-        stop_at_stdin_end: true,
-    }
+    ServiceSpec { kind, name: "ledger_a".into(), listen, stop_at_stdin_end: true }
 }
 
 async fn debit(address: SocketAddr) -> pb::DebitResponse {
-    let channel = Endpoint::from_shared(format!("http://{address}"))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let mut client = LedgerServiceClient::new(channel);
-    let account = pb::OpenAccountRequest {
-        account: "ann".into(),
-        currency: "EUR".into(),
-        opening_minor: 100,
-    };
+    let account =
+        pb::OpenAccountRequest { account: "ann".into(), currency: "EUR".into(), opening_minor: 100 };
     client.open_account(account).await.unwrap();
     let mut request = Request::new(pb::DebitRequest {
         transfer_id: "t-1".into(),
@@ -93,9 +68,7 @@ async fn debit(address: SocketAddr) -> pb::DebitResponse {
         currency: "EUR".into(),
         ..pb::DebitRequest::default()
     });
-    request
-        .metadata_mut()
-        .insert("idempotency-key", "k-1".parse().unwrap());
+    request.metadata_mut().insert("idempotency-key", "k-1".parse().unwrap());
     client.debit(request).await.unwrap().into_inner()
 }
 
@@ -118,10 +91,7 @@ async fn a_killed_ledger_comes_back_on_its_port_and_gives_the_answer_it_gave() {
 fn a_service_ends_when_the_demo_that_holds_its_input_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let (mut child, _) = start(&ledger(dir.path().join("ledger.db")));
-    assert!(
-        child.try_wait().unwrap().is_none(),
-        "runs while the input is open"
-    );
+    assert!(child.try_wait().unwrap().is_none(), "runs while the input is open");
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
 }
@@ -139,9 +109,7 @@ async fn a_demo_whose_coordinator_does_not_start_says_why_and_leaves_no_process(
         screen: Screen::plain(Box::new(std::io::sink())),
     };
     let error = run_demo(options()).await.unwrap_err();
-    let DemoError::NotReady { name, why, log } = &error else {
-        panic!("{error}")
-    };
+    let DemoError::NotReady { name, why, log } = &error else { panic!("{error}") };
     assert_eq!((name.as_str(), log.as_str()), ("coordinator", "no store today"));
     assert!(why.contains("exit status: 7"), "{why}");
     // The services had started: each has its file. None of them runs any more.

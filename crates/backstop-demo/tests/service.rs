@@ -23,32 +23,16 @@ struct Running {
 async fn start(kind: ServiceKind) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
-    let spec = ServiceSpec {
-        kind,
-        name: "it".into(),
-        listen,
-        stop_at_stdin_end: false,
-    };
+    let spec = ServiceSpec { kind, name: "it".into(), listen, stop_at_stdin_end: false };
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
     let task = tokio::spawn(async move { service::serve(&spec, listener, token).await });
-    let channel = Endpoint::from_shared(format!("http://{listen}"))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
-    Running {
-        channel,
-        shutdown,
-        task,
-    }
+    let channel = Endpoint::from_shared(format!("http://{listen}")).unwrap().connect().await.unwrap();
+    Running { channel, shutdown, task }
 }
 
 async fn ask(channel: Channel, question: MessageRequest) -> MessageResponse {
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(question),
-    };
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
     let mut answers = ServerReflectionClient::new(channel)
         .server_reflection_info(tokio_stream::once(request))
         .await
@@ -61,19 +45,9 @@ async fn ask(channel: Channel, question: MessageRequest) -> MessageResponse {
 #[tokio::test]
 async fn a_ledger_shows_its_own_api_and_the_listener_and_nothing_else_of_backstop() {
     let dir = tempfile::tempdir().unwrap();
-    let running = start(ServiceKind::Ledger {
-        db: dir.path().join("l.db"),
-        chaos: false,
-    })
-    .await;
-    let answer = ask(
-        running.channel.clone(),
-        MessageRequest::ListServices(String::new()),
-    )
-    .await;
-    let MessageResponse::ListServicesResponse(list) = answer else {
-        panic!("{answer:?}")
-    };
+    let running = start(ServiceKind::Ledger { db: dir.path().join("l.db"), chaos: false }).await;
+    let answer = ask(running.channel.clone(), MessageRequest::ListServices(String::new())).await;
+    let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
     let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     names.sort();
     assert_eq!(
@@ -85,21 +59,10 @@ async fn a_ledger_shows_its_own_api_and_the_listener_and_nothing_else_of_backsto
         ]
     );
     let symbol = MessageRequest::FileContainingSymbol("bank.ledger.v1.LedgerService".into());
-    assert!(matches!(
-        ask(running.channel.clone(), symbol).await,
-        MessageResponse::FileDescriptorResponse(_)
-    ));
-    let check = tonic_health::pb::HealthCheckRequest {
-        service: "bank.ledger.v1.LedgerService".into(),
-    };
-    let health = HealthClient::new(running.channel.clone())
-        .check(check)
-        .await
-        .unwrap();
-    assert_eq!(
-        health.into_inner().status(),
-        tonic_health::pb::health_check_response::ServingStatus::Serving
-    );
+    assert!(matches!(ask(running.channel.clone(), symbol).await, MessageResponse::FileDescriptorResponse(_)));
+    let check = tonic_health::pb::HealthCheckRequest { service: "bank.ledger.v1.LedgerService".into() };
+    let health = HealthClient::new(running.channel.clone()).check(check).await.unwrap();
+    assert_eq!(health.into_inner().status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
     running.shutdown.cancel();
     running.task.await.unwrap().unwrap();
 }
@@ -115,14 +78,7 @@ async fn a_service_that_is_told_to_end_ends_although_a_client_stays_connected() 
         amount_minor: 10,
         currency: "EUR".into(),
     };
-    assert_eq!(
-        risk.check(request.clone())
-            .await
-            .unwrap()
-            .into_inner()
-            .decision_id,
-        "risk-t"
-    );
+    assert_eq!(risk.check(request.clone()).await.unwrap().into_inner().decision_id, "risk-t");
     running.shutdown.cancel();
     running.task.await.unwrap().unwrap();
     assert!(risk.check(request).await.is_err());

@@ -21,8 +21,8 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::{lease, takeover};
 use backstop_core::{
-    DefinitionName, Event, Input, ParticipantName, Refused, Revision, Saga, SagaId, SagaState, Seq, Start, StepName,
-    start,
+    DefinitionName, Event, Input, ParticipantName, Refused, Revision, Saga, SagaId, SagaState, Seq, Start,
+    StepName, start,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -211,9 +211,8 @@ impl Coordinator {
                 trace_parent: request.trace_parent,
             },
         );
-        let saga = backstop_core::apply::begin(id.clone(), compiled.definition, &first).map_err(|corrupt| {
-            EngineError::Quarantined { saga: id.clone(), reason: corrupt.to_string() }
-        })?;
+        let saga = backstop_core::apply::begin(id.clone(), compiled.definition, &first)
+            .map_err(|corrupt| EngineError::Quarantined { saga: id.clone(), reason: corrupt.to_string() })?;
         let saga = Arc::new(saga);
         let Some((handle, place)) = shared.live.enter(saga, slot) else {
             // It runs here already.
@@ -395,7 +394,11 @@ impl Coordinator {
     #[must_use]
     pub fn load_of(&self, name: &ParticipantName) -> ParticipantLoad {
         let gate = self.shared.gates.of(name);
-        ParticipantLoad { participant: name.clone(), in_flight: gate.in_flight(), breaker_open: gate.is_open() }
+        ParticipantLoad {
+            participant: name.clone(),
+            in_flight: gate.in_flight(),
+            breaker_open: gate.is_open(),
+        }
     }
 
     /// Stops taking on sagas, lets go of those that run as soon as none of their calls is out, and ends the
@@ -434,7 +437,8 @@ impl Coordinator {
         if let Some(handle) = self.shared.live.find(id) {
             let mut view = handle.view;
             if view.borrow().seq == Seq(1) && !view.has_changed().unwrap_or(true) {
-                let _accepted_or_gone = tokio::time::timeout(self.shared.settings.lease_ttl, view.changed()).await;
+                let _accepted_or_gone =
+                    tokio::time::timeout(self.shared.settings.lease_ttl, view.changed()).await;
             }
         }
         self.find_started(id, fingerprint).await?.ok_or(EngineError::NotServing)

@@ -47,7 +47,15 @@ impl Definitions {
         clock: Arc<dyn Clock>,
         settings: Arc<Settings>,
     ) -> Self {
-        Self { store, participants, gates, clock, settings, compiled: Mutex::default(), newest: Mutex::default() }
+        Self {
+            store,
+            participants,
+            gates,
+            clock,
+            settings,
+            compiled: Mutex::default(),
+            newest: Mutex::default(),
+        }
     }
 
     /// Checks a definition and, unless `validate_only`, stores it. Answers the revision and whether it is
@@ -128,7 +136,11 @@ impl Definitions {
     ///
     /// # Errors
     /// [`EngineError::NotFound`]; [`EngineError::Invalid`] if what is stored no longer compiles.
-    pub async fn get(&self, name: &DefinitionName, revision: Option<Revision>) -> Result<Compiled, EngineError> {
+    pub async fn get(
+        &self,
+        name: &DefinitionName,
+        revision: Option<Revision>,
+    ) -> Result<Compiled, EngineError> {
         let known = revision.or_else(|| self.newest_known(name));
         if let Some(revision) = known {
             let reference = DefinitionRef { name: name.clone(), revision };
@@ -214,7 +226,10 @@ impl Definitions {
                 self.participants.set(&participant);
                 self.gates.set(&participant.name, participant.in_flight_max);
                 let deduplicates_by_key = participant.deduplicates_by_key;
-                traits.insert(name, ParticipantTraits { deduplicates_by_key, listens: participant.rollback_listener });
+                traits.insert(
+                    name,
+                    ParticipantTraits { deduplicates_by_key, listens: participant.rollback_listener },
+                );
             }
         }
         Ok(traits)

@@ -5,6 +5,8 @@
 //! * A batch holds at most one append of a saga.
 //! * A failed write is repeated word for word, so a commit of unknown fate is settled by the store's own
 //!   recognition of its rows; it is never taken for written or for lost.
+//! * What was settled so late is [`Settled::Written`] only if nobody has built upon it since: the lease alone
+//!   does not keep a writer from acting on a saga that another has taken over while it waited.
 //!
 //! # Not here
 //! What an append means: the runner's turn. How rows are written: `backstop-sql`.
@@ -33,9 +35,27 @@ pub struct GroupCommit {
     metrics: Metrics,
 }
 
+/// What became of an append in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It is on disk, and the last word on its saga.
+    Written,
+    /// Nothing of it is on disk: another writer was there first.
+    Lost,
+    /// It is on disk, but since then another writer has gone on with the saga.
+    Overtaken,
+}
+
 struct Queued {
     append: Append,
-    reply: oneshot::Sender<Result<Appended, StoreError>>,
+    waiter: Waiter,
+}
+
+/// Who waits for an append.
+struct Waiter {
+    /// The append was tried before, and its fate is unknown.
+    is_repeat: bool,
+    reply: oneshot::Sender<Result<Settled, StoreError>>,
 }
 
 impl GroupCommit {
@@ -43,7 +63,8 @@ impl GroupCommit {
     #[must_use]
     pub fn spawn(store: Arc<dyn Store>, queue_max: usize, batch_events_max: usize, metrics: Metrics) -> Self {
         let (queue, arrivals) = mpsc::channel(queue_max);
-        let writer = Writer { store, arrivals, waiting: VecDeque::new(), batch_events_max, metrics: metrics.clone() };
+        let writer =
+            Writer { store, arrivals, waiting: VecDeque::new(), batch_events_max, metrics: metrics.clone() };
         tokio::spawn(writer.run());
         Self { queue, metrics }
     }
@@ -54,18 +75,19 @@ impl GroupCommit {
         self.queue.capacity() == 0
     }
 
-    /// Writes one append; waits for room in the queue and for the disk.
+    /// Writes one append; waits for room in the queue and for the disk. `is_repeat` if this very append was
+    /// handed in before and ended in an error.
     ///
     /// # Errors
     /// When the store refuses this very append while it answers otherwise. During an outage it waits.
-    pub async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+    pub async fn append(&self, append: Append, is_repeat: bool) -> Result<Settled, StoreError> {
         let began = Instant::now();
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::NotApplied("the journal's writer has stopped".to_owned());
-        self.queue.send(Queued { append, reply }).await.map_err(|_| gone())?;
-        let appended = answer.await.map_err(|_| gone())?;
+        self.queue.send(Queued { append, waiter: Waiter { is_repeat, reply } }).await.map_err(|_| gone())?;
+        let settled = answer.await.map_err(|_| gone())?;
         self.metrics.appended(began.elapsed());
-        appended
+        settled
     }
 }
 
@@ -132,23 +154,24 @@ impl Writer {
 
     /// Writes a batch, however long it takes.
     async fn write(&mut self, batch: Vec<Queued>) {
-        let (appends, replies): (Vec<Append>, Vec<_>) = batch.into_iter().map(|q| (q.append, q.reply)).unzip();
+        let (appends, mut waiters): (Vec<Append>, Vec<Waiter>) =
+            batch.into_iter().map(|queued| (queued.append, queued.waiter)).unzip();
         self.metrics.written(appends.iter().map(|append| append.events.len()).sum());
         let mut wait = RETRY_FIRST;
         loop {
             match self.store.append(&appends).await {
                 Ok(results) => {
-                    for (reply, result) in replies.into_iter().zip(results) {
-                        // Nobody waits any more for a saga that was dropped meanwhile.
-                        let _ = reply.send(Ok(result));
+                    for ((append, waiter), appended) in appends.iter().zip(waiters).zip(results) {
+                        self.answer(append, waiter, Ok(appended)).await;
                     }
                     return;
                 }
                 Err(error) => {
                     tracing::warn!(%error, appends = appends.len(), "the journal could not be written");
+                    waiters.iter_mut().for_each(|waiter| waiter.is_repeat = true);
                     if self.store.now().await.is_ok() {
                         // The store lives, so something in the batch is at fault: each for itself.
-                        return self.write_singly(appends, replies).await;
+                        return self.write_singly(&appends, waiters).await;
                     }
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY_LONGEST);
@@ -157,18 +180,31 @@ impl Writer {
         }
     }
 
-    async fn write_singly(
-        &self,
-        appends: Vec<Append>,
-        replies: Vec<oneshot::Sender<Result<Appended, StoreError>>>,
-    ) {
-        for (append, reply) in appends.iter().zip(replies) {
+    async fn write_singly(&self, appends: &[Append], waiters: Vec<Waiter>) {
+        for (append, waiter) in appends.iter().zip(waiters) {
             let result = self.store.append(std::slice::from_ref(append)).await;
             let result = result.and_then(|results| {
                 let missing = || StoreError::Unknown("the store gave no answer for the append".to_owned());
                 results.first().copied().ok_or_else(missing)
             });
-            let _ = reply.send(result);
+            self.answer(append, waiter, result).await;
         }
+    }
+
+    async fn answer(&self, append: &Append, waiter: Waiter, result: Result<Appended, StoreError>) {
+        let settled = match result {
+            Err(error) => Err(error),
+            Ok(Appended::Lost) => Ok(Settled::Lost),
+            Ok(Appended::Written) if waiter.is_repeat => self.last_word(append).await,
+            Ok(Appended::Written) => Ok(Settled::Written),
+        };
+        // Nobody waits any more for a saga that was dropped meanwhile.
+        let _ = waiter.reply.send(settled);
+    }
+
+    async fn last_word(&self, append: &Append) -> Result<Settled, StoreError> {
+        let head = self.store.head(&append.saga).await?;
+        let is_last = head.is_some_and(|head| head.seq == append.head.seq);
+        Ok(if is_last { Settled::Written } else { Settled::Overtaken })
     }
 }

@@ -84,7 +84,11 @@ impl Live {
     }
 
     /// Puts a saga in; `None` if it is in already.
-    pub(crate) fn enter(self: &Arc<Self>, saga: Arc<Saga>, slot: OwnedSemaphorePermit) -> Option<(Handle, Place)> {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        saga: Arc<Saga>,
+        slot: OwnedSemaphorePermit,
+    ) -> Option<(Handle, Place)> {
         let id = saga.id.clone();
         let (sender, inbox) = mpsc::channel(INBOX_MAX);
         let (view, watched) = watch::channel(saga);

@@ -51,10 +51,7 @@ impl MemoryStore {
 
     /// An empty store with a clock of the test's making.
     pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self {
-            clock: Box::new(clock),
-            tables: Mutex::default(),
-        }
+        Self { clock: Box::new(clock), tables: Mutex::default() }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -67,26 +64,20 @@ impl Tables {
     fn append(&mut self, append: &Append) -> Appended {
         let there = self.sagas.get(&append.saga);
         if append.expected == there.map_or(Seq(0), |journal| journal.head.seq) {
-            let journal = self.sagas.entry(append.saga.clone()).or_insert_with(|| Journal {
-                head: append.head.clone(),
-                events: Vec::new(),
-            });
+            let journal = self
+                .sagas
+                .entry(append.saga.clone())
+                .or_insert_with(|| Journal { head: append.head.clone(), events: Vec::new() });
             journal.head = append.head.clone();
             journal.events.extend(append.events.iter().cloned());
             return Appended::Written;
         }
         let is_there = |event: &Event| there.is_some_and(|journal| journal.events.contains(event));
-        if append.events.iter().all(is_there) {
-            Appended::Written
-        } else {
-            Appended::Lost
-        }
+        if append.events.iter().all(is_there) { Appended::Written } else { Appended::Lost }
     }
 
     fn is_alive(&self, coordinator: &CoordinatorId, now: Timestamp) -> bool {
-        self.coordinators
-            .get(coordinator)
-            .is_some_and(|row| row.expires_at > now)
+        self.coordinators.get(coordinator).is_some_and(|row| row.expires_at > now)
     }
 }
 
@@ -112,19 +103,11 @@ fn check(batch: &[Append]) -> StoreResult<()> {
 
 fn matches(filter: &SagaFilter, head: &Head) -> bool {
     (filter.states.is_empty() || filter.states.contains(&head.state))
-        && filter
-            .definition
-            .as_ref()
-            .is_none_or(|name| *name == head.definition.name)
+        && filter.definition.as_ref().is_none_or(|name| *name == head.definition.name)
         && filter.fin_code.is_none_or(|code| head.fin_code == Some(code))
-        && filter
-            .labels
-            .iter()
-            .all(|(key, value)| head.labels.get(key) == Some(value))
+        && filter.labels.iter().all(|(key, value)| head.labels.get(key) == Some(value))
         && filter.created_from.is_none_or(|from| head.created_at >= from)
-        && filter
-            .created_before
-            .is_none_or(|before| head.created_at < before)
+        && filter.created_before.is_none_or(|before| head.created_at < before)
 }
 
 #[async_trait]
@@ -145,17 +128,8 @@ impl Store for MemoryStore {
 
     async fn events(&self, saga: &SagaId, after: Seq, limit: usize) -> StoreResult<Vec<Event>> {
         let tables = self.tables();
-        let events = tables
-            .sagas
-            .get(saga)
-            .map(|journal| journal.events.as_slice())
-            .unwrap_or_default();
-        Ok(events
-            .iter()
-            .filter(|event| event.seq > after)
-            .take(limit)
-            .cloned()
-            .collect())
+        let events = tables.sagas.get(saga).map(|journal| journal.events.as_slice()).unwrap_or_default();
+        Ok(events.iter().filter(|event| event.seq > after).take(limit).cloned().collect())
     }
 
     async fn list(
@@ -188,10 +162,7 @@ impl Store for MemoryStore {
         let orphans = heads.filter(|head| !head.state.is_final() && is_orphan(head));
         Ok(orphans
             .take(limit)
-            .map(|head| Orphan {
-                saga: head.saga.clone(),
-                handed_over: head.owner.is_none(),
-            })
+            .map(|head| Orphan { saga: head.saga.clone(), handed_over: head.owner.is_none() })
             .collect())
     }
 
@@ -210,16 +181,9 @@ impl Store for MemoryStore {
         {
             return Ok(newest.clone());
         }
-        let revision = Revision(
-            revisions
-                .last()
-                .map_or(1, |newest| newest.reference.revision.0 + 1),
-        );
+        let revision = Revision(revisions.last().map_or(1, |newest| newest.reference.revision.0 + 1));
         let stored = StoredRevision {
-            reference: DefinitionRef {
-                name: name.clone(),
-                revision,
-            },
+            reference: DefinitionRef { name: name.clone(), revision },
             spec: spec.clone(),
             descriptors: descriptors.clone(),
             fingerprint,
@@ -238,9 +202,7 @@ impl Store for MemoryStore {
         let mut revisions = tables.revisions.get(name).into_iter().flatten();
         Ok(match revision {
             None => revisions.next_back().cloned(),
-            Some(number) => revisions
-                .find(|stored| stored.reference.revision == number)
-                .cloned(),
+            Some(number) => revisions.find(|stored| stored.reference.revision == number).cloned(),
         })
     }
 
@@ -250,21 +212,12 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> StoreResult<Vec<StoredRevision>> {
         let tables = self.tables();
-        let later = tables
-            .revisions
-            .iter()
-            .filter(|(name, _)| after.is_none_or(|after| *name > after));
-        Ok(later
-            .filter_map(|(_, revisions)| revisions.last())
-            .take(limit)
-            .cloned()
-            .collect())
+        let later = tables.revisions.iter().filter(|(name, _)| after.is_none_or(|after| *name > after));
+        Ok(later.filter_map(|(_, revisions)| revisions.last()).take(limit).cloned().collect())
     }
 
     async fn put_participant(&self, participant: &Participant) -> StoreResult<()> {
-        self.tables()
-            .participants
-            .insert(participant.name.clone(), participant.clone());
+        self.tables().participants.insert(participant.name.clone(), participant.clone());
         Ok(())
     }
 
@@ -278,10 +231,7 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> StoreResult<Vec<Participant>> {
         let tables = self.tables();
-        let later = tables
-            .participants
-            .values()
-            .filter(|p| after.is_none_or(|after| p.name > *after));
+        let later = tables.participants.values().filter(|p| after.is_none_or(|after| p.name > *after));
         Ok(later.take(limit).cloned().collect())
     }
 
@@ -301,10 +251,7 @@ impl Store for MemoryStore {
     async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<bool> {
         let now = (self.clock)();
         let mut tables = self.tables();
-        let alive = tables
-            .coordinators
-            .get_mut(coordinator)
-            .filter(|row| row.expires_at > now);
+        let alive = tables.coordinators.get_mut(coordinator).filter(|row| row.expires_at > now);
         Ok(alive.map(|row| row.expires_at = now.plus(ttl)).is_some())
     }
 
@@ -316,8 +263,7 @@ impl Store for MemoryStore {
     async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRow>> {
         let now = (self.clock)();
         let mut rows: Vec<CoordinatorRow> = self.tables().coordinators.values().cloned().collect();
-        rows.iter_mut()
-            .for_each(|row| row.expired = row.expires_at <= now);
+        rows.iter_mut().for_each(|row| row.expired = row.expires_at <= now);
         rows.sort_by(|a, b| (a.started_at, &a.coordinator).cmp(&(b.started_at, &b.coordinator)));
         Ok(rows)
     }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// Bounds of every time histogram, in seconds: they resolve 0.1 ms to 60 s.
 const SECONDS: [f64; 20] = [
-    0.0001, 0.000_25, 0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-    10.0, 30.0, 60.0,
+    0.0001, 0.000_25, 0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0, 60.0,
 ];
 
 /// The instruments.
@@ -47,7 +47,8 @@ pub(crate) fn observe(shared: &Weak<Shared>) {
         .with_description("1 while a participant's circuit breaker keeps calls back")
         .with_callback(move |observer| {
             for (name, gate) in coordinator.upgrade().iter().flat_map(|shared| shared.gates.all()) {
-                observer.observe(u64::from(gate.is_open()), &[KeyValue::new("participant", name.to_string())]);
+                observer
+                    .observe(u64::from(gate.is_open()), &[KeyValue::new("participant", name.to_string())]);
             }
         })
         .build();
@@ -75,25 +76,44 @@ impl Metrics {
     #[must_use]
     pub fn new(meter: &Meter) -> Self {
         let seconds = |name: &'static str, what: &'static str| {
-            meter.f64_histogram(name).with_unit("s").with_description(what).with_boundaries(SECONDS.to_vec()).build()
+            meter
+                .f64_histogram(name)
+                .with_unit("s")
+                .with_description(what)
+                .with_boundaries(SECONDS.to_vec())
+                .build()
         };
         Self {
             started: meter.u64_counter("backstop_sagas_started").with_description("Sagas accepted").build(),
-            ended: meter.u64_counter("backstop_sagas_ended").with_description("Sagas ended, by end state").build(),
+            ended: meter
+                .u64_counter("backstop_sagas_ended")
+                .with_description("Sagas ended, by end state")
+                .build(),
             failures: meter
                 .u64_counter("backstop_branch_failures")
                 .with_description("Failed attempts of branches, as judged")
                 .build(),
             duration: seconds("backstop_saga_duration", "From a saga's start to its end"),
             call: seconds("backstop_call_duration", "From dispatch of a call to its answer"),
-            overhead: seconds("backstop_overhead", "What the coordinator adds to a saga: all but the time of its calls"),
-            append: seconds("backstop_journal_append", "From handing events to the journal to their being on disk"),
+            overhead: seconds(
+                "backstop_overhead",
+                "What the coordinator adds to a saga: all but the time of its calls",
+            ),
+            append: seconds(
+                "backstop_journal_append",
+                "From handing events to the journal to their being on disk",
+            ),
             batch: meter
                 .u64_histogram("backstop_journal_batch_events")
                 .with_description("Events in one write")
-                .with_boundaries(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0])
+                .with_boundaries(vec![
+                    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0,
+                ])
                 .build(),
-            live: meter.i64_up_down_counter("backstop_live_sagas").with_description("Sagas in memory").build(),
+            live: meter
+                .i64_up_down_counter("backstop_live_sagas")
+                .with_description("Sagas in memory")
+                .build(),
             interventions: meter
                 .i64_up_down_counter("backstop_interventions")
                 .with_description("Interventions opened less those answered, on this coordinator")
@@ -128,7 +148,9 @@ impl Metrics {
         let definition = saga.definition.reference.name.to_string();
         for event in events {
             match &event.kind {
-                EventKind::Started(_) => self.started.add(1, &[KeyValue::new("definition", definition.clone())]),
+                EventKind::Started(_) => {
+                    self.started.add(1, &[KeyValue::new("definition", definition.clone())])
+                }
                 EventKind::Succeeded | EventKind::RolledBack => {
                     let state = KeyValue::new("state", saga.state.as_str());
                     let labels = [KeyValue::new("definition", definition.clone()), state];

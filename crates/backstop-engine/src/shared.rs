@@ -38,7 +38,13 @@ impl Shared {
     }
 
     /// The head row of a saga as it is after its last event.
-    pub(crate) fn head_of(&self, saga: &Saga, last: &EventKind, tenure: &Tenure, fingerprint: [u8; 32]) -> Head {
+    pub(crate) fn head_of(
+        &self,
+        saga: &Saga,
+        last: &EventKind,
+        tenure: &Tenure,
+        fingerprint: [u8; 32],
+    ) -> Head {
         let released = matches!(last, EventKind::Released);
         let nobodys = released || saga.state.is_final() || saga.state == SagaState::NeedsIntervention;
         let wake_at = match saga.state {
@@ -60,7 +66,11 @@ impl Shared {
             epoch: saga.epoch,
             owner: (!nobodys).then(|| tenure.coordinator.clone()),
             wake_at,
-            fin_code: saga.cause.as_ref().and_then(|cause| cause.failure.as_ref()).map(|failure| failure.fin_code),
+            fin_code: saga
+                .cause
+                .as_ref()
+                .and_then(|cause| cause.failure.as_ref())
+                .map(|failure| failure.fin_code),
             labels: saga.started.labels.clone(),
             fingerprint,
             created_at: saga.started_at,

@@ -86,7 +86,9 @@ async fn take_a_bite(shared: &Arc<Shared>, set_aside: &mut BTreeSet<SagaId>, dea
         match result {
             Ok(true) => adopted += 1,
             Ok(false) => {}
-            Err(EngineError::Store(error)) if !matches!(error, crate::ports::store::StoreError::Unreadable(_)) => {
+            Err(EngineError::Store(error))
+                if !matches!(error, crate::ports::store::StoreError::Unreadable(_)) =>
+            {
                 tracing::warn!(%saga, %error, "the saga could not be taken over yet");
             }
             Err(error) => {
@@ -102,11 +104,7 @@ async fn take_a_bite(shared: &Arc<Shared>, set_aside: &mut BTreeSet<SagaId>, dea
 }
 
 /// Takes one saga over for the round of takeovers, and waits until that is on disk.
-async fn adopt_in_time(
-    shared: &Arc<Shared>,
-    id: &SagaId,
-    dead: &Dead,
-) -> Result<bool, EngineError> {
+async fn adopt_in_time(shared: &Arc<Shared>, id: &SagaId, dead: &Dead) -> Result<bool, EngineError> {
     let Some(adopted) = adopt(shared, id, Some(dead), None).await? else {
         return Ok(false);
     };

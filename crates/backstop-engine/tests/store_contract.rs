@@ -8,11 +8,7 @@ use std::sync::Arc;
 async fn the_store_in_memory_keeps_the_contract() {
     run(async || {
         let store = Arc::new(MemoryStore::new());
-        Bench {
-            store: store.clone(),
-            second: store,
-            exclusive: true,
-        }
+        Bench { store: store.clone(), second: store, exclusive: true }
     })
     .await;
 }

@@ -235,10 +235,22 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused() {
         for bad in [
-            "state", "state =", "state = \"UP\"", "= \"x\"", "state = \"RUNNING\" definition = \"a\"",
-            "color = \"red\"", "state != \"RUNNING\"", "create_time >= \"yesterday\"", "fin_code = \"40005\"",
-            "(state = \"RUNNING\"", "definition = \"transfer", "definition = \"a\" AND definition = \"b\"",
-            "NOT state = \"RUNNING\"", "(definition = \"a\" OR definition = \"b\")", "\\", "state = \"RUNNING\" AND",
+            "state",
+            "state =",
+            "state = \"UP\"",
+            "= \"x\"",
+            "state = \"RUNNING\" definition = \"a\"",
+            "color = \"red\"",
+            "state != \"RUNNING\"",
+            "create_time >= \"yesterday\"",
+            "fin_code = \"40005\"",
+            "(state = \"RUNNING\"",
+            "definition = \"transfer",
+            "definition = \"a\" AND definition = \"b\"",
+            "NOT state = \"RUNNING\"",
+            "(definition = \"a\" OR definition = \"b\")",
+            "\\",
+            "state = \"RUNNING\" AND",
         ] {
             assert_eq!(parse(bad).unwrap_err().path, "filter", "{bad}");
         }

@@ -51,7 +51,10 @@ pub(crate) fn name_token(name: &str) -> String {
 }
 
 /// The name that a token stands for; `None` for the first page.
-pub(crate) fn name_after<T, E>(token: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<Option<T>, Fault> {
+pub(crate) fn name_after<T, E>(
+    token: &str,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, Fault> {
     if token.is_empty() {
         return Ok(None);
     }
@@ -68,7 +71,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Option<String> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
     if !digits.len().is_multiple_of(2) {
         return None;
     }

@@ -53,13 +53,16 @@ pub async fn serve(
         .layer(GuardLayer)
         .add_service(health)
         .add_service(
-            DefinitionServiceServer::new(Definitions::new(coordinator.clone(), client)).max_decoding_message_size(limit),
+            DefinitionServiceServer::new(Definitions::new(coordinator.clone(), client))
+                .max_decoding_message_size(limit),
         )
         .add_service(
             ParticipantServiceServer::new(ParticipantRegistry::new(coordinator.clone()))
                 .max_decoding_message_size(limit),
         )
-        .add_service(OperatorServiceServer::new(Operators::new(coordinator.clone())).max_decoding_message_size(limit))
+        .add_service(
+            OperatorServiceServer::new(Operators::new(coordinator.clone())).max_decoding_message_size(limit),
+        )
         .add_service(SagaServiceServer::new(Sagas::new(coordinator)).max_decoding_message_size(limit));
     if settings.reflection {
         let builder = || {
@@ -80,7 +83,11 @@ async fn report_health(reporter: HealthReporter, coordinator: Coordinator) {
     loop {
         let serving = coordinator.is_serving();
         if was != Some(serving) {
-            let status = if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+            let status = if serving {
+                tonic_health::ServingStatus::Serving
+            } else {
+                tonic_health::ServingStatus::NotServing
+            };
             let names = [
                 "",
                 "backstop.v1.DefinitionService",

@@ -19,9 +19,7 @@ const DESCRIPTION_BYTES_MAX: usize = 256;
 pub(crate) fn engine_error(error: &EngineError) -> Status {
     match error {
         EngineError::Invalid(faults) => invalid(faults),
-        EngineError::NotFound { .. } => {
-            Reply::new(Code::NotFound, "NOT_FOUND").status(error.to_string())
-        }
+        EngineError::NotFound { .. } => Reply::new(Code::NotFound, "NOT_FOUND").status(error.to_string()),
         EngineError::AlreadyExists { saga, .. } => Reply::new(Code::AlreadyExists, "SAGA_ID_TAKEN")
             .with("saga_id", saga.as_str())
             .status(error.to_string()),
@@ -40,9 +38,9 @@ pub(crate) fn engine_error(error: &EngineError) -> Status {
             .with("limit", limit)
             .retry_after(*retry_after)
             .status(error.to_string()),
-        EngineError::NotServing => {
-            Reply::new(Code::Unavailable, "NOT_SERVING").retry_after(Duration::from_secs(1)).status(error.to_string())
-        }
+        EngineError::NotServing => Reply::new(Code::Unavailable, "NOT_SERVING")
+            .retry_after(Duration::from_secs(1))
+            .status(error.to_string()),
         EngineError::NotHere { saga, owner } => Reply::new(Code::Unavailable, "OTHER_COORDINATOR")
             .with("saga_id", saga.as_str())
             .with("owner", owner.as_str())
@@ -75,7 +73,9 @@ pub(crate) fn invalid(faults: &[Fault]) -> Status {
     let message = backstop_core::failure::bounded_text(&message, 1024);
     let mut reply = Reply::new(Code::InvalidArgument, "INVALID_ARGUMENT");
     if faults.len() > FAULTS_SHOWN_MAX {
-        reply = reply.with("faults", &faults.len().to_string()).with("faults_shown", &FAULTS_SHOWN_MAX.to_string());
+        reply = reply
+            .with("faults", &faults.len().to_string())
+            .with("faults_shown", &FAULTS_SHOWN_MAX.to_string());
     }
     reply.details = details;
     reply.status(message)

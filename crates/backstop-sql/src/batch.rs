@@ -83,11 +83,7 @@ fn check(batch: &[Append]) -> Result<(), BatchFault> {
         for event in &append.events {
             expected = expected.next();
             if event.seq != expected {
-                return Err(BatchFault::OutOfOrder {
-                    saga: append.saga.clone(),
-                    found: event.seq,
-                    expected,
-                });
+                return Err(BatchFault::OutOfOrder { saga: append.saga.clone(), found: event.seq, expected });
             }
         }
         if append.head.saga != append.saga || append.head.seq != last.seq {
@@ -104,9 +100,7 @@ impl EncodedAppend<'_> {
     /// True if exactly this append is in the journal: it was written by an earlier, unanswered try.
     pub(crate) fn is_among(&self, stored: &StoredRows) -> bool {
         self.events.iter().all(|event| {
-            stored
-                .get(&(event.saga.clone().into_owned(), event.seq))
-                .is_some_and(|there| there == event)
+            stored.get(&(event.saga.clone().into_owned(), event.seq)).is_some_and(|there| there == event)
         })
     }
 }

@@ -76,9 +76,7 @@ pub(crate) fn of_read(error: &sqlx::Error) -> StoreError {
 
 /// True for the refusal of a row whose key is there already.
 pub(crate) fn is_taken(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 /// True if the connection can be used again after this error: the server answered in order.
@@ -97,10 +95,7 @@ fn surely_not_applied(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(refusal) => match refusal.try_downcast_ref::<PgDatabaseError>() {
             Some(refusal) => is_refusal(refusal.severity(), refusal.code()),
             // SQLite: busy, locked or against a constraint. Others may come from the commit itself.
-            None => refusal
-                .code()
-                .and_then(|code| code.parse::<u32>().ok())
-                .is_some_and(is_sqlite_refusal),
+            None => refusal.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(is_sqlite_refusal),
         },
         // These come before anything is sent.
         sqlx::Error::Configuration(_)
@@ -139,10 +134,7 @@ mod tests {
         assert!(is_refusal(PgSeverity::Error, "23505"), "unique violation");
         assert!(is_refusal(PgSeverity::Error, "40001"), "serialization failure");
         assert!(is_refusal(PgSeverity::Error, "57014"), "statement timeout");
-        assert!(
-            !is_refusal(PgSeverity::Fatal, "57P01"),
-            "the server shut down, maybe after the commit"
-        );
+        assert!(!is_refusal(PgSeverity::Fatal, "57P01"), "the server shut down, maybe after the commit");
         assert!(!is_refusal(PgSeverity::Error, "40003"));
         assert!(!is_refusal(PgSeverity::Panic, "XX000"));
     }
@@ -152,9 +144,6 @@ mod tests {
         let lost = sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
         assert!(matches!(of_write(&lost), StoreError::Unknown(_)));
         assert!(matches!(of_read(&lost), StoreError::NotApplied(_)));
-        assert!(matches!(
-            of_write(&sqlx::Error::PoolTimedOut),
-            StoreError::NotApplied(_)
-        ));
+        assert!(matches!(of_write(&sqlx::Error::PoolTimedOut), StoreError::NotApplied(_)));
     }
 }

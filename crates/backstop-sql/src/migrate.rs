@@ -10,16 +10,10 @@ use sqlx::{PgConnection, Row, SqlSafeStr};
 use std::borrow::Cow;
 use std::time::Duration;
 
-const POSTGRES: &[(i64, &str, &str)] = &[(
-    1,
-    "journal",
-    include_str!("../../../migrations/postgres/0001_journal.sql"),
-)];
-const SQLITE: &[(i64, &str, &str)] = &[(
-    1,
-    "journal",
-    include_str!("../../../migrations/sqlite/0001_journal.sql"),
-)];
+const POSTGRES: &[(i64, &str, &str)] =
+    &[(1, "journal", include_str!("../../../migrations/postgres/0001_journal.sql"))];
+const SQLITE: &[(i64, &str, &str)] =
+    &[(1, "journal", include_str!("../../../migrations/sqlite/0001_journal.sql"))];
 
 /// How often a Postgres migration that met another one is tried.
 const TRIES_MAX: u32 = 20;
@@ -33,13 +27,7 @@ pub(crate) fn sqlite() -> Migrator {
 
 fn migrator(files: &[(i64, &'static str, &'static str)]) -> Migrator {
     let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
-        Migration::new(
-            *version,
-            Cow::Borrowed(*name),
-            MigrationType::Simple,
-            (*sql).into_sql_str(),
-            false,
-        )
+        Migration::new(*version, Cow::Borrowed(*name), MigrationType::Simple, (*sql).into_sql_str(), false)
     };
     let mut migrator = Migrator::with_migrations(files.iter().map(migration).collect());
     // No advisory lock. CockroachDB has none that locks, and behind a pooler of transactions a session's
@@ -69,9 +57,7 @@ pub(crate) async fn postgres(connection: &mut PgConnection) -> Result<(), OpenEr
             }
         }
     }
-    Err(OpenError::Migration(format!(
-        "it did not go through in {TRIES_MAX} tries"
-    )))
+    Err(OpenError::Migration(format!("it did not go through in {TRIES_MAX} tries")))
 }
 
 /// Errors unless the database has exactly this program's migrations.
@@ -102,16 +88,9 @@ pub(crate) async fn check_postgres(connection: &mut PgConnection) -> Result<(), 
 
 /// Compares what the database has seen with what this program brings.
 fn compare(applied: &[(i64, Vec<u8>)], migrator: &Migrator) -> Result<(), OpenError> {
-    let needed = migrator
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0);
+    let needed = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
     let found = applied.iter().map(|(version, _)| *version).max().unwrap_or(0);
-    if applied
-        .iter()
-        .any(|(version, _)| !migrator.version_exists(*version))
-    {
+    if applied.iter().any(|(version, _)| !migrator.version_exists(*version)) {
         return Err(OpenError::SchemaNewer { found, needed });
     }
     for migration in migrator.iter() {
@@ -132,10 +111,7 @@ pub(crate) fn sqlite_error(error: &sqlx::migrate::MigrateError) -> OpenError {
     match error {
         MigrateError::VersionMissing(found) => {
             let needed = SQLITE.iter().map(|(version, ..)| *version).max().unwrap_or(0);
-            OpenError::SchemaNewer {
-                found: *found,
-                needed,
-            }
+            OpenError::SchemaNewer { found: *found, needed }
         }
         MigrateError::VersionMismatch(version) => OpenError::SchemaDiffers(*version),
         other => OpenError::Migration(other.to_string()),
@@ -158,10 +134,7 @@ mod tests {
             names
         };
         let embedded = |files: &[(i64, &str, &str)]| -> Vec<String> {
-            files
-                .iter()
-                .map(|(version, name, _)| format!("{version:04}_{name}.sql"))
-                .collect()
+            files.iter().map(|(version, name, _)| format!("{version:04}_{name}.sql")).collect()
         };
         assert_eq!(folder("postgres"), folder("sqlite"));
         assert_eq!(folder("postgres"), embedded(POSTGRES), "every file is embedded");
@@ -173,18 +146,9 @@ mod tests {
         let ours = migrator(POSTGRES);
         let first = ours.iter().next().unwrap().checksum.to_vec();
         assert!(compare(&[(1, first.clone())], &ours).is_ok());
-        assert!(matches!(
-            compare(&[], &ours),
-            Err(OpenError::SchemaOlder { found: 0, needed: 1 })
-        ));
+        assert!(matches!(compare(&[], &ours), Err(OpenError::SchemaOlder { found: 0, needed: 1 })));
         let newer = compare(&[(1, first), (9, vec![])], &ours);
-        assert!(matches!(
-            newer,
-            Err(OpenError::SchemaNewer { found: 9, needed: 1 })
-        ));
-        assert!(matches!(
-            compare(&[(1, vec![1])], &ours),
-            Err(OpenError::SchemaDiffers(1))
-        ));
+        assert!(matches!(newer, Err(OpenError::SchemaNewer { found: 9, needed: 1 })));
+        assert!(matches!(compare(&[(1, vec![1])], &ours), Err(OpenError::SchemaDiffers(1))));
     }
 }

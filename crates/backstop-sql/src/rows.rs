@@ -69,16 +69,13 @@ where
     T: Decode<'r, R::Database> + Type<R::Database>,
     R::Database: Database,
 {
-    row.try_get(column)
-        .map_err(|error| DecodeError::malformed(column, error))
+    row.try_get(column).map_err(|error| DecodeError::malformed(column, error))
 }
 
 /// A row of `saga_event`, all columns.
 pub(crate) fn event_row<'r>(row: &'r impl Columns<'r>) -> StoreResult<EventRow<'static>> {
     let saga = row.text("saga_id").map_err(|error| error.of("an event"))?;
-    let seq = row
-        .number("seq")
-        .map_err(|error| error.of(format!("an event of saga {saga}")))?;
+    let seq = row.number("seq").map_err(|error| error.of(format!("an event of saga {saga}")))?;
     let rest = || -> Result<EventRow<'static>, DecodeError> {
         let word = |column| row.text_or_null(column).map(|text| text.map(Cow::Owned));
         Ok(EventRow {
@@ -139,29 +136,19 @@ pub(crate) fn head<'r>(row: &'r impl Columns<'r>) -> StoreResult<Head> {
 pub(crate) fn orphan<'r>(row: &'r impl Columns<'r>) -> Option<Orphan> {
     let read = || -> Result<Orphan, DecodeError> {
         let saga = head::saga_id(&row.text("id")?)?;
-        Ok(Orphan {
-            saga,
-            handed_over: row.text_or_null("owner")?.is_none(),
-        })
+        Ok(Orphan { saga, handed_over: row.text_or_null("owner")?.is_none() })
     };
-    read()
-        .inspect_err(|error| tracing::error!(%error, "an orphaned saga cannot be read"))
-        .ok()
+    read().inspect_err(|error| tracing::error!(%error, "an orphaned saga cannot be read")).ok()
 }
 
 /// A revision, of all columns of `definition`.
 pub(crate) fn revision<'r>(row: &'r impl Columns<'r>) -> StoreResult<StoredRevision> {
     let name = row.text("name").map_err(|error| error.of("a definition"))?;
-    let number = row
-        .number("revision")
-        .map_err(|error| error.of(format!("definition {name}")))?;
+    let number = row.number("revision").map_err(|error| error.of(format!("definition {name}")))?;
     let read = || -> Result<StoredRevision, DecodeError> {
         let parsed = DefinitionName::parse(&name).map_err(|_| DecodeError::unknown("name", name.clone()))?;
         Ok(StoredRevision {
-            reference: DefinitionRef {
-                name: parsed,
-                revision: Revision(from_i64("revision", number)?),
-            },
+            reference: DefinitionRef { name: parsed, revision: Revision(from_i64("revision", number)?) },
             spec: definition::decode(&row.text("spec")?)?,
             descriptors: Bytes::from(row.bytes("descriptors")?),
             fingerprint: head::fingerprint(&row.bytes("fingerprint")?)?,

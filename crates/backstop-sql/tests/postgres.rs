@@ -20,35 +20,22 @@ async fn database() -> String {
 }
 
 async fn open(url: &str) -> PostgresStore {
-    let settings = PostgresSettings {
-        connections_max: 4,
-        ..PostgresSettings::default()
-    };
+    let settings = PostgresSettings { connections_max: 4, ..PostgresSettings::default() };
     PostgresStore::connect(url, settings).await.unwrap()
 }
 
 async fn execute(url: &str, sql: &str) {
     let mut db = PgConnection::connect(url).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-        .execute(&mut db)
-        .await
-        .unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
     db.close().await.unwrap();
 }
 
 async fn contract_in(arguments: &'static [&'static str]) {
     run(async || {
-        let url = Postgres::shared()
-            .unwrap()
-            .create_database_with(arguments)
-            .unwrap();
+        let url = Postgres::shared().unwrap().create_database_with(arguments).unwrap();
         postgres_migrate(&url).await.unwrap();
         let (store, second) = (Arc::new(open(&url).await), Arc::new(open(&url).await));
-        Bench {
-            store,
-            second,
-            exclusive: false,
-        }
+        Bench { store, second, exclusive: false }
     })
     .await;
 }
@@ -60,22 +47,11 @@ async fn postgres_keeps_the_contract() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_database_of_a_language_does_not_change_any_order() {
-    let icu = [
-        "--template",
-        "template0",
-        "--locale-provider",
-        "icu",
-        "--icu-locale",
-        "de-AT",
-        "--locale",
-        "C",
-    ];
+    let icu =
+        ["--template", "template0", "--locale-provider", "icu", "--icu-locale", "de-AT", "--locale", "C"];
     let url = Postgres::shared().unwrap().create_database_with(&icu).unwrap();
     let mut db = PgConnection::connect(&url).await.unwrap();
-    let by_language: bool = sqlx::query_scalar("SELECT 'a' < 'B'")
-        .fetch_one(&mut db)
-        .await
-        .unwrap();
+    let by_language: bool = sqlx::query_scalar("SELECT 'a' < 'B'").fetch_one(&mut db).await.unwrap();
     assert!(by_language, "this database would sort by language");
     db.close().await.unwrap();
     contract_in(&[
@@ -94,13 +70,8 @@ async fn the_database_of_a_language_does_not_change_any_order() {
 #[tokio::test]
 async fn a_schema_that_is_not_this_programs_is_refused_and_told_what_to_do() {
     let url = Postgres::shared().unwrap().create_database().unwrap();
-    let older = PostgresStore::connect(&url, PostgresSettings::default())
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(older, OpenError::SchemaOlder { found: 0, needed: 1 }),
-        "{older:?}"
-    );
+    let older = PostgresStore::connect(&url, PostgresSettings::default()).await.unwrap_err();
+    assert!(matches!(older, OpenError::SchemaOlder { found: 0, needed: 1 }), "{older:?}");
     assert!(older.to_string().contains("run `backstop migrate`"), "{older}");
     postgres_migrate(&url).await.unwrap();
     postgres_migrate(&url).await.unwrap();
@@ -111,25 +82,15 @@ async fn a_schema_that_is_not_this_programs_is_refused_and_told_what_to_do() {
          VALUES (99, 'of tomorrow', true, ''::bytea, 0)",
     )
     .await;
-    let newer = PostgresStore::connect(&url, PostgresSettings::default())
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(newer, OpenError::SchemaNewer { found: 99, needed: 1 }),
-        "{newer:?}"
-    );
-    assert!(
-        matches!(postgres_migrate(&url).await, Err(OpenError::SchemaNewer { .. })),
-        "and left alone"
-    );
+    let newer = PostgresStore::connect(&url, PostgresSettings::default()).await.unwrap_err();
+    assert!(matches!(newer, OpenError::SchemaNewer { found: 99, needed: 1 }), "{newer:?}");
+    assert!(matches!(postgres_migrate(&url).await, Err(OpenError::SchemaNewer { .. })), "and left alone");
     execute(
         &url,
         "DELETE FROM _sqlx_migrations WHERE version = 99; UPDATE _sqlx_migrations SET checksum = ''",
     )
     .await;
-    let other = PostgresStore::connect(&url, PostgresSettings::default())
-        .await
-        .unwrap_err();
+    let other = PostgresStore::connect(&url, PostgresSettings::default()).await.unwrap_err();
     assert!(matches!(other, OpenError::SchemaDiffers(1)), "{other:?}");
 }
 
@@ -156,18 +117,10 @@ async fn no_error_tells_the_password() {
         "ada:s3cret",
         "postgres://ada:s3cret@127.0.0.1:1/bank?sslmode=s3cret",
     ] {
-        let error = PostgresStore::connect(url, PostgresSettings::default())
-            .await
-            .unwrap_err();
-        assert!(
-            !format!("{error} {error:?}").contains("s3cret"),
-            "{url}: {error:?}"
-        );
+        let error = PostgresStore::connect(url, PostgresSettings::default()).await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{url}: {error:?}");
         let error = postgres_migrate(url).await.unwrap_err();
-        assert!(
-            !format!("{error} {error:?}").contains("s3cret"),
-            "{url}: {error:?}"
-        );
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{url}: {error:?}");
     }
 }
 
@@ -177,11 +130,8 @@ async fn a_row_that_cannot_be_read_is_named_and_harms_nobody_else() {
         let url = database().await;
         let store = open(&url).await;
         let (start, other) = common::plant(&store).await;
-        execute(
-            &url,
-            &format!("UPDATE saga_event SET {column} = {value} WHERE saga_id = 'bad' AND seq = 2"),
-        )
-        .await;
+        execute(&url, &format!("UPDATE saga_event SET {column} = {value} WHERE saga_id = 'bad' AND seq = 2"))
+            .await;
         common::assert_only_one_is_unreadable(&store, &start, &other, column).await;
     }
 }
@@ -192,13 +142,8 @@ async fn a_head_that_cannot_be_read_is_named_and_harms_no_journal() {
     let store = open(&url).await;
     common::plant(&store).await;
     execute(&url, "UPDATE saga SET state = 'OF_TOMORROW' WHERE id = 'bad'").await;
-    for result in [
-        store.head(&id("bad")).await.map(|_| ()),
-        store.journal(&id("bad")).await.map(|_| ()),
-    ] {
-        let Err(StoreError::Unreadable(text)) = result else {
-            panic!("{result:?}")
-        };
+    for result in [store.head(&id("bad")).await.map(|_| ()), store.journal(&id("bad")).await.map(|_| ())] {
+        let Err(StoreError::Unreadable(text)) = result else { panic!("{result:?}") };
         assert_eq!(text, "the head of saga bad: state \"OF_TOMORROW\" is unknown");
     }
     assert!(store.head(&id("good")).await.unwrap().is_some());
@@ -242,18 +187,11 @@ async fn every_session_waits_for_the_disk_and_says_who_it_is() {
     .fetch_all(&mut db)
     .await
     .unwrap();
-    assert!(
-        sessions.len() >= 3 && sessions.iter().all(|name| name == "backstop"),
-        "{sessions:?}"
-    );
+    assert!(sessions.len() >= 3 && sessions.iter().all(|name| name == "backstop"), "{sessions:?}");
     // A database whose default is to answer before the disk has it.
     let lax = Postgres::shared().unwrap().create_database().unwrap();
     let name = lax.rsplit('/').next().unwrap();
-    execute(
-        &lax,
-        &format!("ALTER DATABASE {name} SET synchronous_commit = off"),
-    )
-    .await;
+    execute(&lax, &format!("ALTER DATABASE {name} SET synchronous_commit = off")).await;
     postgres_migrate(&lax).await.unwrap();
     let store = open(&lax).await;
     execute(
@@ -267,28 +205,20 @@ async fn every_session_waits_for_the_disk_and_says_who_it_is() {
          CREATE TRIGGER check_session BEFORE INSERT ON saga FOR EACH ROW EXECUTE FUNCTION check_session()",
     )
     .await;
-    assert_eq!(
-        store.append(&[Sample::start("durable").1]).await,
-        Ok(vec![Appended::Written])
-    );
+    assert_eq!(store.append(&[Sample::start("durable").1]).await, Ok(vec![Appended::Written]));
 }
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_surely_not_applied() {
     let url = database().await;
-    let settings = PostgresSettings {
-        statement_timeout: Duration::from_millis(200),
-        ..PostgresSettings::default()
-    };
+    let settings =
+        PostgresSettings { statement_timeout: Duration::from_millis(200), ..PostgresSettings::default() };
     let store = PostgresStore::connect(&url, settings).await.unwrap();
     let (mut saga, start) = Sample::start("held");
     store.append(&[start]).await.unwrap();
     let mut db = PgConnection::connect(&url).await.unwrap();
     let mut tx = db.begin().await.unwrap();
-    sqlx::query("UPDATE saga SET epoch = 1 WHERE id = 'held'")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+    sqlx::query("UPDATE saga SET epoch = 1 WHERE id = 'held'").execute(&mut *tx).await.unwrap();
     let done = saga.succeed(0, b"done");
     let held = store.append(std::slice::from_ref(&done)).await;
     assert!(matches!(held, Err(StoreError::NotApplied(_))), "{held:?}");
@@ -317,35 +247,19 @@ async fn what_was_written_survives_a_crash_of_the_server_and_the_store_goes_on()
         })
     };
     // Far enough for the crash to fall among appends.
-    while store
-        .events(&id("crash-50"), backstop_core::Seq(0), 1)
-        .await
-        .unwrap()
-        .is_empty()
-    {}
+    while store.events(&id("crash-50"), backstop_core::Seq(0), 1).await.unwrap().is_empty() {}
     cluster.kill().unwrap();
     let (written, cut, error) = writer.await.unwrap();
     assert!(written.len() > 50);
     assert!(!matches!(error, StoreError::Unreadable(_)), "{error}");
     let down = store.append(std::slice::from_ref(&cut)).await;
-    assert!(
-        matches!(down, Err(StoreError::NotApplied(_))),
-        "it could not even connect: {down:?}"
-    );
+    assert!(matches!(down, Err(StoreError::NotApplied(_))), "it could not even connect: {down:?}");
     cluster.restart().unwrap();
     for (append, result) in written {
         assert_eq!(result, Appended::Written);
         let journal = store.journal(&append.saga).await;
-        let journal = if journal.is_err() {
-            store.journal(&append.saga).await
-        } else {
-            journal
-        };
-        assert_eq!(
-            journal.unwrap().unwrap().events,
-            append.events,
-            "acknowledged, so there"
-        );
+        let journal = if journal.is_err() { store.journal(&append.saga).await } else { journal };
+        assert_eq!(journal.unwrap().unwrap().events, append.events, "acknowledged, so there");
     }
     assert_eq!(
         store.append(&[cut]).await,
@@ -364,10 +278,7 @@ async fn a_connection_that_is_cut_leaves_its_append_unknown_and_repeating_settle
     // A row lock of ours holds the append where it can be cut off.
     let mut db = PgConnection::connect(&url).await.unwrap();
     let mut tx = db.begin().await.unwrap();
-    sqlx::query("UPDATE saga SET epoch = 1 WHERE id = 'cut'")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+    sqlx::query("UPDATE saga SET epoch = 1 WHERE id = 'cut'").execute(&mut *tx).await.unwrap();
     let append = {
         let (store, done) = (store.clone(), done.clone());
         tokio::spawn(async move { store.append(&[done]).await })
@@ -385,10 +296,7 @@ async fn a_connection_that_is_cut_leaves_its_append_unknown_and_repeating_settle
     let result = append.await.unwrap();
     assert!(matches!(result, Err(StoreError::Unknown(_))), "{result:?}");
     tx.rollback().await.unwrap();
-    assert_eq!(
-        store.append(std::slice::from_ref(&done)).await,
-        Ok(vec![Appended::Written])
-    );
+    assert_eq!(store.append(std::slice::from_ref(&done)).await, Ok(vec![Appended::Written]));
     assert_eq!(store.append(&[done]).await, Ok(vec![Appended::Written]));
 }
 
@@ -403,14 +311,8 @@ async fn two_batches_that_wait_for_each_other_are_settled_by_repeating() {
     // We hold b and want a; the store holds a and wants b.
     let mut db = PgConnection::connect(&url).await.unwrap();
     let mut tx = db.begin().await.unwrap();
-    sqlx::query("SET LOCAL deadlock_timeout = '1h'")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
-    sqlx::query("UPDATE saga SET epoch = 1 WHERE id = 'b'")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+    sqlx::query("SET LOCAL deadlock_timeout = '1h'").execute(&mut *tx).await.unwrap();
+    sqlx::query("UPDATE saga SET epoch = 1 WHERE id = 'b'").execute(&mut *tx).await.unwrap();
     let ours = async {
         let mut waiting = false;
         let mut watch = PgConnection::connect(&url).await.unwrap();
@@ -423,16 +325,10 @@ async fn two_batches_that_wait_for_each_other_are_settled_by_repeating() {
             .await
             .unwrap();
         }
-        sqlx::query("UPDATE saga SET epoch = 1 WHERE id = 'a'")
-            .execute(&mut *tx)
-            .await
-            .unwrap();
+        sqlx::query("UPDATE saga SET epoch = 1 WHERE id = 'a'").execute(&mut *tx).await.unwrap();
         tx.rollback().await.unwrap();
     };
     let (refused, ()) = tokio::join!(store.append(&batch), ours);
     assert!(matches!(refused, Err(StoreError::NotApplied(_))), "{refused:?}");
-    assert_eq!(
-        store.append(&batch).await,
-        Ok(vec![Appended::Written, Appended::Written])
-    );
+    assert_eq!(store.append(&batch).await, Ok(vec![Appended::Written, Appended::Written]));
 }

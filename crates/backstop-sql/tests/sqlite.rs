@@ -17,17 +17,9 @@ async fn sqlite_keeps_the_contract() {
     let folders = Mutex::new(Vec::new());
     run(async || {
         let folder = tempfile::tempdir().unwrap();
-        let store = Arc::new(
-            SqliteStore::open(folder.path().join("backstop.db"))
-                .await
-                .unwrap(),
-        );
+        let store = Arc::new(SqliteStore::open(folder.path().join("backstop.db")).await.unwrap());
         folders.lock().unwrap().push(folder);
-        Bench {
-            store: store.clone(),
-            second: store,
-            exclusive: true,
-        }
+        Bench { store: store.clone(), second: store, exclusive: true }
     })
     .await;
 }
@@ -58,12 +50,7 @@ async fn a_file_in_use_is_refused_by_whatever_name_and_free_again_afterwards() {
     for name in [&path, &link] {
         let refused = SqliteStore::open(name).await;
         assert!(matches!(&refused, Err(OpenError::InUse(_))), "{refused:?}");
-        assert!(
-            refused
-                .unwrap_err()
-                .to_string()
-                .contains("is in use by another coordinator")
-        );
+        assert!(refused.unwrap_err().to_string().contains("is in use by another coordinator"));
     }
     drop(store);
     SqliteStore::open(&link).await.unwrap();
@@ -76,13 +63,7 @@ async fn a_file_in_use_is_refused_to_another_process() {
     let _store = SqliteStore::open(&path).await.unwrap();
     let lock = folder.path().join("backstop.db.lock");
     // flock(1) asks for the same lock from a process of its own.
-    let ask = || {
-        std::process::Command::new("flock")
-            .args(["--nonblock"])
-            .arg(&lock)
-            .arg("true")
-            .status()
-    };
+    let ask = || std::process::Command::new("flock").args(["--nonblock"]).arg(&lock).arg("true").status();
     assert!(!ask().unwrap().success(), "the lock is held");
     drop(_store);
     assert!(ask().unwrap().success(), "and let go of");
@@ -90,14 +71,9 @@ async fn a_file_in_use_is_refused_to_another_process() {
 
 #[tokio::test]
 async fn a_path_that_cannot_be_used_says_so() {
-    let refused = SqliteStore::open("/nowhere/at/all/backstop.db")
-        .await
-        .unwrap_err();
+    let refused = SqliteStore::open("/nowhere/at/all/backstop.db").await.unwrap_err();
     assert!(matches!(refused, OpenError::File { .. }));
-    assert!(
-        refused.to_string().starts_with("/nowhere/at/all/backstop.db: "),
-        "{refused}"
-    );
+    assert!(refused.to_string().starts_with("/nowhere/at/all/backstop.db: "), "{refused}");
 }
 
 async fn execute(path: &Path, sql: &'static str) {
@@ -119,10 +95,7 @@ async fn a_file_of_a_newer_program_is_refused() {
     )
     .await;
     let refused = SqliteStore::open(&path).await;
-    assert!(
-        matches!(refused, Err(OpenError::SchemaNewer { found: 99, needed: 1 })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(OpenError::SchemaNewer { found: 99, needed: 1 })), "{refused:?}");
 }
 
 #[tokio::test]
@@ -162,11 +135,7 @@ async fn the_view_shows_the_last_event_of_each_step() {
 #[tokio::test]
 async fn an_append_whose_caller_went_away_is_whole_or_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Arc::new(
-        SqliteStore::open(folder.path().join("backstop.db"))
-            .await
-            .unwrap(),
-    );
+    let store = Arc::new(SqliteStore::open(folder.path().join("backstop.db")).await.unwrap());
     common::abandon_appends(store.clone()).await;
     assert_eq!(store.events(&id("nobody"), Seq(0), 1).await, Ok(vec![]));
 }

@@ -44,7 +44,9 @@ impl Demo {
         let options = DemoOptions {
             program: std::env::current_exe().context("this program cannot be found to start its services")?,
             // A second demo, or a server beside it, must not be in the way; no coordinator outlives the demo.
-            serve_args: ["--metrics-listen", "127.0.0.1:0", "--stop-at-stdin-end"].map(OsString::from).to_vec(),
+            serve_args: ["--metrics-listen", "127.0.0.1:0", "--stop-at-stdin-end"]
+                .map(OsString::from)
+                .to_vec(),
             definition,
             dir: self.dir,
             transfers: self.transfers,

@@ -82,22 +82,15 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let store = open(&configuration, asked.migrate).await?;
     let listen = configuration.listen;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     let client = Arc::new(ParticipantClient::new(configuration.participants.clone()));
-    let coordinator = Coordinator::start(
-        store,
-        Arc::clone(&client) as _,
-        configuration.engine,
-        &address.to_string(),
-    )
-    .await?;
+    let coordinator =
+        Coordinator::start(store, Arc::clone(&client) as _, configuration.engine, &address.to_string())
+            .await?;
     if let Some(address) = configuration.metrics_listen {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         tracing::info!(address = %listener.local_addr()?, "metrics");
         tokio::spawn(serve_metrics(listener, registry.clone(), coordinator.clone()));
     }
@@ -138,9 +131,7 @@ async fn open(configuration: &Configuration, migrate: bool) -> anyhow::Result<Ar
     match &configuration.store {
         StoreUrl::Sqlite(path) => {
             let store = SqliteStore::open(path).await;
-            Ok(Arc::new(store.with_context(|| {
-                format!("cannot open sqlite:{}", path.display())
-            })?))
+            Ok(Arc::new(store.with_context(|| format!("cannot open sqlite:{}", path.display()))?))
         }
         StoreUrl::Postgres(url) => {
             let shown = config::without_password(url);
@@ -159,11 +150,7 @@ async fn serve_metrics(listener: TcpListener, registry: prometheus::Registry, co
     let router = Router::new()
         .route("/metrics", get(metrics))
         .with_state(registry)
-        .merge(
-            Router::new()
-                .route("/healthz", get(health))
-                .with_state(coordinator),
-        );
+        .merge(Router::new().route("/healthz", get(health)).with_state(coordinator));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "/metrics is gone");
     }

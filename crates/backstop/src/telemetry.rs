@@ -53,19 +53,9 @@ pub(crate) fn start(settings: &Telemetry) -> anyhow::Result<Running> {
     // Spans are for traces whatever the log shows; those of libraries are not ours to export.
     let spans = tracing_opentelemetry::layer()
         .with_tracer(traces.tracer("backstop"))
-        .with_filter(EnvFilter::new(
-            "off,backstop=info,backstop_rpc=info,backstop_engine=info",
-        ));
-    tracing_subscriber::registry()
-        .with(log)
-        .with(spans)
-        .try_init()
-        .context("a logger is set up already")?;
-    Ok(Running {
-        traces,
-        metrics,
-        registry,
-    })
+        .with_filter(EnvFilter::new("off,backstop=info,backstop_rpc=info,backstop_engine=info"));
+    tracing_subscriber::registry().with(log).with(spans).try_init().context("a logger is set up already")?;
+    Ok(Running { traces, metrics, registry })
 }
 
 fn traces(settings: &Telemetry, resource: Resource) -> anyhow::Result<SdkTracerProvider> {
@@ -80,10 +70,7 @@ fn traces(settings: &Telemetry, resource: Resource) -> anyhow::Result<SdkTracerP
         .context("the exporter of traces")?;
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
     // The batch processor's queue is bounded and drops; export never holds up a saga.
-    Ok(builder
-        .with_sampler(sampler)
-        .with_batch_exporter(exporter)
-        .build())
+    Ok(builder.with_sampler(sampler).with_batch_exporter(exporter).build())
 }
 
 fn metrics(
@@ -96,9 +83,7 @@ fn metrics(
         .scope_info_enabled(false)
         .build()
         .context("the exporter of /metrics")?;
-    let mut builder = SdkMeterProvider::builder()
-        .with_resource(resource)
-        .with_reader(exposed);
+    let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(exposed);
     if let Some(endpoint) = &settings.otlp_endpoint {
         let exporter = opentelemetry_otlp::MetricExporter::builder()
             .with_tonic()
@@ -113,10 +98,7 @@ fn metrics(
 impl Running {
     /// Sends what has not been sent yet.
     pub(crate) fn stop(self) {
-        let stopped = [
-            ("traces", self.traces.shutdown()),
-            ("metrics", self.metrics.shutdown()),
-        ];
+        let stopped = [("traces", self.traces.shutdown()), ("metrics", self.metrics.shutdown())];
         for (what, result) in stopped {
             if let Err(error) = result {
                 tracing::warn!(%error, "the last {what} could not be sent");

@@ -4,7 +4,7 @@ use super::{Answer, Outcome, Turn};
 use crate::backoff;
 use crate::definition::{RetryPolicy, StepKind};
 use crate::event::{EventKind, Next};
-use crate::failure::{Details, Failure, MESSAGE_BYTES_MAX, Pushback, bounded_text};
+use crate::failure::{Details, Failure, MESSAGE_BYTES_MAX, PUSHBACK_MAX, Pushback, bounded_text};
 use crate::graph::{DoubtPolicy, Step};
 use crate::ids::{Clock, IdempotencyKey, Phase};
 use crate::saga::{BranchState, Progress, SagaState};
@@ -24,10 +24,7 @@ impl Turn {
             return;
         }
         let believed = Clock(self.saga.clock.0.saturating_add(CLOCK_LEAP_MAX));
-        let peer_clock = answer
-            .peer_clock
-            .filter(|clock| *clock <= believed)
-            .unwrap_or_default();
+        let peer_clock = answer.peer_clock.filter(|clock| *clock <= believed).unwrap_or_default();
         self.heard = self.heard.max(answer.sent_clock).max(peer_clock);
         match answer.phase {
             Phase::Action => self.action_answer(answer),
@@ -67,30 +64,14 @@ impl Turn {
     }
 
     fn action_answer(&mut self, answer: Answer) {
-        let Answer {
-            step: index,
-            attempt,
-            elapsed,
-            outcome,
-            ..
-        } = answer;
+        let Answer { step: index, attempt, elapsed, outcome, .. } = answer;
         let definition = self.definition();
         let step = &definition.steps[index];
         match outcome {
             Outcome::Done(response) => {
-                self.emit(EventKind::ActionSucceeded {
-                    step: step.name.clone(),
-                    attempt,
-                    elapsed,
-                    response,
-                });
+                self.emit(EventKind::ActionSucceeded { step: step.name.clone(), attempt, elapsed, response });
             }
-            Outcome::Failed {
-                evidence,
-                message,
-                details,
-                pushback,
-            } => {
+            Outcome::Failed { evidence, message, details, pushback } => {
                 let failure = self.judge(step, evidence, &message, details, pushback);
                 let settles_doubt = step.deduplicates && speaks_for_its_key(evidence);
                 let doubt =
@@ -132,11 +113,7 @@ impl Turn {
 
     fn after_failed_action(&self, index: usize, step: &Step, failure: &Failure, doubt: bool) -> Next {
         let can_ask = doubt && step.doubt == DoubtPolicy::Query;
-        let ask_or_give_up = if can_ask {
-            Next::AskAt(self.now)
-        } else {
-            Next::GiveUp
-        };
+        let ask_or_give_up = if can_ask { Next::AskAt(self.now) } else { Next::GiveUp };
         if self.saga.state == SagaState::RollingBack {
             return ask_or_give_up;
         }
@@ -186,7 +163,7 @@ impl Turn {
         let attempt = progress.attempt() - progress.forgiven;
         let backoff = backoff::delay(policy, &key, attempt);
         let asked_for = match failure.pushback {
-            Some(Pushback::After(wait)) => wait,
+            Some(Pushback::After(wait)) => wait.min(PUSHBACK_MAX),
             Some(Pushback::Stop) | None => Duration::ZERO,
         };
         self.now.plus(backoff.max(asked_for))
@@ -205,13 +182,7 @@ impl Turn {
     }
 
     fn query_answer(&mut self, answer: Answer) {
-        let Answer {
-            step: index,
-            attempt,
-            elapsed,
-            outcome,
-            ..
-        } = answer;
+        let Answer { step: index, attempt, elapsed, outcome, .. } = answer;
         let definition = self.definition();
         let step = &definition.steps[index];
         let Some(query) = &step.query else { return };
@@ -227,25 +198,11 @@ impl Turn {
                     next: Next::GiveUp,
                 });
             }
-            Outcome::Failed {
-                evidence: Evidence::ParticipantSaid(Code::NotFound),
-                ..
-            } => {
+            Outcome::Failed { evidence: Evidence::ParticipantSaid(Code::NotFound), .. } => {
                 let next = self.after_found_nothing(index, step);
-                self.emit(EventKind::QueryAnswered {
-                    step: name,
-                    attempt,
-                    elapsed,
-                    found: None,
-                    next,
-                });
+                self.emit(EventKind::QueryAnswered { step: name, attempt, elapsed, found: None, next });
             }
-            Outcome::Failed {
-                evidence,
-                message,
-                details,
-                pushback,
-            } => {
+            Outcome::Failed { evidence, message, details, pushback } => {
                 let failure = self.judge(step, evidence, &message, details, pushback);
                 let lost = failure.evidence == Evidence::NoAnswer(NoAnswer::CoordinatorLost);
                 let again = lost || has_attempts_left(&self.saga.branches[index].query, &query.retry);
@@ -255,13 +212,7 @@ impl Turn {
                     Next::GiveUp
                 };
                 let failure = Box::new(failure);
-                self.emit(EventKind::QueryFailed {
-                    step: name,
-                    attempt,
-                    elapsed,
-                    failure,
-                    next,
-                });
+                self.emit(EventKind::QueryFailed { step: name, attempt, elapsed, failure, next });
             }
         }
         self.after_forward_end(index);
@@ -274,10 +225,7 @@ impl Turn {
             return Next::GiveUp;
         };
         // `action.attempts` has counted the attempt asked about already.
-        let before_it = Progress {
-            attempts: branch.action.attempts.saturating_sub(1),
-            ..branch.action
-        };
+        let before_it = Progress { attempts: branch.action.attempts.saturating_sub(1), ..branch.action };
         if self.saga.state == SagaState::Running && self.is_worth_another(step, failure, &before_it, false) {
             Next::RetryAt(self.retry_at(index, Phase::Action, &step.action.retry, failure))
         } else {
@@ -286,13 +234,7 @@ impl Turn {
     }
 
     fn compensation_answer(&mut self, answer: Answer) {
-        let Answer {
-            step: index,
-            attempt,
-            elapsed,
-            outcome,
-            ..
-        } = answer;
+        let Answer { step: index, attempt, elapsed, outcome, .. } = answer;
         let definition = self.definition();
         let step = &definition.steps[index];
         let Some(compensation) = &step.compensation else {
@@ -301,18 +243,9 @@ impl Turn {
         let name = step.name.clone();
         match outcome {
             Outcome::Done(_) => {
-                self.emit(EventKind::CompensationSucceeded {
-                    step: name,
-                    attempt,
-                    elapsed,
-                });
+                self.emit(EventKind::CompensationSucceeded { step: name, attempt, elapsed });
             }
-            Outcome::Failed {
-                evidence,
-                message,
-                details,
-                pushback,
-            } => {
+            Outcome::Failed { evidence, message, details, pushback } => {
                 let failure = self.judge(step, evidence, &message, details, pushback);
                 let refusals =
                     self.saga.branches[index].compensation.refusals + u32::from(failure.tier != Tier::L2);
@@ -322,13 +255,7 @@ impl Turn {
                     Next::RetryAt(self.retry_at(index, Phase::Compensation, &compensation.retry, &failure))
                 };
                 let failure = Box::new(failure);
-                self.emit(EventKind::CompensationFailed {
-                    step: name,
-                    attempt,
-                    elapsed,
-                    failure,
-                    next,
-                });
+                self.emit(EventKind::CompensationFailed { step: name, attempt, elapsed, failure, next });
             }
         }
     }

@@ -9,11 +9,12 @@ mod operator;
 pub use answer::CLOCK_LEAP_MAX;
 
 use crate::agenda::{agenda, concerned};
-use crate::apply::{self, is_forward_done, is_undone};
+use crate::apply;
 use crate::event::{Event, EventKind, Started};
 use crate::failure::Pushback;
 use crate::graph::Definition;
 use crate::ids::{Clock, CoordinatorId, Epoch, ParticipantName, Phase, SagaId, Seq, StepName};
+use crate::order::{is_forward_done, is_undone};
 use crate::saga::{Cause, CauseKind, Resolution, Saga, SagaState};
 use crate::status::Evidence;
 use crate::time::Timestamp;
@@ -27,10 +28,7 @@ const TIMER_MARGIN: Duration = Duration::from_secs(1);
 
 /// One thing that comes in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every input is an answer, and none is stored"
-)]
+#[expect(clippy::large_enum_variant, reason = "nearly every input is an answer, and none is stored")]
 pub enum Input {
     /// A call has ended.
     Answer(Answer),
@@ -186,27 +184,15 @@ pub fn decide(saga: &Saga, now: Timestamp, input: Input) -> Result<Vec<Event>, R
     match input {
         Input::Answer(answer) => turn.answer(answer),
         Input::Wake => turn.wake(),
-        Input::SignalReport {
-            participant,
-            attempts,
-            error,
-        } => {
+        Input::SignalReport { participant, attempts, error } => {
             turn.signal_report(participant, attempts, error);
         }
         Input::Cancel { by, reason } => turn.cancel(by, reason)?,
         Input::RetryBranch { step, by, reason } => turn.retry_branch(step, by, reason)?,
-        Input::ResolveBranch {
-            step,
-            by,
-            reason,
-            resolution,
-        } => {
+        Input::ResolveBranch { step, by, reason, resolution } => {
             turn.resolve_branch(step, by, reason, resolution)?;
         }
-        Input::Adopt {
-            coordinator,
-            handed_over,
-        } => turn.adopt(coordinator, handed_over),
+        Input::Adopt { coordinator, handed_over } => turn.adopt(coordinator, handed_over),
         Input::Release => turn.release(),
     }
     turn.conclude();
@@ -223,10 +209,7 @@ pub fn can_ride_along(before: &Saga, after: &Saga, now: Timestamp) -> bool {
     let (was, is) = (agenda(before, now), agenda(after, now));
     let knows = |call: &crate::agenda::Call| was.calls.iter().any(|c| c.identity() == call.identity());
     is.calls.iter().all(knows)
-        && is
-            .signals
-            .iter()
-            .all(|s| was.signals.iter().any(|w| w.participant == s.participant))
+        && is.signals.iter().all(|s| was.signals.iter().any(|w| w.participant == s.participant))
         && is.wake_at == was.wake_at
 }
 
@@ -243,13 +226,7 @@ struct Turn {
 
 impl Turn {
     fn new(saga: &Saga, now: Timestamp) -> Self {
-        Self {
-            saga: saga.clone(),
-            now,
-            heard: Clock(0),
-            is_taking_stock: false,
-            events: Vec::new(),
-        }
+        Self { saga: saga.clone(), now, heard: Clock(0), is_taking_stock: false, events: Vec::new() }
     }
 
     fn emit(&mut self, kind: EventKind) {
@@ -300,10 +277,7 @@ impl Turn {
                 signals.push(name.clone());
             }
         }
-        self.emit(EventKind::RollbackDecided {
-            cause: Box::new(cause),
-            signals,
-        });
+        self.emit(EventKind::RollbackDecided { cause: Box::new(cause), signals });
     }
 
     /// Rolls back because this branch has failed for good.
@@ -314,33 +288,17 @@ impl Turn {
     }
 
     fn wake(&mut self) {
-        let late = self
-            .saga
-            .started
-            .deadline
-            .is_some_and(|deadline| deadline <= self.now);
+        let late = self.saga.started.deadline.is_some_and(|deadline| deadline <= self.now);
         let can_turn_back = !self.saga.is_past_pivot() && !self.saga.is_pivot_open(self.now);
         if late && can_turn_back && self.saga.state == SagaState::Running {
-            self.roll_back(Cause {
-                kind: CauseKind::DeadlinePassed,
-                failure: None,
-            });
+            self.roll_back(Cause { kind: CauseKind::DeadlinePassed, failure: None });
         }
     }
 
     fn signal_report(&mut self, participant: ParticipantName, attempts: u32, error: Option<String>) {
         use crate::saga::SignalState::Pending;
-        if self
-            .saga
-            .signals
-            .iter()
-            .any(|(name, state)| *name == participant && *state == Pending)
-        {
-            self.emit(EventKind::SignalReported {
-                participant,
-                attempts,
-                error,
-            });
+        if self.saga.signals.iter().any(|(name, state)| *name == participant && *state == Pending) {
+            self.emit(EventKind::SignalReported { participant, attempts, error });
         }
     }
 
@@ -357,10 +315,7 @@ impl Turn {
         if self.saga.is_pivot_open(self.now) {
             return Err(Refused::PivotOpen);
         }
-        self.roll_back(Cause {
-            kind: CauseKind::Cancelled { by, reason },
-            failure: None,
-        });
+        self.roll_back(Cause { kind: CauseKind::Cancelled { by, reason }, failure: None });
         Ok(())
     }
 

@@ -31,18 +31,10 @@ impl Turn {
         if !fits {
             return Err(Refused::WrongResolution);
         }
-        self.emit(EventKind::BranchResolved {
-            step: step.clone(),
-            by,
-            reason,
-            resolution,
-        });
+        self.emit(EventKind::BranchResolved { step: step.clone(), by, reason, resolution });
         if resolution == Resolution::NoEffect {
             let failure = self.saga.branches[index].failure.as_deref().cloned();
-            self.roll_back(Cause {
-                kind: CauseKind::Resolved(step),
-                failure,
-            });
+            self.roll_back(Cause { kind: CauseKind::Resolved(step), failure });
         }
         Ok(())
     }
@@ -52,10 +44,6 @@ impl Turn {
             return Err(Refused::Ended);
         }
         let index = self.saga.definition.index_of(step).ok_or(Refused::NoSuchStep)?;
-        if self.saga.needs_person(index) {
-            Ok(index)
-        } else {
-            Err(Refused::NotWaiting)
-        }
+        if self.saga.needs_person(index) { Ok(index) } else { Err(Refused::NotWaiting) }
     }
 }

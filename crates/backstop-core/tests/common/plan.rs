@@ -23,14 +23,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new() -> Self {
-        let spec = DefinitionSpec {
-            name: "transfer".to_owned(),
-            ..DefinitionSpec::default()
-        };
-        Self {
-            spec,
-            ..Self::default()
-        }
+        let spec = DefinitionSpec { name: "transfer".to_owned(), ..DefinitionSpec::default() };
+        Self { spec, ..Self::default() }
     }
 
     /// Adds a compensatable step.
@@ -138,12 +132,7 @@ impl Plan {
             .iter()
             .map(|(name, traits)| (ParticipantName::parse(name).unwrap(), *traits))
             .collect();
-        validate(
-            &self.spec,
-            Revision(1),
-            &participants,
-            Arc::new(self.errors.clone()),
-        )
+        validate(&self.spec, Revision(1), &participants, Arc::new(self.errors.clone()))
     }
 
     pub(crate) fn build(&self) -> Arc<Definition> {
@@ -152,19 +141,11 @@ impl Plan {
 }
 
 fn call(participant: &str, method: &str) -> CallSpec {
-    let attempts_max = if method == "Undo" {
-        RetryPolicy::COMPENSATION_ATTEMPTS_DEFAULT
-    } else {
-        3
-    };
+    let attempts_max = if method == "Undo" { RetryPolicy::COMPENSATION_ATTEMPTS_DEFAULT } else { 3 };
     CallSpec {
         participant: participant.to_owned(),
         method: format!("bank.v1.{}/{method}", "Service"),
-        retry: RetryPolicy {
-            initial: BACKOFF,
-            max: BACKOFF,
-            attempts_max,
-        },
+        retry: RetryPolicy { initial: BACKOFF, max: BACKOFF, attempts_max },
         ..CallSpec::default()
     }
 }

@@ -32,28 +32,15 @@ pub(crate) struct Story {
 
 impl Story {
     pub(crate) fn start_unchecked(plan: &Plan) -> Self {
-        Self {
-            replays_each_turn: false,
-            ..Self::start(plan)
-        }
+        Self { replays_each_turn: false, ..Self::start(plan) }
     }
 
     pub(crate) fn start(plan: &Plan) -> Self {
         let definition = plan.build();
         let now = Timestamp(1_000_000);
         let first = start(&definition, now, start_of("a"));
-        let saga = replay(
-            SagaId::parse("pay-7").unwrap(),
-            definition,
-            std::slice::from_ref(&first),
-        )
-        .unwrap();
-        Self {
-            saga,
-            journal: vec![first],
-            now,
-            replays_each_turn: true,
-        }
+        let saga = replay(SagaId::parse("pay-7").unwrap(), definition, std::slice::from_ref(&first)).unwrap();
+        Self { saga, journal: vec![first], now, replays_each_turn: true }
     }
 
     /// One turn.
@@ -72,12 +59,7 @@ impl Story {
 
     /// Checks that the journal replays to the live saga.
     pub(crate) fn replays(&self) {
-        let again = replay(
-            self.saga.id.clone(),
-            Arc::clone(&self.saga.definition),
-            &self.journal,
-        )
-        .unwrap();
+        let again = replay(self.saga.id.clone(), Arc::clone(&self.saga.definition), &self.journal).unwrap();
         assert!(
             again == self.saga,
             "the journal replays to another saga than the live one:\n{}",
@@ -94,13 +76,8 @@ impl Story {
     pub(crate) fn call(&self, step: &str) -> Call {
         let picture = self.agenda();
         let index = self.index(step);
-        let mut out = picture
-            .calls
-            .iter()
-            .chain(&picture.awaited)
-            .filter(|call| call.step == index);
-        *out.next()
-            .unwrap_or_else(|| panic!("no call of {step} is out: {picture:?}\n{}", self.told()))
+        let mut out = picture.calls.iter().chain(&picture.awaited).filter(|call| call.step == index);
+        *out.next().unwrap_or_else(|| panic!("no call of {step} is out: {picture:?}\n{}", self.told()))
     }
 
     pub(crate) fn index(&self, step: &str) -> usize {
@@ -110,32 +87,15 @@ impl Story {
     /// What comes back for a call that is out.
     #[track_caller]
     pub(crate) fn answer_of(&self, step: &str, outcome: Outcome) -> Answer {
-        let Call {
-            step,
-            phase,
-            attempt,
-            clock,
-        } = self.call(step);
-        Answer {
-            step,
-            phase,
-            attempt,
-            sent_clock: clock,
-            peer_clock: None,
-            elapsed: CALL_TAKES,
-            outcome,
-        }
+        let Call { step, phase, attempt, clock } = self.call(step);
+        Answer { step, phase, attempt, sent_clock: clock, peer_clock: None, elapsed: CALL_TAKES, outcome }
     }
 
     #[track_caller]
     fn answered(&mut self, step: &str, outcome: Outcome) {
         self.now = self.now.plus(CALL_TAKES);
         let answer = self.answer_of(step, outcome);
-        assert_ne!(
-            self.input(Input::Answer(answer.clone())).unwrap(),
-            0,
-            "the answer of {step} is news"
-        );
+        assert_ne!(self.input(Input::Answer(answer.clone())).unwrap(), 0, "the answer of {step} is news");
         assert_eq!(self.input(Input::Answer(answer)), Ok(0), "and news only once");
     }
 
@@ -153,18 +113,12 @@ impl Story {
     /// The participant itself says so.
     #[track_caller]
     pub(crate) fn says(&mut self, step: &str, code: Code, message: &str) {
-        self.answered(
-            step,
-            failed(Evidence::ParticipantSaid(code), message, Details::default(), None),
-        );
+        self.answered(step, failed(Evidence::ParticipantSaid(code), message, Details::default(), None));
     }
 
     #[track_caller]
     pub(crate) fn says_with(&mut self, step: &str, code: Code, details: Details, pushback: Option<Pushback>) {
-        self.answered(
-            step,
-            failed(Evidence::ParticipantSaid(code), "", details, pushback),
-        );
+        self.answered(step, failed(Evidence::ParticipantSaid(code), "", details, pushback));
     }
 
     #[track_caller]
@@ -175,10 +129,7 @@ impl Story {
     /// Nothing happens until the saga itself wants a turn; then it has one.
     #[track_caller]
     pub(crate) fn later(&mut self) {
-        let at = self
-            .agenda()
-            .wake_at
-            .unwrap_or_else(|| panic!("nothing wakes it\n{}", self.told()));
+        let at = self.agenda().wake_at.unwrap_or_else(|| panic!("nothing wakes it\n{}", self.told()));
         self.now = self.now.max(at);
         self.input(Input::Wake).unwrap();
     }
@@ -198,26 +149,15 @@ impl Story {
 
     fn adopt(&mut self, coordinator: &str, handed_over: bool) {
         let coordinator = CoordinatorId::parse(coordinator).unwrap();
-        self.input(Input::Adopt {
-            coordinator,
-            handed_over,
-        })
-        .unwrap();
+        self.input(Input::Adopt { coordinator, handed_over }).unwrap();
     }
 
     pub(crate) fn cancel(&mut self) -> Result<usize, Refused> {
-        self.input(Input::Cancel {
-            by: "ann".to_owned(),
-            reason: "wrong account".to_owned(),
-        })
+        self.input(Input::Cancel { by: "ann".to_owned(), reason: "wrong account".to_owned() })
     }
 
     pub(crate) fn retry(&mut self, step: &str) -> Result<usize, Refused> {
-        self.input(Input::RetryBranch {
-            step: name(step),
-            by: "ben".to_owned(),
-            reason: "mended".to_owned(),
-        })
+        self.input(Input::RetryBranch { step: name(step), by: "ben".to_owned(), reason: "mended".to_owned() })
     }
 
     pub(crate) fn resolve(&mut self, step: &str, resolution: Resolution) -> Result<usize, Refused> {
@@ -237,9 +177,7 @@ impl Story {
             format!("{step} {} #{}", call.phase.as_str(), call.attempt)
         };
         let calls = picture.calls.iter().map(text);
-        calls
-            .chain(picture.awaited.iter().map(|call| format!("({})", text(call))))
-            .collect()
+        calls.chain(picture.awaited.iter().map(|call| format!("({})", text(call)))).collect()
     }
 
     pub(crate) fn told(&self) -> String {
@@ -249,15 +187,10 @@ impl Story {
     /// Checks the whole transcript, after the line that every saga begins with.
     #[track_caller]
     pub(crate) fn tells(&self, expected: &str) {
-        let expected: String = expected
-            .trim()
-            .lines()
-            .map(|line| line.trim_start().to_owned() + "\n")
-            .collect();
+        let expected: String =
+            expected.trim().lines().map(|line| line.trim_start().to_owned() + "\n").collect();
         let told = self.told();
-        let actual = told
-            .strip_prefix("0001 saga     started        transfer@1\n")
-            .unwrap();
+        let actual = told.strip_prefix("0001 saga     started        transfer@1\n").unwrap();
         assert!(actual == expected, "told:\n{actual}\nexpected:\n{expected}");
     }
 
@@ -280,12 +213,7 @@ pub(crate) fn failed(
     details: Details,
     pushback: Option<Pushback>,
 ) -> Outcome {
-    Outcome::Failed {
-        evidence,
-        message: message.to_owned(),
-        details,
-        pushback,
-    }
+    Outcome::Failed { evidence, message: message.to_owned(), details, pushback }
 }
 
 pub(crate) fn start_of(coordinator: &str) -> Start {

@@ -83,12 +83,7 @@ impl World {
         let definition: Arc<Definition> = plan.build();
         let now = Timestamp(0);
         let first = start(&definition, now, start_of("a"));
-        let saga = replay(
-            SagaId::parse("s").unwrap(),
-            definition,
-            std::slice::from_ref(&first),
-        )
-        .unwrap();
+        let saga = replay(SagaId::parse("s").unwrap(), definition, std::slice::from_ref(&first)).unwrap();
         let saga = Rc::new(saga);
         let mut world = Self {
             books: saga.definition.steps.iter().map(Books::of).collect(),
@@ -131,10 +126,7 @@ impl World {
             Choice::HandOver => self.hand_over(seen),
             Choice::Cancel => {
                 self.left.cancels -= 1;
-                let cancel = Input::Cancel {
-                    by: "ann".to_owned(),
-                    reason: String::new(),
-                };
+                let cancel = Input::Cancel { by: "ann".to_owned(), reason: String::new() };
                 let refused = decide(&self.saga, self.now, cancel.clone()).err();
                 self.check_cancel(refused);
                 if refused.is_none() {
@@ -144,44 +136,19 @@ impl World {
             Choice::Retry(step) => {
                 self.left.operators -= 1;
                 let step = self.saga.definition.steps[step].name.clone();
-                self.turn(
-                    Input::RetryBranch {
-                        step,
-                        by: "ben".into(),
-                        reason: String::new(),
-                    },
-                    true,
-                    seen,
-                );
+                self.turn(Input::RetryBranch { step, by: "ben".into(), reason: String::new() }, true, seen);
             }
             Choice::Resolve(step, resolution) => {
                 self.left.operators -= 1;
                 self.books[step].settle_by_hand(resolution);
                 let step = self.saga.definition.steps[step].name.clone();
                 let by = "ben".to_owned();
-                self.turn(
-                    Input::ResolveBranch {
-                        step,
-                        by,
-                        reason: String::new(),
-                        resolution,
-                    },
-                    true,
-                    seen,
-                );
+                self.turn(Input::ResolveBranch { step, by, reason: String::new(), resolution }, true, seen);
             }
             Choice::Report(place, delivered) => {
                 let participant = self.saga.signals[place].0.clone();
                 let error = (!delivered).then(|| "down".to_owned());
-                self.turn(
-                    Input::SignalReport {
-                        participant,
-                        attempts: 1,
-                        error,
-                    },
-                    false,
-                    seen,
-                );
+                self.turn(Input::SignalReport { participant, attempts: 1, error }, false, seen);
             }
         }
         self.check();
@@ -198,22 +165,9 @@ impl World {
     }
 
     fn take_in(&mut self, call: Call, outcome: Outcome, seen: &mut Coverage) {
-        let Call {
-            step,
-            phase,
-            attempt,
-            clock,
-        } = call;
+        let Call { step, phase, attempt, clock } = call;
         let elapsed = Duration::from_millis(1);
-        let answer = Answer {
-            step,
-            phase,
-            attempt,
-            sent_clock: clock,
-            peer_clock: None,
-            elapsed,
-            outcome,
-        };
+        let answer = Answer { step, phase, attempt, sent_clock: clock, peer_clock: None, elapsed, outcome };
         self.turn(Input::Answer(answer.clone()), false, seen);
         let again = decide(&self.saga, self.now, Input::Answer(answer));
         if again != Ok(Vec::new()) {
@@ -250,14 +204,7 @@ impl World {
 
     fn adopt(&mut self, handed_over: bool, seen: &mut Coverage) {
         let coordinator = CoordinatorId::parse("b").unwrap();
-        self.turn(
-            Input::Adopt {
-                coordinator,
-                handed_over,
-            },
-            true,
-            seen,
-        );
+        self.turn(Input::Adopt { coordinator, handed_over }, true, seen);
     }
 
     /// One turn: decide, append, apply, agenda.
@@ -280,8 +227,7 @@ impl World {
             }
             seen.events.insert(kind_name(&event.kind));
             seen.saga_states.insert(saga.state);
-            seen.branch_states
-                .extend(saga.branches.iter().map(|branch| branch.state));
+            seen.branch_states.extend(saga.branches.iter().map(|branch| branch.state));
             self.journal.push(event);
         }
         self.saga = Rc::new(saga);
@@ -296,12 +242,7 @@ impl World {
     fn dispatch(&mut self, seen: &mut Coverage) {
         let picture = agenda(&self.saga, self.now);
         self.check_signals(&picture);
-        let wanted: Vec<_> = picture
-            .calls
-            .iter()
-            .chain(&picture.awaited)
-            .map(Call::identity)
-            .collect();
+        let wanted: Vec<_> = picture.calls.iter().chain(&picture.awaited).map(Call::identity).collect();
         self.drop_calls(|call| !wanted.contains(&call.identity()));
         let is_out = |world: &Self, call: &Call| world.out.iter().any(|o| o.identity() == call.identity());
         for call in picture.calls {
@@ -366,12 +307,7 @@ impl World {
             self.trail,
             self.saga.definition.compensation_order,
             self.saga.definition.on_failure,
-            self.saga
-                .definition
-                .steps
-                .iter()
-                .map(|s| (s.kind, s.doubt, s.deduplicates))
-                .collect::<Vec<_>>(),
+            self.saga.definition.steps.iter().map(|s| (s.kind, s.doubt, s.deduplicates)).collect::<Vec<_>>(),
         )
     }
 }

@@ -9,11 +9,7 @@ use bytes::Bytes;
 fn a_doubt_about_a_participant_that_does_not_deduplicate_is_undone_at_once() {
     let mut story = Story::start(&Plan::new().step("debit", &[]));
     story.times_out("debit");
-    assert_eq!(
-        story.calls(),
-        ["debit compensation #1"],
-        "sending it again could debit twice"
-    );
+    assert_eq!(story.calls(), ["debit compensation #1"], "sending it again could debit twice");
     story.ok("debit");
     story.is(SagaState::RolledBack);
     story.tells(
@@ -59,18 +55,9 @@ fn only_a_refusal_of_the_business_code_settles_an_earlier_attempt() {
         story.times_out("debit");
         story.later();
         story.fails("debit", evidence);
-        assert_eq!(
-            story.calls(),
-            ["debit compensation #1"],
-            "{evidence:?} says nothing of attempt 1"
-        );
+        assert_eq!(story.calls(), ["debit compensation #1"], "{evidence:?} says nothing of attempt 1");
     }
-    for code in [
-        Code::FailedPrecondition,
-        Code::InvalidArgument,
-        Code::NotFound,
-        Code::OutOfRange,
-    ] {
+    for code in [Code::FailedPrecondition, Code::InvalidArgument, Code::NotFound, Code::OutOfRange] {
         let mut story = Story::start(&Plan::new().step("debit", &[]).dedup().attempts(2));
         story.times_out("debit");
         story.later();
@@ -81,10 +68,7 @@ fn only_a_refusal_of_the_business_code_settles_an_earlier_attempt() {
 
 #[test]
 fn a_participant_that_swears_that_nothing_happened_settles_that_attempt_and_no_other() {
-    let no_effect = || Details {
-        metadata: [("effect".into(), "none".into())].into(),
-        ..Details::default()
-    };
+    let no_effect = || Details { metadata: [("effect".into(), "none".into())].into(), ..Details::default() };
     let mut story = Story::start(&Plan::new().step("debit", &[]));
     story.says_with("debit", Code::Internal, no_effect(), None);
     story.is(SagaState::RolledBack);
@@ -112,10 +96,7 @@ fn a_doubt_is_asked_about_and_found_to_be_done() {
     story.times_out("debit");
     assert_eq!(story.calls(), ["debit query #1"]);
     story.ok("debit");
-    assert_eq!(
-        story.saga.branches[0].response,
-        Some(Bytes::from_static(b"debit is done"))
-    );
+    assert_eq!(story.saga.branches[0].response, Some(Bytes::from_static(b"debit is done")));
     story.ok("credit");
     story.is(SagaState::Succeeded);
     story.tells(
@@ -162,11 +143,7 @@ fn a_question_that_nobody_answers_leaves_the_doubt_and_it_is_undone() {
     story.later();
     story.says("debit", Code::Unavailable, "");
     let cause = story.saga.cause.clone().unwrap().failure.clone().unwrap();
-    assert_eq!(
-        (cause.code(), cause.tier),
-        (Code::Internal, Tier::L1),
-        "the cause is what the action said"
-    );
+    assert_eq!((cause.code(), cause.tier), (Code::Internal, Tier::L1), "the cause is what the action said");
     story.ok("debit");
     story.is(SagaState::RolledBack);
     story.tells(
@@ -202,21 +179,10 @@ fn how_the_question_failed_does_not_decide_whether_the_action_is_sent_again() {
 
 #[test]
 fn a_deduplicating_participant_may_still_be_asked_or_undone_if_the_step_says_so() {
-    let mut story = Story::start(
-        &Plan::new()
-            .step("debit", &[])
-            .dedup()
-            .in_doubt(InDoubt::Compensate),
-    );
+    let mut story = Story::start(&Plan::new().step("debit", &[]).dedup().in_doubt(InDoubt::Compensate));
     story.times_out("debit");
     assert_eq!(story.calls(), ["debit compensation #1"]);
-    let mut story = Story::start(
-        &Plan::new()
-            .step("debit", &[])
-            .dedup()
-            .query()
-            .in_doubt(InDoubt::Query),
-    );
+    let mut story = Story::start(&Plan::new().step("debit", &[]).dedup().query().in_doubt(InDoubt::Query));
     story.times_out("debit");
     assert_eq!(story.calls(), ["debit query #1"]);
 }

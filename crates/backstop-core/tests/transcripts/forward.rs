@@ -3,7 +3,7 @@
 use super::common::plan::Plan;
 use super::common::story::Story;
 use super::diamond;
-use backstop_core::failure::{CUT_MARK, MESSAGE_BYTES_MAX, Pushback};
+use backstop_core::failure::{CUT_MARK, MESSAGE_BYTES_MAX, PUSHBACK_MAX, Pushback};
 use backstop_core::{
     Answer, Clock, Code, Details, ErrorTable, Evidence, FinCode, Input, NoAnswer, NotSent, Outcome, Phase,
     RetryRule, Row, SagaState, Tier,
@@ -39,11 +39,7 @@ fn what_is_unavailable_is_tried_again_and_then_undone() {
     story.ok("debit");
     for _ in 0..2 {
         story.says("credit", Code::Unavailable, "");
-        assert_eq!(
-            story.calls(),
-            Vec::<String>::new(),
-            "it waits before it tries again"
-        );
+        assert_eq!(story.calls(), Vec::<String>::new(), "it waits before it tries again");
         story.later();
     }
     story.says("credit", Code::Unavailable, "");
@@ -68,10 +64,7 @@ fn what_is_unavailable_is_tried_again_and_then_undone() {
 fn an_internal_error_is_not_tried_again_blindly() {
     let mut story = Story::start(&Plan::new().step("debit", &[]).dedup());
     story.says("debit", Code::Internal, "null pointer");
-    assert_eq!(
-        story.saga.cause.as_ref().unwrap().failure.as_ref().unwrap().tier,
-        Tier::L1
-    );
+    assert_eq!(story.saga.cause.as_ref().unwrap().failure.as_ref().unwrap().tier, Tier::L1);
     story.ok("debit");
     story.is(SagaState::RolledBack);
     story.tells(
@@ -102,19 +95,11 @@ fn a_lost_race_is_tried_again_since_it_had_no_effect() {
 
 #[test]
 fn a_misconfiguration_is_neither_tried_again_nor_undone() {
-    for code in [
-        Code::Unimplemented,
-        Code::Unauthenticated,
-        Code::PermissionDenied,
-        Code::NotFound,
-    ] {
+    for code in [Code::Unimplemented, Code::Unauthenticated, Code::PermissionDenied, Code::NotFound] {
         let mut story = Story::start(&Plan::new().step("debit", &[]));
         story.says("debit", code, "");
         story.is(SagaState::RolledBack);
-        assert_eq!(
-            story.saga.cause.as_ref().unwrap().failure.as_ref().unwrap().tier,
-            Tier::L1
-        );
+        assert_eq!(story.saga.cause.as_ref().unwrap().failure.as_ref().unwrap().tier, Tier::L1);
     }
 }
 
@@ -173,20 +158,11 @@ fn late_and_duplicate_answers_change_nothing() {
         Ok(0),
         "attempt 1 is over; attempt 2 speaks for it"
     );
-    let beyond = Answer {
-        step: 99,
-        ..first.clone()
-    };
+    let beyond = Answer { step: 99, ..first.clone() };
     assert_eq!(story.input(Input::Answer(beyond)), Ok(0), "no such step");
-    let unasked = Answer {
-        phase: Phase::Query,
-        ..first.clone()
-    };
+    let unasked = Answer { phase: Phase::Query, ..first.clone() };
     assert_eq!(story.input(Input::Answer(unasked)), Ok(0), "nobody asked");
-    let undone = Answer {
-        phase: Phase::Compensation,
-        ..first
-    };
+    let undone = Answer { phase: Phase::Compensation, ..first };
     assert_eq!(story.input(Input::Answer(undone)), Ok(0), "nobody undid");
     assert_eq!(story.saga, before);
     story.ok("debit");
@@ -200,39 +176,22 @@ fn late_and_duplicate_answers_change_nothing() {
 fn a_participant_says_when_to_try_again_and_when_not_to() {
     let wait = Duration::from_secs(7);
     let mut story = Story::start(&Plan::new().step("debit", &[]).dedup());
-    story.says_with(
-        "debit",
-        Code::ResourceExhausted,
-        Details::default(),
-        Some(Pushback::After(wait)),
-    );
-    assert_eq!(
-        story.agenda().wake_at,
-        Some(story.now.plus(wait)),
-        "longer than the backoff would be"
-    );
+    story.says_with("debit", Code::ResourceExhausted, Details::default(), Some(Pushback::After(wait)));
+    assert_eq!(story.agenda().wake_at, Some(story.now.plus(wait)), "longer than the backoff would be");
     story.later();
-    story.says_with(
-        "debit",
-        Code::Unavailable,
-        Details::default(),
-        Some(Pushback::After(Duration::ZERO)),
-    );
-    assert!(
-        story.agenda().wake_at.unwrap() > story.now,
-        "shorter than the backoff is not believed"
-    );
+    story.says_with("debit", Code::Unavailable, Details::default(), Some(Pushback::After(Duration::ZERO)));
+    assert!(story.agenda().wake_at.unwrap() > story.now, "shorter than the backoff is not believed");
     story.later();
     story.ok("debit");
     story.is(SagaState::Succeeded);
 
     let mut story = Story::start(&Plan::new().step("debit", &[]).dedup());
-    story.says_with(
-        "debit",
-        Code::Unavailable,
-        Details::default(),
-        Some(Pushback::Stop),
-    );
+    let years = Duration::from_secs(10 * 365 * 86_400);
+    story.says_with("debit", Code::Unavailable, Details::default(), Some(Pushback::After(years)));
+    assert_eq!(story.agenda().wake_at, Some(story.now.plus(PUSHBACK_MAX)), "nobody waits for years");
+
+    let mut story = Story::start(&Plan::new().step("debit", &[]).dedup());
+    story.says_with("debit", Code::Unavailable, Details::default(), Some(Pushback::Stop));
     story.ok("debit");
     story.is(SagaState::RolledBack);
     story.tells(
@@ -247,10 +206,7 @@ fn a_participant_says_when_to_try_again_and_when_not_to() {
 
 #[test]
 fn a_participant_chooses_its_own_fin_code() {
-    let details = Details {
-        reason: Some("FIN-40017".to_owned()),
-        ..Details::default()
-    };
+    let details = Details { reason: Some("FIN-40017".to_owned()), ..Details::default() };
     let mut story = Story::start(&Plan::new().step("debit", &[]));
     story.says_with("debit", Code::FailedPrecondition, details, None);
     story.tells(
@@ -260,18 +216,11 @@ fn a_participant_chooses_its_own_fin_code() {
         0004 saga     rolled back
         ",
     );
-    let details = Details {
-        reason: Some("ACCOUNT_CLOSED".to_owned()),
-        ..Details::default()
-    };
+    let details = Details { reason: Some("ACCOUNT_CLOSED".to_owned()), ..Details::default() };
     let mut story = Story::start(&Plan::new().step("debit", &[]));
     story.says_with("debit", Code::FailedPrecondition, details, None);
     let failure = story.saga.branches[0].failure.clone().unwrap();
-    assert_eq!(
-        failure.fin_code,
-        FinCode::REFUSED,
-        "a reason of another form is only carried along"
-    );
+    assert_eq!(failure.fin_code, FinCode::REFUSED, "a reason of another form is only carried along");
     assert_eq!(failure.details.reason.as_deref(), Some("ACCOUNT_CLOSED"));
 }
 
@@ -348,25 +297,14 @@ fn an_answer_that_is_none_is_in_doubt() {
 
 #[test]
 fn a_message_of_any_length_is_kept_within_bounds_and_shown_on_one_line() {
-    let message = format!(
-        "first line\nsecond\u{1b}[31m {}",
-        "x".repeat(10 * MESSAGE_BYTES_MAX)
-    );
+    let message = format!("first line\nsecond\u{1b}[31m {}", "x".repeat(10 * MESSAGE_BYTES_MAX));
     let mut story = Story::start(&Plan::new().step("debit", &[]));
     story.says("debit", Code::FailedPrecondition, &message);
     let kept = &story.saga.branches[0].failure.as_ref().unwrap().message;
     assert_eq!(kept.len(), MESSAGE_BYTES_MAX);
     assert!(kept.ends_with(CUT_MARK));
-    assert!(
-        !story.told().contains('\u{1b}'),
-        "a terminal is not to be written to by a participant"
-    );
-    assert_eq!(
-        story.told().lines().count(),
-        4,
-        "one line an event:\n{}",
-        story.told()
-    );
+    assert!(!story.told().contains('\u{1b}'), "a terminal is not to be written to by a participant");
+    assert_eq!(story.told().lines().count(), 4, "one line an event:\n{}", story.told());
     assert!(story.told().lines().all(|line| line.chars().count() < 200));
 }
 
@@ -375,28 +313,15 @@ fn the_clock_takes_in_what_a_participant_answers_and_believes_nothing_absurd() {
     let clock_after = |peer: u64| {
         let mut story = Story::start(&Plan::new().step("a", &[]).step("b", &["a"]));
         let answer = story.answer_of("a", Outcome::Done(Bytes::new()));
-        story
-            .input(Input::Answer(Answer {
-                peer_clock: Some(Clock(peer)),
-                ..answer
-            }))
-            .unwrap();
+        story.input(Input::Answer(Answer { peer_clock: Some(Clock(peer)), ..answer })).unwrap();
         let clock = story.saga.clock;
-        assert_eq!(
-            story.call("b").clock,
-            Clock(clock.0 + 1),
-            "what comes after is later than all it knows"
-        );
+        assert_eq!(story.call("b").clock, Clock(clock.0 + 1), "what comes after is later than all it knows");
         story.ok("b");
         story.is(SagaState::Succeeded);
         clock
     };
     assert_eq!(clock_after(0), Clock(3), "after the call's own 2");
     assert_eq!(clock_after(1000), Clock(1001));
-    assert_eq!(
-        clock_after(u64::MAX),
-        Clock(3),
-        "else the next event could not have a later one"
-    );
+    assert_eq!(clock_after(u64::MAX), Clock(3), "else the next event could not have a later one");
     assert_eq!(clock_after(u64::MAX - 1), Clock(3));
 }

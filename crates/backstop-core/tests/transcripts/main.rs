@@ -19,17 +19,10 @@ use common::plan::Plan;
 
 /// a, then b and c beside each other, then d.
 fn diamond() -> Plan {
-    Plan::new()
-        .step("a", &[])
-        .step("b", &["a"])
-        .step("c", &["a"])
-        .step("d", &["b", "c"])
+    Plan::new().step("a", &[]).step("b", &["a"]).step("c", &["a"]).step("d", &["b", "c"])
 }
 
 /// A reservation, the transfer that cannot be taken back, and a notice that must get out.
 fn payment() -> Plan {
-    Plan::new()
-        .step("reserve", &[])
-        .pivot("pay", &["reserve"])
-        .retriable("notify", &["pay"])
+    Plan::new().step("reserve", &[]).pivot("pay", &["reserve"]).retriable("notify", &["pay"])
 }

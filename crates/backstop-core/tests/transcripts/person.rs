@@ -31,15 +31,8 @@ fn a_pivot_in_doubt_goes_to_a_person_who_finds_it_done() {
     story.ok("reserve");
     story.times_out("pay");
     story.is(SagaState::NeedsIntervention);
-    assert_eq!(
-        story.calls(),
-        Vec::<String>::new(),
-        "neither sent again nor undone"
-    );
-    assert_eq!(
-        story.resolve("pay", Resolution::Undone),
-        Err(Refused::WrongResolution)
-    );
+    assert_eq!(story.calls(), Vec::<String>::new(), "neither sent again nor undone");
+    assert_eq!(story.resolve("pay", Resolution::Undone), Err(Refused::WrongResolution));
     story.resolve("pay", Resolution::TookEffect).unwrap();
     assert_eq!(story.cancel(), Err(Refused::PastPivot));
     story.ok("notify");
@@ -143,11 +136,7 @@ fn a_pivot_in_doubt_is_asked_about_and_asked_again_after_a_persons_retry() {
     story.times_out("pay");
     story.is(SagaState::NeedsIntervention);
     story.retry("pay").unwrap();
-    assert_eq!(
-        story.calls(),
-        ["pay query #3"],
-        "sending it again could pay twice"
-    );
+    assert_eq!(story.calls(), ["pay query #3"], "sending it again could pay twice");
     story.ok("pay");
     story.is(SagaState::Succeeded);
     story.tells(
@@ -174,14 +163,8 @@ fn a_retriable_step_that_fails_for_good_waits_for_a_person_and_is_tried_again() 
     story.ok("pay");
     story.says("notify", Code::FailedPrecondition, "unknown address");
     story.is(SagaState::NeedsIntervention);
-    assert_eq!(
-        story.resolve("notify", Resolution::NoEffect),
-        Err(Refused::WrongResolution)
-    );
-    assert_eq!(
-        story.resolve("notify", Resolution::Undone),
-        Err(Refused::WrongResolution)
-    );
+    assert_eq!(story.resolve("notify", Resolution::NoEffect), Err(Refused::WrongResolution));
+    assert_eq!(story.resolve("notify", Resolution::Undone), Err(Refused::WrongResolution));
     assert_eq!(story.retry("pay"), Err(Refused::NotWaiting));
     story.retry("notify").unwrap();
     assert_eq!(story.calls(), ["notify action #2"]);
@@ -207,12 +190,7 @@ fn a_retriable_step_that_fails_for_good_waits_for_a_person_and_is_tried_again() 
 
 #[test]
 fn a_retriable_step_that_is_only_unavailable_is_tried_without_end() {
-    let mut story = Story::start(
-        &Plan::new()
-            .pivot("pay", &[])
-            .retriable("notify", &["pay"])
-            .dedup(),
-    );
+    let mut story = Story::start(&Plan::new().pivot("pay", &[]).retriable("notify", &["pay"]).dedup());
     story.ok("pay");
     for _ in 0..50 {
         story.says("notify", Code::Unavailable, "");
@@ -224,10 +202,7 @@ fn a_retriable_step_that_is_only_unavailable_is_tried_without_end() {
 
 #[test]
 fn one_retriable_step_that_waits_for_a_person_does_not_hold_up_the_others() {
-    let plan = Plan::new()
-        .pivot("pay", &[])
-        .retriable("notify", &["pay"])
-        .retriable("book", &["pay"]);
+    let plan = Plan::new().pivot("pay", &[]).retriable("notify", &["pay"]).retriable("book", &["pay"]);
     let mut story = Story::start(&plan.retriable("report", &["book"]));
     story.ok("pay");
     story.says("notify", Code::InvalidArgument, "");
@@ -254,11 +229,7 @@ fn one_retriable_step_that_waits_for_a_person_does_not_hold_up_the_others() {
 
 #[test]
 fn a_compensation_that_is_refused_three_times_is_stuck_and_others_go_on_as_far_as_they_may() {
-    let plan = Plan::new()
-        .step("a", &[])
-        .step("b", &["a"])
-        .step("c", &["a"])
-        .step("d", &["b", "c"]);
+    let plan = Plan::new().step("a", &[]).step("b", &["a"]).step("c", &["a"]).step("d", &["b", "c"]);
     let mut story = Story::start(&plan);
     ["a", "b", "c"].iter().for_each(|step| story.ok(step));
     story.says("d", Code::FailedPrecondition, "");
@@ -272,11 +243,7 @@ fn a_compensation_that_is_refused_three_times_is_stuck_and_others_go_on_as_far_a
     story.is(SagaState::RollingBack);
     story.ok("c");
     story.is(SagaState::NeedsIntervention);
-    assert_eq!(
-        story.saga.branches[0].state,
-        BranchState::Succeeded,
-        "a waits for b"
-    );
+    assert_eq!(story.saga.branches[0].state, BranchState::Succeeded, "a waits for b");
     story.retry("b").unwrap();
     story.is(SagaState::RollingBack);
     for _ in 0..2 {
@@ -285,14 +252,8 @@ fn a_compensation_that_is_refused_three_times_is_stuck_and_others_go_on_as_far_a
     }
     story.says("b", Code::FailedPrecondition, "");
     story.is(SagaState::NeedsIntervention);
-    assert_eq!(
-        story.resolve("b", Resolution::TookEffect),
-        Err(Refused::WrongResolution)
-    );
-    assert_eq!(
-        story.resolve("b", Resolution::NoEffect),
-        Err(Refused::WrongResolution)
-    );
+    assert_eq!(story.resolve("b", Resolution::TookEffect), Err(Refused::WrongResolution));
+    assert_eq!(story.resolve("b", Resolution::NoEffect), Err(Refused::WrongResolution));
     story.resolve("b", Resolution::Undone).unwrap();
     story.ok("a");
     story.is(SagaState::RolledBack);
@@ -323,14 +284,8 @@ fn a_compensation_that_is_refused_three_times_is_stuck_and_others_go_on_as_far_a
 
 #[test]
 fn a_stuck_compensation_holds_up_all_before_it_newest_first_and_nothing_if_they_commute() {
-    let plan = |order| {
-        Plan::new()
-            .step("a", &[])
-            .step("b", &[])
-            .refusals(1)
-            .step("c", &["a", "b"])
-            .order(order)
-    };
+    let plan =
+        |order| Plan::new().step("a", &[]).step("b", &[]).refusals(1).step("c", &["a", "b"]).order(order);
     let stuck = |order| {
         let mut story = Story::start(&plan(order));
         ["a", "b"].iter().for_each(|step| story.ok(step));
@@ -354,12 +309,7 @@ fn a_stuck_compensation_holds_up_all_before_it_newest_first_and_nothing_if_they_
 
 #[test]
 fn two_stuck_compensations_are_settled_one_by_one() {
-    let plan = Plan::new()
-        .step("a", &[])
-        .refusals(1)
-        .step("b", &[])
-        .refusals(1)
-        .step("c", &["a", "b"]);
+    let plan = Plan::new().step("a", &[]).refusals(1).step("b", &[]).refusals(1).step("c", &["a", "b"]);
     let mut story = Story::start(&plan);
     ["a", "b"].iter().for_each(|step| story.ok(step));
     story.says("c", Code::FailedPrecondition, "");
@@ -395,10 +345,7 @@ fn an_operator_is_told_what_cannot_be() {
     let mut story = Story::start(&Plan::new().step("a", &[]));
     assert_eq!(story.retry("a"), Err(Refused::NotWaiting));
     assert_eq!(story.retry("b"), Err(Refused::NoSuchStep));
-    assert_eq!(
-        story.resolve("a", Resolution::TookEffect),
-        Err(Refused::NotWaiting)
-    );
+    assert_eq!(story.resolve("a", Resolution::TookEffect), Err(Refused::NotWaiting));
     story.ok("a");
     assert_eq!(story.retry("a"), Err(Refused::Ended));
     assert_eq!(story.resolve("a", Resolution::Undone), Err(Refused::Ended));

@@ -10,12 +10,8 @@ use bytes::Bytes;
 
 #[test]
 fn a_refusal_is_undone_in_reverse_order() {
-    let mut story = Story::start(
-        &Plan::new()
-            .step("debit", &[])
-            .step("fee", &["debit"])
-            .step("credit", &["fee"]),
-    );
+    let mut story =
+        Story::start(&Plan::new().step("debit", &[]).step("fee", &["debit"]).step("credit", &["fee"]));
     story.ok("debit");
     story.ok("fee");
     story.says("credit", Code::FailedPrecondition, "account closed");
@@ -42,24 +38,12 @@ fn a_refusal_is_undone_in_reverse_order() {
 
 #[test]
 fn what_is_in_flight_is_awaited_and_its_answer_is_knowledge() {
-    let plan = Plan::new()
-        .step("a", &[])
-        .step("b", &[])
-        .step("c", &[])
-        .step("d", &["a"]);
+    let plan = Plan::new().step("a", &[]).step("b", &[]).step("c", &[]).step("d", &["a"]);
     let mut story = Story::start(&plan);
     story.says("c", Code::FailedPrecondition, "");
-    assert_eq!(
-        story.calls(),
-        ["(a action #1)", "(b action #1)"],
-        "awaited, and not to be sent any more"
-    );
+    assert_eq!(story.calls(), ["(a action #1)", "(b action #1)"], "awaited, and not to be sent any more");
     story.ok("a");
-    assert_eq!(
-        story.calls(),
-        ["a compensation #1", "(b action #1)"],
-        "a need not wait for b"
-    );
+    assert_eq!(story.calls(), ["a compensation #1", "(b action #1)"], "a need not wait for b");
     story.says("b", Code::Unavailable, "");
     story.ok("b");
     story.ok("a");
@@ -95,24 +79,12 @@ fn an_attempt_that_is_withdrawn_before_it_was_sent_leaves_nothing_to_undo() {
 
 #[test]
 fn what_is_in_flight_is_cut_off_and_counts_as_done_if_the_definition_says_so() {
-    let plan = Plan::new()
-        .step("a", &[])
-        .step("b", &[])
-        .read_only("risk", &[])
-        .on_failure(OnFailure::Cancel);
+    let plan = Plan::new().step("a", &[]).step("b", &[]).read_only("risk", &[]).on_failure(OnFailure::Cancel);
     let mut story = Story::start(&plan);
     let late = story.answer_of("b", Outcome::Done(Bytes::new()));
     story.says("a", Code::FailedPrecondition, "");
-    assert_eq!(
-        story.calls(),
-        ["b compensation #1"],
-        "b may have happened, and a risk check changes nothing"
-    );
-    assert_eq!(
-        story.input(Input::Answer(late)),
-        Ok(0),
-        "its answer comes too late"
-    );
+    assert_eq!(story.calls(), ["b compensation #1"], "b may have happened, and a risk check changes nothing");
+    assert_eq!(story.input(Input::Answer(late)), Ok(0), "its answer comes too late");
     story.ok("b");
     story.is(SagaState::RolledBack);
     story.tells(
@@ -131,11 +103,7 @@ fn a_retry_that_is_waiting_when_the_rollback_is_decided_is_never_sent() {
     story.times_out("a");
     story.fails("b", Evidence::NotSent(NotSent::Draining));
     story.says("c", Code::FailedPrecondition, "");
-    assert_eq!(
-        story.calls(),
-        ["a compensation #1"],
-        "a may have happened, b has not"
-    );
+    assert_eq!(story.calls(), ["a compensation #1"], "a may have happened, b has not");
     story.ok("a");
     story.is(SagaState::RolledBack);
     story.tells(
@@ -157,11 +125,7 @@ fn a_diamond_is_undone_in_reverse_causal_order() {
     story.times_out("d");
     assert_eq!(story.calls(), ["d compensation #1"]);
     story.ok("d");
-    assert_eq!(
-        story.calls(),
-        ["b compensation #1", "c compensation #1"],
-        "side by side"
-    );
+    assert_eq!(story.calls(), ["b compensation #1", "c compensation #1"], "side by side");
     story.ok("b");
     assert_eq!(story.calls(), ["c compensation #1"], "a waits for both");
     story.ok("c");
@@ -211,11 +175,7 @@ fn a_diamond_is_undone_newest_first_and_one_at_a_time() {
 #[test]
 fn newest_first_waits_for_what_may_yet_turn_out_newer() {
     let mut story = Story::start(
-        &Plan::new()
-            .step("a", &[])
-            .step("b", &[])
-            .step("c", &[])
-            .order(CompensationOrder::Lifo),
+        &Plan::new().step("a", &[]).step("b", &[]).step("c", &[]).order(CompensationOrder::Lifo),
     );
     story.ok("a");
     story.says("b", Code::FailedPrecondition, "");
@@ -231,10 +191,7 @@ fn a_diamond_whose_compensations_commute_is_undone_at_once() {
     let mut story = Story::start(&diamond().order(CompensationOrder::Concurrent));
     ["a", "c", "b"].iter().for_each(|step| story.ok(step));
     story.says("d", Code::FailedPrecondition, "");
-    assert_eq!(
-        story.calls(),
-        ["a compensation #1", "b compensation #1", "c compensation #1"]
-    );
+    assert_eq!(story.calls(), ["a compensation #1", "b compensation #1", "c compensation #1"]);
     ["a", "b", "c"].iter().for_each(|step| story.ok(step));
     story.is(SagaState::RolledBack);
 }
@@ -255,21 +212,11 @@ fn a_compensation_that_is_only_unavailable_is_tried_without_end() {
 
 #[test]
 fn a_compensation_that_swears_that_nothing_happened_is_still_only_refused() {
-    let no_effect = Details {
-        metadata: [("effect".into(), "none".into())].into(),
-        ..Details::default()
-    };
+    let no_effect = Details { metadata: [("effect".into(), "none".into())].into(), ..Details::default() };
     let mut story = Story::start(&Plan::new().step("debit", &[]).refusals(1));
     story.times_out("debit");
-    let answer = story.answer_of(
-        "debit",
-        failed(
-            Evidence::ParticipantSaid(Code::FailedPrecondition),
-            "",
-            no_effect,
-            None,
-        ),
-    );
+    let answer = story
+        .answer_of("debit", failed(Evidence::ParticipantSaid(Code::FailedPrecondition), "", no_effect, None));
     story.input(Input::Answer(answer)).unwrap();
     story.is(SagaState::NeedsIntervention);
 }

@@ -6,19 +6,12 @@ use backstop_core::{Code, Input, ParticipantName, Refused, SagaState};
 
 fn report(story: &mut Story, participant: &str, error: Option<&str>) -> Result<usize, Refused> {
     let participant = ParticipantName::parse(participant).unwrap();
-    story.input(Input::SignalReport {
-        participant,
-        attempts: 1,
-        error: error.map(str::to_owned),
-    })
+    story.input(Input::SignalReport { participant, attempts: 1, error: error.map(str::to_owned) })
 }
 
 fn told(story: &Story) -> Vec<String> {
     let signals = story.agenda().signals;
-    signals
-        .iter()
-        .map(|signal| format!("{} of {:?}", signal.participant, signal.steps))
-        .collect()
+    signals.iter().map(|signal| format!("{} of {:?}", signal.participant, signal.steps)).collect()
 }
 
 #[test]
@@ -36,11 +29,7 @@ fn listeners_that_are_concerned_are_told_at_once_and_never_hold_up_the_rollback(
         .step("pending", &["refused"])
         .listens();
     let mut story = Story::start(&plan);
-    assert_eq!(
-        report(&mut story, "done", None),
-        Ok(0),
-        "there is nothing to report yet"
-    );
+    assert_eq!(report(&mut story, "done", None), Ok(0), "there is nothing to report yet");
     story.ok("done");
     story.says("refused", Code::FailedPrecondition, "");
     assert_eq!(told(&story), ["done of [0]", "flying of [1]", "doubtful of [2]"]);
@@ -54,21 +43,10 @@ fn listeners_that_are_concerned_are_told_at_once_and_never_hold_up_the_rollback(
     story.ok("doubtful");
     story.ok("deaf");
     story.ok("done");
-    assert_eq!(
-        story.saga.state,
-        SagaState::RolledBack,
-        "two listeners have not been told yet"
-    );
-    assert_eq!(
-        report(&mut story, "flying", Some("connection refused\nby peer")),
-        Ok(1)
-    );
+    assert_eq!(story.saga.state, SagaState::RolledBack, "two listeners have not been told yet");
+    assert_eq!(report(&mut story, "flying", Some("connection refused\nby peer")), Ok(1));
     story.crash();
-    assert_eq!(
-        told(&story),
-        ["doubtful of [2]"],
-        "whoever takes over tells those who are left"
-    );
+    assert_eq!(told(&story), ["doubtful of [2]"], "whoever takes over tells those who are left");
     assert_eq!(report(&mut story, "doubtful", None), Ok(1));
     assert!(story.agenda().is_idle());
     story.tells(
@@ -94,11 +72,7 @@ fn listeners_that_are_concerned_are_told_at_once_and_never_hold_up_the_rollback(
 
 #[test]
 fn a_listener_with_several_steps_is_told_once_of_those_that_concern_it() {
-    let mut plan = Plan::new()
-        .step("ledger", &[])
-        .listens()
-        .step("b", &["ledger"])
-        .step("c", &["b"]);
+    let mut plan = Plan::new().step("ledger", &[]).listens().step("b", &["ledger"]).step("c", &["b"]);
     for step in &mut plan.spec.steps {
         step.action.participant = "ledger".to_owned();
     }

@@ -8,23 +8,14 @@ use backstop_core::{replay, start};
 
 #[test]
 fn after_a_crash_going_forward_what_may_have_been_sent_counts_as_sent() {
-    let plan = Plan::new()
-        .read_only("risk", &[])
-        .step("a", &[])
-        .dedup()
-        .step("b", &[])
-        .query();
+    let plan = Plan::new().read_only("risk", &[]).step("a", &[]).dedup().step("b", &[]).query();
     let mut story = Story::start(&plan);
     story.crash();
     assert_eq!(story.calls(), ["risk action #2", "a action #2", "b query #1"]);
     story.ok("risk");
     story.ok("a");
     story.says("b", Code::NotFound, "");
-    assert_eq!(
-        story.calls(),
-        ["b action #2"],
-        "what a crash took costs no attempt"
-    );
+    assert_eq!(story.calls(), ["b action #2"], "what a crash took costs no attempt");
     story.ok("b");
     story.is(SagaState::Succeeded);
     story.tells(
@@ -46,17 +37,9 @@ fn after_a_crash_going_forward_what_may_have_been_sent_counts_as_sent() {
 fn after_a_crash_what_can_be_neither_resent_nor_asked_about_is_undone() {
     let mut story = Story::start(&Plan::new().step("a", &[]).step("b", &[]).dedup());
     story.crash();
-    assert_eq!(
-        story.calls(),
-        ["a compensation #1", "(b action #2)"],
-        "b #2 is not sent any more"
-    );
+    assert_eq!(story.calls(), ["a compensation #1", "(b action #2)"], "b #2 is not sent any more");
     story.fails("b", Evidence::NotSent(NotSent::Withdrawn));
-    assert_eq!(
-        story.calls(),
-        ["a compensation #1", "b compensation #1"],
-        "but b #1 may have been"
-    );
+    assert_eq!(story.calls(), ["a compensation #1", "b compensation #1"], "but b #1 may have been");
     story.ok("a");
     story.ok("b");
     story.is(SagaState::RolledBack);
@@ -78,11 +61,7 @@ fn after_a_crash_what_can_be_neither_resent_nor_asked_about_is_undone() {
 fn a_retry_that_was_nearly_due_at_a_crash_counts_as_sent() {
     let mut story = Story::start(&Plan::new().step("a", &[]).step("b", &[]));
     story.fails("b", Evidence::NotSent(NotSent::NoConnection));
-    assert_eq!(
-        story.calls(),
-        ["a action #1"],
-        "b waits, for less than the margin"
-    );
+    assert_eq!(story.calls(), ["a action #1"], "b waits, for less than the margin");
     story.crash();
     assert_eq!(
         story.calls(),
@@ -143,11 +122,7 @@ fn a_saga_that_is_handed_over_goes_on_where_it_was() {
     let mut story = Story::start(&Plan::new().step("a", &[]).step("b", &["a"]));
     story.ok("a");
     story.hand_over();
-    assert_eq!(
-        story.calls(),
-        ["b action #1"],
-        "nothing was in flight, so nothing is in doubt"
-    );
+    assert_eq!(story.calls(), ["b action #1"], "nothing was in flight, so nothing is in doubt");
     story.ok("b");
     story.is(SagaState::Succeeded);
     story.tells(
@@ -219,14 +194,7 @@ fn a_journal_of_another_saga_is_corrupt_and_never_guessed_at() {
             more.clock.0 = 100;
             [story.journal.clone(), vec![more]].concat()
         },
-        vec![
-            start(
-                &Plan::new().step("a", &[]).build(),
-                story.now,
-                super::common::story::start_of("a")
-            );
-            2
-        ],
+        vec![start(&Plan::new().step("a", &[]).build(), story.now, super::common::story::start_of("a")); 2],
     ]
     .iter()
     .map(|events| again(events).unwrap_err())

@@ -76,12 +76,7 @@ fn a_deadline_that_passed_while_the_pivot_was_out_counts_as_soon_as_it_has_had_n
 
 #[test]
 fn a_saga_is_cancelled_once_and_the_first_reason_stays() {
-    let mut story = Story::start(
-        &Plan::new()
-            .step("a", &[])
-            .step("b", &["a"])
-            .on_failure(OnFailure::Cancel),
-    );
+    let mut story = Story::start(&Plan::new().step("a", &[]).step("b", &["a"]).on_failure(OnFailure::Cancel));
     story.ok("a");
     assert_eq!(story.cancel(), Ok(1));
     assert_eq!(story.cancel(), Ok(0), "asking again is not an error");
@@ -123,11 +118,7 @@ fn a_cancellation_is_refused_while_the_pivot_is_out_in_doubt_or_done() {
     let mut unsent = Story::start(&payment());
     unsent.ok("reserve");
     unsent.fails("pay", Evidence::NotSent(NotSent::NoConnection));
-    assert_eq!(
-        unsent.cancel(),
-        Ok(1),
-        "it waits for its second attempt, and the first was never sent"
-    );
+    assert_eq!(unsent.cancel(), Ok(1), "it waits for its second attempt, and the first was never sent");
     story.later();
     story.times_out("pay");
     story.is(SagaState::NeedsIntervention);

@@ -55,30 +55,17 @@ pub(super) async fn book(
     command: &Command,
     now_unix_micros: i64,
 ) -> Result<Result<Vec<u8>, Refusal>, sqlx::Error> {
-    let mut desk = Desk {
-        db,
-        ledger,
-        key,
-        now_unix_micros,
-    };
+    let mut desk = Desk { db, ledger, key, now_unix_micros };
     Ok(match command {
-        Command::Debit(request) => desk
-            .debit(request)
-            .await?
-            .map(|response| response.encode_to_vec()),
+        Command::Debit(request) => desk.debit(request).await?.map(|response| response.encode_to_vec()),
         Command::ReverseDebit(request) => Ok(desk.reverse_debit(request).await?.encode_to_vec()),
-        Command::Credit(request) => desk
-            .credit(request)
-            .await?
-            .map(|response| response.encode_to_vec()),
-        Command::ReverseCredit(request) => desk
-            .reverse_credit(request)
-            .await?
-            .map(|response| response.encode_to_vec()),
-        Command::SettleCredit(request) => desk
-            .settle_credit(request)
-            .await?
-            .map(|response| response.encode_to_vec()),
+        Command::Credit(request) => desk.credit(request).await?.map(|response| response.encode_to_vec()),
+        Command::ReverseCredit(request) => {
+            desk.reverse_credit(request).await?.map(|response| response.encode_to_vec())
+        }
+        Command::SettleCredit(request) => {
+            desk.settle_credit(request).await?.map(|response| response.encode_to_vec())
+        }
     })
 }
 
@@ -113,28 +100,15 @@ impl Desk<'_> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         if account.available_minor < request.amount_minor {
-            return Ok(Err(Refusal::InsufficientFunds {
-                account: request.account.clone(),
-            }));
+            return Ok(Err(Refusal::InsufficientFunds { account: request.account.clone() }));
         }
         let reference = format!("{} (risk {})", request.reference, request.risk_decision_id);
         let moves = (-request.amount_minor, 0);
-        let posted = self
-            .post(
-                Kind::Debit,
-                &request.transfer_id,
-                &request.account,
-                moves,
-                &reference,
-            )
-            .await?;
-        self.open_booking(&request.transfer_id, "debit", "booked", Some(posted.id))
-            .await?;
+        let posted =
+            self.post(Kind::Debit, &request.transfer_id, &request.account, moves, &reference).await?;
+        self.open_booking(&request.transfer_id, "debit", "booked", Some(posted.id)).await?;
         let entry_id = entry_id(self.ledger, posted.id);
-        Ok(Ok(pb::DebitResponse {
-            entry_id,
-            available_minor: posted.available_minor,
-        }))
+        Ok(Ok(pb::DebitResponse { entry_id, available_minor: posted.available_minor }))
     }
 
     async fn reverse_debit(
@@ -143,8 +117,7 @@ impl Desk<'_> {
     ) -> Result<pb::ReverseDebitResponse, sqlx::Error> {
         let Some(booking) = self.booking(&request.transfer_id, "debit").await? else {
             // Remembered, so that a debit still on its way finds the door shut.
-            self.open_booking(&request.transfer_id, "debit", "reversed", None)
-                .await?;
+            self.open_booking(&request.transfer_id, "debit", "reversed", None).await?;
             return Ok(pb::ReverseDebitResponse::default());
         };
         let (Some(entry), "booked") = (booking.entry, booking.state.as_str()) else {
@@ -152,20 +125,10 @@ impl Desk<'_> {
         };
         let (account, available, _) = self.entry(entry).await?;
         let posted = self
-            .post(
-                Kind::DebitReversal,
-                &request.transfer_id,
-                &account,
-                (-available, 0),
-                &request.reason,
-            )
+            .post(Kind::DebitReversal, &request.transfer_id, &account, (-available, 0), &request.reason)
             .await?;
-        self.move_booking(&request.transfer_id, "debit", "reversed")
-            .await?;
-        Ok(pb::ReverseDebitResponse {
-            entry_id: entry_id(self.ledger, posted.id),
-            reversed: true,
-        })
+        self.move_booking(&request.transfer_id, "debit", "reversed").await?;
+        Ok(pb::ReverseDebitResponse { entry_id: entry_id(self.ledger, posted.id), reversed: true })
     }
 
     async fn credit(
@@ -181,27 +144,15 @@ impl Desk<'_> {
         };
         let held_minor = account.available_minor.saturating_add(account.pending_minor);
         if held_minor.saturating_add(request.amount_minor) > AMOUNT_MINOR_MAX {
-            return Ok(Err(Refusal::TooMuch {
-                account: request.account.clone(),
-            }));
+            return Ok(Err(Refusal::TooMuch { account: request.account.clone() }));
         }
         let moves = (0, request.amount_minor);
         let posted = self
-            .post(
-                Kind::Credit,
-                &request.transfer_id,
-                &request.account,
-                moves,
-                &request.reference,
-            )
+            .post(Kind::Credit, &request.transfer_id, &request.account, moves, &request.reference)
             .await?;
-        self.open_booking(&request.transfer_id, "credit", "booked", Some(posted.id))
-            .await?;
+        self.open_booking(&request.transfer_id, "credit", "booked", Some(posted.id)).await?;
         let entry_id = entry_id(self.ledger, posted.id);
-        Ok(Ok(pb::CreditResponse {
-            entry_id,
-            pending_minor: posted.pending_minor,
-        }))
+        Ok(Ok(pb::CreditResponse { entry_id, pending_minor: posted.pending_minor }))
     }
 
     async fn reverse_credit(
@@ -209,34 +160,21 @@ impl Desk<'_> {
         request: &pb::ReverseCreditRequest,
     ) -> Result<Result<pb::ReverseCreditResponse, Refusal>, sqlx::Error> {
         let Some(booking) = self.booking(&request.transfer_id, "credit").await? else {
-            self.open_booking(&request.transfer_id, "credit", "reversed", None)
-                .await?;
+            self.open_booking(&request.transfer_id, "credit", "reversed", None).await?;
             return Ok(Ok(pb::ReverseCreditResponse::default()));
         };
         if booking.state == "settled" {
-            return Ok(Err(Refusal::Settled {
-                transfer_id: request.transfer_id.clone(),
-            }));
+            return Ok(Err(Refusal::Settled { transfer_id: request.transfer_id.clone() }));
         }
         let (Some(entry), "booked") = (booking.entry, booking.state.as_str()) else {
             return Ok(Ok(pb::ReverseCreditResponse::default()));
         };
         let (account, _, pending) = self.entry(entry).await?;
         let posted = self
-            .post(
-                Kind::CreditReversal,
-                &request.transfer_id,
-                &account,
-                (0, -pending),
-                &request.reason,
-            )
+            .post(Kind::CreditReversal, &request.transfer_id, &account, (0, -pending), &request.reason)
             .await?;
-        self.move_booking(&request.transfer_id, "credit", "reversed")
-            .await?;
-        Ok(Ok(pb::ReverseCreditResponse {
-            entry_id: entry_id(self.ledger, posted.id),
-            reversed: true,
-        }))
+        self.move_booking(&request.transfer_id, "credit", "reversed").await?;
+        Ok(Ok(pb::ReverseCreditResponse { entry_id: entry_id(self.ledger, posted.id), reversed: true }))
     }
 
     async fn settle_credit(
@@ -256,21 +194,11 @@ impl Desk<'_> {
             return Ok(Err(Refusal::OtherEntry { transfer_id }));
         }
         let (account, _, pending) = self.entry(entry).await?;
-        let posted = self
-            .post(
-                Kind::Settlement,
-                &transfer_id,
-                &account,
-                (pending, -pending),
-                "settled",
-            )
-            .await?;
+        let posted =
+            self.post(Kind::Settlement, &transfer_id, &account, (pending, -pending), "settled").await?;
         self.move_booking(&transfer_id, "credit", "settled").await?;
         let entry_id = entry_id(self.ledger, posted.id);
-        Ok(Ok(pb::SettleCreditResponse {
-            entry_id,
-            available_minor: posted.available_minor,
-        }))
+        Ok(Ok(pb::SettleCreditResponse { entry_id, available_minor: posted.available_minor }))
     }
 
     async fn account(
@@ -284,17 +212,11 @@ impl Desk<'_> {
                 .fetch_optional(&mut *self.db)
                 .await?;
         Ok(match row {
-            None => Err(Refusal::UnknownAccount {
-                account: account.to_owned(),
-            }),
-            Some((kept_in, _, _)) if kept_in != currency => Err(Refusal::OtherCurrency {
-                account: account.to_owned(),
-                currency: kept_in,
-            }),
-            Some((_, available_minor, pending_minor)) => Ok(Account {
-                available_minor,
-                pending_minor,
-            }),
+            None => Err(Refusal::UnknownAccount { account: account.to_owned() }),
+            Some((kept_in, _, _)) if kept_in != currency => {
+                Err(Refusal::OtherCurrency { account: account.to_owned(), currency: kept_in })
+            }
+            Some((_, available_minor, pending_minor)) => Ok(Account { available_minor, pending_minor }),
         })
     }
 

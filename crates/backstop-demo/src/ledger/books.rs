@@ -88,15 +88,9 @@ impl Books {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options)
-            .await?;
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
-        Ok(Self {
-            pool,
-            name: Arc::from(name),
-        })
+        Ok(Self { pool, name: Arc::from(name) })
     }
 
     /// Carries a command out, or answers what was answered before under its key. `Ok(Ok)` is the encoded
@@ -118,11 +112,7 @@ impl Books {
             if method != command.method() || request_before != request {
                 return Ok(Err(Refusal::KeyReused));
             }
-            return Ok(if refused {
-                Err(serde_json::from_slice(&body)?)
-            } else {
-                Ok(body)
-            });
+            return Ok(if refused { Err(serde_json::from_slice(&body)?) } else { Ok(body) });
         }
         let outcome = booking::book(&mut tx, &self.name, key, command, now_unix_micros).await?;
         let body = match &outcome {
@@ -156,20 +146,10 @@ impl Books {
         .await?;
         if let Some((currency, opening_minor, available_minor, pending_minor)) = there {
             if currency != request.currency || opening_minor != request.opening_minor {
-                return Ok(Err(Refusal::OpenedOtherwise {
-                    account: request.account.clone(),
-                }));
+                return Ok(Err(Refusal::OpenedOtherwise { account: request.account.clone() }));
             }
             let account = request.account.clone();
-            return Ok(Ok((
-                pb::Account {
-                    account,
-                    currency,
-                    available_minor,
-                    pending_minor,
-                },
-                false,
-            )));
+            return Ok(Ok((pb::Account { account, currency, available_minor, pending_minor }, false)));
         }
         sqlx::query("INSERT INTO account VALUES (?1, ?2, ?3, 0, 0)")
             .bind(&request.account)
@@ -210,14 +190,12 @@ impl Books {
         .await?;
         Ok(rows
             .into_iter()
-            .map(
-                |(account, currency, available_minor, pending_minor)| pb::Account {
-                    account,
-                    currency,
-                    available_minor,
-                    pending_minor,
-                },
-            )
+            .map(|(account, currency, available_minor, pending_minor)| pb::Account {
+                account,
+                currency,
+                available_minor,
+                pending_minor,
+            })
             .collect())
     }
 

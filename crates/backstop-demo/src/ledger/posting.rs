@@ -54,9 +54,5 @@ pub(super) async fn post(db: &mut SqliteConnection, posting: &Posting<'_>) -> Re
     .bind(posting.now_unix_micros)
     .fetch_one(&mut *db)
     .await?;
-    Ok(Posted {
-        id,
-        available_minor,
-        pending_minor,
-    })
+    Ok(Posted { id, available_minor, pending_minor })
 }

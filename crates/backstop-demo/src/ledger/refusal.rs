@@ -115,14 +115,6 @@ impl From<Refusal> for Status {
             | Refusal::OpenedOtherwise { .. }
             | Refusal::KeyReused => None,
         };
-        RefusalText {
-            code,
-            domain: DOMAIN,
-            reason,
-            message,
-            field,
-            for_customer,
-        }
-        .into_status()
+        RefusalText { code, domain: DOMAIN, reason, message, field, for_customer }.into_status()
     }
 }

@@ -93,10 +93,7 @@ impl Ledger {
 }
 
 fn trace(metadata: &MetadataMap) -> &str {
-    metadata
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
+    metadata.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 fn unusable(error: &BooksError) -> Status {
@@ -117,10 +114,7 @@ impl LedgerService for Ledger {
             .check(DOMAIN)?;
         let opened = self.books.open_account(&request, now_unix_micros()).await;
         let (account, created) = opened.map_err(|error| unusable(&error))??;
-        Ok(Response::new(pb::OpenAccountResponse {
-            account: Some(account),
-            created,
-        }))
+        Ok(Response::new(pb::OpenAccountResponse { account: Some(account), created }))
     }
 
     async fn debit(&self, request: Request<pb::DebitRequest>) -> Result<Response<pb::DebitResponse>, Status> {
@@ -134,8 +128,7 @@ impl LedgerService for Ledger {
             .bounded("risk_decision_id", &request.risk_decision_id)
             .check(DOMAIN)?;
         let chaos = self.chaos(&request.reference, Half::Debit)?;
-        self.execute_with_chaos(&metadata, Command::Debit(request), chaos)
-            .await
+        self.execute_with_chaos(&metadata, Command::Debit(request), chaos).await
     }
 
     async fn reverse_debit(
@@ -163,8 +156,7 @@ impl LedgerService for Ledger {
             .bounded("reference", &request.reference)
             .check(DOMAIN)?;
         let chaos = self.chaos(&request.reference, Half::Credit)?;
-        self.execute_with_chaos(&metadata, Command::Credit(request), chaos)
-            .await
+        self.execute_with_chaos(&metadata, Command::Credit(request), chaos).await
     }
 
     async fn reverse_credit(

@@ -64,11 +64,7 @@ impl Books {
                 .await?;
         Ok(rows
             .into_iter()
-            .map(|(saga_id, cause, branches)| KeptSignal {
-                saga_id,
-                cause,
-                branches,
-            })
+            .map(|(saga_id, cause, branches)| KeptSignal { saga_id, cause, branches })
             .collect())
     }
 
@@ -77,11 +73,8 @@ impl Books {
         let kind = rollback_cause::Kind::try_from(cause.kind).unwrap_or_default();
         let kind = kind.as_str_name().trim_start_matches("KIND_");
         let fin_code = cause.failure.map(|failure| failure.fin_code).unwrap_or_default();
-        let branches: Vec<String> = signal
-            .branches
-            .iter()
-            .map(|branch| format!("{}={}", branch.step, branch.state))
-            .collect();
+        let branches: Vec<String> =
+            signal.branches.iter().map(|branch| format!("{}={}", branch.step, branch.state)).collect();
         sqlx::query("INSERT OR IGNORE INTO rollback_signal VALUES (?1, ?2, ?3, ?4, ?5)")
             .bind(&signal.saga_id)
             .bind(i64::try_from(signal.clock).unwrap_or(i64::MAX))
@@ -101,11 +94,7 @@ impl RollbackListenerService for Listener {
         request: Request<OnRollbackRequest>,
     ) -> Result<Response<OnRollbackResponse>, Status> {
         let signal = request.into_inner();
-        tracing::info!(
-            saga_id = signal.saga_id,
-            definition = signal.definition,
-            "a saga rolls back"
-        );
+        tracing::info!(saga_id = signal.saga_id, definition = signal.definition, "a saga rolls back");
         let heard = self.heard.try_send(signal);
         heard.map_err(|_| Status::resource_exhausted("too many signals wait to be written"))?;
         Ok(Response::new(OnRollbackResponse {}))

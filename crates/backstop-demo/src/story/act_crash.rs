@@ -30,13 +30,9 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 const FIRST_AMOUNT_MINOR: i64 = 101;
 
 pub(super) async fn play(stage: &mut Stage) -> Result<(), DemoError> {
-    stage
-        .screen
-        .heading(&format!("kill -9, in the middle of {BATCH} transfers"))?;
+    stage.screen.heading(&format!("kill -9, in the middle of {BATCH} transfers"))?;
     let Some(batch) = batch(stage).await? else {
-        stage
-            .screen
-            .line("  no account has enough left for the batch, so this act is left out")?;
+        stage.screen.line("  no account has enough left for the batch, so this act is left out")?;
         return Ok(());
     };
     let sum: i64 = batch.iter().map(|transfer| transfer.amount_minor).sum();
@@ -48,10 +44,8 @@ pub(super) async fn play(stage: &mut Stage) -> Result<(), DemoError> {
     let answered = start_and_kill(stage, &batch).await?;
     let began = Instant::now();
     stage.cast.start_again(COORDINATOR).await?;
-    let line = format!(
-        "  started again on the same store and port, ready after {} ms",
-        began.elapsed().as_millis()
-    );
+    let line =
+        format!("  started again on the same store and port, ready after {} ms", began.elapsed().as_millis());
     stage.screen.line(&line)?;
 
     let coordinator = stage.coordinator()?;
@@ -73,14 +67,9 @@ pub(super) async fn play(stage: &mut Stage) -> Result<(), DemoError> {
 async fn batch(stage: &Stage) -> Result<Option<Vec<Transfer>>, DemoError> {
     let balances = stage.balances().await?;
     let kept_by = |ledger: &str, account: &str| {
-        stage
-            .accounts
-            .iter()
-            .any(|known| known.ledger == ledger && known.account == account)
+        stage.accounts.iter().any(|known| known.ledger == ledger && known.account == account)
     };
-    let payers = balances
-        .iter()
-        .filter(|account| kept_by(LEDGERS[0], &account.account));
+    let payers = balances.iter().filter(|account| kept_by(LEDGERS[0], &account.account));
     let Some(payer) = payers.max_by_key(|account| account.available_minor) else {
         return Ok(None);
     };
@@ -124,10 +113,8 @@ async fn start_and_kill(stage: &mut Stage, batch: &[Transfer]) -> Result<Vec<Str
         // No answer: the client cannot know whether its saga was accepted.
         answered.extend(joined(start)?);
     }
-    let text = format!(
-        "  coordinator killed (kill -9 {pid}); {} of {BATCH} starts were answered",
-        answered.len()
-    );
+    let text =
+        format!("  coordinator killed (kill -9 {pid}); {} of {BATCH} starts were answered", answered.len());
     let text = stage.screen.ink(Ink::Undone, &text);
     stage.screen.line(&text)?;
     Ok(answered)
@@ -167,10 +154,7 @@ async fn finish(
             stage.screen.line(&line)?;
             stage.faults.push(fault);
         }
-        stage.ended.push(Ended {
-            state: saga.state(),
-            transfer,
-        });
+        stage.ended.push(Ended { state: saga.state(), transfer });
     }
     let seconds = began.elapsed().as_secs_f64();
     stage.screen.line(&format!(

@@ -33,46 +33,28 @@ pub(super) async fn play(stage: &mut Stage) -> Result<(), DemoError> {
         if !plain_success || !has_shown_success {
             has_shown_success |= plain_success;
             for line in &saga.transcript {
-                let line = stage
-                    .screen
-                    .ink(Ink::Dim, &format!("            {}", one_line(line)));
+                let line = stage.screen.ink(Ink::Dim, &format!("            {}", one_line(line)));
                 stage.screen.line(&line)?;
             }
         }
         if let Some(fault) = differs(&transfer, &saga) {
-            let line = stage
-                .screen
-                .ink(Ink::Bad, &format!("            not as expected: {fault}"));
+            let line = stage.screen.ink(Ink::Bad, &format!("            not as expected: {fault}"));
             stage.screen.line(&line)?;
             stage.faults.push(fault);
         }
-        stage.ended.push(Ended {
-            state: saga.state(),
-            transfer,
-        });
+        stage.ended.push(Ended { state: saga.state(), transfer });
     }
     Ok(())
 }
 
 fn announce(stage: &mut Stage, transfer: &Transfer) -> Result<(), DemoError> {
-    let amount = format!(
-        "{} {}",
-        money(transfer.amount_minor, &transfer.currency),
-        transfer.currency
-    );
-    let id = stage
-        .screen
-        .ink(Ink::Bold, &format!("{:<9}", one_line(&transfer.id)));
-    let line = format!(
-        "  {id} {:<24} → {:<22} {amount:>14}",
-        one_line(&transfer.from),
-        one_line(&transfer.to)
-    );
+    let amount = format!("{} {}", money(transfer.amount_minor, &transfer.currency), transfer.currency);
+    let id = stage.screen.ink(Ink::Bold, &format!("{:<9}", one_line(&transfer.id)));
+    let line =
+        format!("  {id} {:<24} → {:<22} {amount:>14}", one_line(&transfer.from), one_line(&transfer.to));
     stage.screen.line(&line)?;
     if !transfer.note.is_empty() {
-        stage
-            .screen
-            .line(&format!("            {}", one_line(&transfer.note)))?;
+        stage.screen.line(&format!("            {}", one_line(&transfer.note)))?;
     }
     Ok(())
 }
@@ -87,9 +69,7 @@ async fn run(coordinator: &Coordinator, transfer: &Transfer) -> Result<v1::Saga,
 /// stays away until then, so that nothing but the rules decides how the transfer ends.
 async fn run_without(stage: &mut Stage, transfer: &Transfer, service: &str) -> Result<v1::Saga, DemoError> {
     let pid = stage.cast.kill(service).await?;
-    stage
-        .screen
-        .line(&format!("            {service} killed (kill -9 {pid})"))?;
+    stage.screen.line(&format!("            {service} killed (kill -9 {pid})"))?;
     let coordinator = stage.coordinator()?;
     coordinator.start(transfer, None).await?;
     let seen = watched_until(&coordinator, transfer, |event| {
@@ -104,9 +84,7 @@ async fn run_without(stage: &mut Stage, transfer: &Transfer, service: &str) -> R
     .await?;
     stage.cast.start_again(service).await?;
     let back = back_when(seen.as_ref());
-    stage
-        .screen
-        .line(&format!("            {service} started again {back}"))?;
+    stage.screen.line(&format!("            {service} started again {back}"))?;
     run(&coordinator, transfer).await
 }
 
@@ -137,20 +115,14 @@ async fn watched_until(
                 }
                 Ok(None) => return Ok(None),
                 Err(status) => {
-                    return Err(DemoError::Call {
-                        what,
-                        status: Box::new(status),
-                    });
+                    return Err(DemoError::Call { what, status: Box::new(status) });
                 }
             }
         }
     };
     match tokio::time::timeout(SAGA_END_MAX, watching).await {
         Ok(found) => found,
-        Err(_) => Err(DemoError::Late {
-            what: "a saga's decision",
-            seconds: SAGA_END_MAX.as_secs(),
-        }),
+        Err(_) => Err(DemoError::Late { what: "a saga's decision", seconds: SAGA_END_MAX.as_secs() }),
     }
 }
 
@@ -192,27 +164,15 @@ fn cause_lines(saga: &v1::Saga) -> Vec<String> {
         // Not the service's word but what Backstop saw.
         seen => format!("{}, counted as {}", evidence_in_words(seen), failure.grpc_code),
     };
-    let step = if cause.step.is_empty() {
-        "saga"
-    } else {
-        cause.step.as_str()
-    };
+    let step = if cause.step.is_empty() { "saga" } else { cause.step.as_str() };
     let tier = failure.tier();
     let (code, http) = (&failure.fin_code, failure.http_status);
     let mut lines = vec![
         format!("cause: {}: {said}", one_line(step)),
-        format!(
-            "{code}, HTTP {http}, tier {}: {}",
-            tier_name(tier),
-            tier_meaning(tier)
-        ),
+        format!("{code}, HTTP {http}, tier {}: {}", tier_name(tier), tier_meaning(tier)),
     ];
     for violation in &failure.field_violations {
-        lines.push(format!(
-            "field {}: {}",
-            one_line(&violation.field),
-            one_line(&violation.description)
-        ));
+        lines.push(format!("field {}: {}", one_line(&violation.field), one_line(&violation.description)));
     }
     if let Some(text) = &failure.localized_message {
         lines.push(format!("for the customer: \"{}\"", one_line(&text.message)));
@@ -250,8 +210,7 @@ fn tier_meaning(tier: v1::Tier) -> &'static str {
 
 fn took(saga: &v1::Saga) -> String {
     let micros = |time: &Option<prost_types::Timestamp>| {
-        time.as_ref()
-            .map(|time| i128::from(time.seconds) * 1_000_000 + i128::from(time.nanos) / 1_000)
+        time.as_ref().map(|time| i128::from(time.seconds) * 1_000_000 + i128::from(time.nanos) / 1_000)
     };
     match (micros(&saga.create_time), micros(&saga.end_time)) {
         (Some(from), Some(to)) => format!("{} ms", (to - from) / 1_000),
@@ -276,14 +235,8 @@ pub(super) fn differs(transfer: &Transfer, saga: &v1::Saga) -> Option<String> {
     if found.as_ref() == Some(&transfer.expect) {
         return None;
     }
-    let found = found
-        .as_ref()
-        .map_or_else(|| saga.state().as_str_name().to_owned(), in_words);
-    Some(format!(
-        "transfer {} is {found}, and was to be {}",
-        transfer.id,
-        in_words(&transfer.expect)
-    ))
+    let found = found.as_ref().map_or_else(|| saga.state().as_str_name().to_owned(), in_words);
+    Some(format!("transfer {} is {found}, and was to be {}", transfer.id, in_words(&transfer.expect)))
 }
 
 fn in_words(end: &Expectation) -> String {
@@ -315,21 +268,9 @@ mod tests {
     }
 
     fn rolled_back(step: &str, fin_code: &str, tier: v1::Tier) -> v1::Saga {
-        let failure = v1::Failure {
-            fin_code: fin_code.into(),
-            tier: tier as i32,
-            ..Default::default()
-        };
-        let cause = RollbackCause {
-            step: step.into(),
-            failure: Some(failure),
-            ..Default::default()
-        };
-        v1::Saga {
-            state: SagaState::RolledBack as i32,
-            cause: Some(cause),
-            ..Default::default()
-        }
+        let failure = v1::Failure { fin_code: fin_code.into(), tier: tier as i32, ..Default::default() };
+        let cause = RollbackCause { step: step.into(), failure: Some(failure), ..Default::default() };
+        v1::Saga { state: SagaState::RolledBack as i32, cause: Some(cause), ..Default::default() }
     }
 
     #[test]
@@ -339,22 +280,13 @@ mod tests {
             fin_code: "FIN-40005".into(),
             tier: v1::Tier::L3,
         });
-        assert_eq!(
-            differs(&refused, &rolled_back("debit", "FIN-40005", v1::Tier::L3)),
-            None
-        );
+        assert_eq!(differs(&refused, &rolled_back("debit", "FIN-40005", v1::Tier::L3)), None);
         for other in [
             rolled_back("credit", "FIN-40005", v1::Tier::L3),
             rolled_back("debit", "FIN-50001", v1::Tier::L3),
             rolled_back("debit", "FIN-40005", v1::Tier::L1),
-            v1::Saga {
-                state: SagaState::Succeeded as i32,
-                ..Default::default()
-            },
-            v1::Saga {
-                state: SagaState::NeedsIntervention as i32,
-                ..Default::default()
-            },
+            v1::Saga { state: SagaState::Succeeded as i32, ..Default::default() },
+            v1::Saga { state: SagaState::NeedsIntervention as i32, ..Default::default() },
         ] {
             assert!(differs(&refused, &other).is_some(), "{other:?}");
         }
@@ -362,10 +294,7 @@ mod tests {
         let said = differs(&fine, &rolled_back("debit", "FIN-40005", v1::Tier::L3));
         let expected = "transfer p-1 is ROLLED_BACK (debit FIN-40005 L3), and was to be SUCCEEDED";
         assert_eq!(said.as_deref(), Some(expected));
-        let running = v1::Saga {
-            state: SagaState::Running as i32,
-            ..Default::default()
-        };
+        let running = v1::Saga { state: SagaState::Running as i32, ..Default::default() };
         assert!(differs(&fine, &running).is_some());
     }
 }

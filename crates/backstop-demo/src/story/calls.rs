@@ -37,14 +37,8 @@ pub(super) async fn within<T>(
 ) -> Result<T, DemoError> {
     match tokio::time::timeout(time, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(DemoError::Call {
-            what,
-            status: Box::new(status),
-        }),
-        Err(_) => Err(DemoError::Late {
-            what,
-            seconds: time.as_secs(),
-        }),
+        Ok(Err(status)) => Err(DemoError::Call { what, status: Box::new(status) }),
+        Err(_) => Err(DemoError::Late { what, seconds: time.as_secs() }),
     }
 }
 
@@ -57,10 +51,7 @@ pub(super) struct Coordinator {
 
 impl Coordinator {
     pub(super) fn new(address: SocketAddr, definition: &str) -> Result<Self, DemoError> {
-        Ok(Self {
-            channel: channel(address)?,
-            definition: definition.to_owned(),
-        })
+        Ok(Self { channel: channel(address)?, definition: definition.to_owned() })
     }
 
     pub(super) async fn register_participant(
@@ -75,16 +66,9 @@ impl Coordinator {
             rollback_listener: registration.rollback_listener,
             ..v1::Participant::default()
         };
-        let request = v1::RegisterParticipantRequest {
-            participant: Some(participant),
-        };
+        let request = v1::RegisterParticipantRequest { participant: Some(participant) };
         let mut client = ParticipantServiceClient::new(self.channel.clone());
-        within(
-            "RegisterParticipant",
-            CALL_MAX,
-            client.register_participant(request),
-        )
-        .await?;
+        within("RegisterParticipant", CALL_MAX, client.register_participant(request)).await?;
         Ok(())
     }
 
@@ -95,12 +79,7 @@ impl Coordinator {
             ..v1::RegisterDefinitionRequest::default()
         };
         let mut client = DefinitionServiceClient::new(self.channel.clone());
-        let registered = within(
-            "RegisterDefinition",
-            CALL_MAX,
-            client.register_definition(request),
-        )
-        .await?;
+        let registered = within("RegisterDefinition", CALL_MAX, client.register_definition(request)).await?;
         Ok(registered.definition.unwrap_or_default().revision)
     }
 
@@ -123,22 +102,13 @@ impl Coordinator {
     }
 
     pub(super) async fn get(&self, saga_id: &str) -> Result<v1::Saga, DemoError> {
-        let request = v1::GetSagaRequest {
-            saga_id: saga_id.to_owned(),
-            ..v1::GetSagaRequest::default()
-        };
+        let request = v1::GetSagaRequest { saga_id: saga_id.to_owned(), ..v1::GetSagaRequest::default() };
         let mut client = SagaServiceClient::new(self.channel.clone());
-        Ok(within("GetSaga", CALL_MAX, client.get_saga(request))
-            .await?
-            .saga
-            .unwrap_or_default())
+        Ok(within("GetSaga", CALL_MAX, client.get_saga(request)).await?.saga.unwrap_or_default())
     }
 
     pub(super) async fn watch(&self, saga_id: &str) -> Result<Streaming<v1::WatchSagaResponse>, DemoError> {
-        let request = v1::WatchSagaRequest {
-            saga_id: saga_id.to_owned(),
-            after_seq: 0,
-        };
+        let request = v1::WatchSagaRequest { saga_id: saga_id.to_owned(), after_seq: 0 };
         let mut client = SagaServiceClient::new(self.channel.clone());
         within("WatchSaga", CALL_MAX, client.watch_saga(request)).await
     }
@@ -154,15 +124,8 @@ pub(super) fn input(transfer: &Transfer) -> Struct {
         ("reference", transfer.reference.clone()),
         ("note", transfer.note.clone()),
     ];
-    let value = |text| Value {
-        kind: Some(Kind::StringValue(text)),
-    };
-    Struct {
-        fields: fields
-            .into_iter()
-            .map(|(name, text)| (name.to_owned(), value(text)))
-            .collect(),
-    }
+    let value = |text| Value { kind: Some(Kind::StringValue(text)) };
+    Struct { fields: fields.into_iter().map(|(name, text)| (name.to_owned(), value(text))).collect() }
 }
 
 /// Opens an account at a ledger.
@@ -175,27 +138,12 @@ pub(super) async fn open_account(ledger: &Channel, request: OpenAccountRequest) 
 /// Every account of a ledger, as the ledger says.
 pub(super) async fn balances(ledger: &Channel) -> Result<Vec<Account>, DemoError> {
     let mut client = LedgerServiceClient::new(ledger.clone());
-    Ok(within(
-        "GetBalances",
-        CALL_MAX,
-        client.get_balances(GetBalancesRequest {}),
-    )
-    .await?
-    .accounts)
+    Ok(within("GetBalances", CALL_MAX, client.get_balances(GetBalancesRequest {})).await?.accounts)
 }
 
 /// The transfers that the audit service has a line for, oldest first.
 pub(super) async fn audited(audit: &Channel) -> Result<Vec<String>, DemoError> {
     let mut client = AuditServiceClient::new(audit.clone());
-    let records = within(
-        "ListRecords",
-        CALL_MAX,
-        client.list_records(ListRecordsRequest {}),
-    )
-    .await?
-    .records;
-    Ok(records
-        .into_iter()
-        .map(|record| record.transfer.unwrap_or_default().transfer_id)
-        .collect())
+    let records = within("ListRecords", CALL_MAX, client.list_records(ListRecordsRequest {})).await?.records;
+    Ok(records.into_iter().map(|record| record.transfer.unwrap_or_default().transfer_id).collect())
 }

@@ -41,24 +41,14 @@ impl Part {
     fn args(&self, listen: SocketAddr) -> Vec<OsString> {
         match self {
             Self::Service(spec) => {
-                let spec = ServiceSpec {
-                    listen,
-                    ..spec.clone()
-                };
-                std::iter::once("demo-service".into())
-                    .chain(spec.to_args())
-                    .collect()
+                let spec = ServiceSpec { listen, ..spec.clone() };
+                std::iter::once("demo-service".into()).chain(spec.to_args()).collect()
             }
             Self::Coordinator { store, more } => {
                 let mut url = OsString::from("sqlite:");
                 url.push(store);
-                let args = [
-                    "serve".into(),
-                    "--store".into(),
-                    url,
-                    "--listen".into(),
-                    listen.to_string().into(),
-                ];
+                let args =
+                    ["serve".into(), "--store".into(), url, "--listen".into(), listen.to_string().into()];
                 args.into_iter().chain(more.iter().cloned()).collect()
             }
         }
@@ -96,24 +86,14 @@ pub(super) struct Cast {
 impl Cast {
     /// Children of `program`, with their logs in `dir`.
     pub(super) fn new(program: PathBuf, dir: &Path) -> Self {
-        Self {
-            program,
-            dir: dir.to_owned(),
-            actors: Vec::new(),
-        }
+        Self { program, dir: dir.to_owned(), actors: Vec::new() }
     }
 
     /// Starts a process and waits until it listens.
     pub(super) async fn start(&mut self, name: &str, part: Part) -> Result<SocketAddr, DemoError> {
         let log = self.dir.join(format!("{name}.log"));
         let (running, address) = spawn(&self.program, name, &part, ANY_PORT, &log).await?;
-        self.actors.push(Actor {
-            name: name.to_owned(),
-            address,
-            log,
-            part,
-            running: Some(running),
-        });
+        self.actors.push(Actor { name: name.to_owned(), address, log, part, running: Some(running) });
         Ok(address)
     }
 
@@ -129,10 +109,7 @@ impl Cast {
     /// SIGKILL by pid, and reaped. Answers the pid.
     pub(super) async fn kill(&mut self, name: &str) -> Result<u32, DemoError> {
         let actor = self.actor_mut(name)?;
-        let spawn = |source| DemoError::Process {
-            name: name.to_owned(),
-            source,
-        };
+        let spawn = |source| DemoError::Process { name: name.to_owned(), source };
         let gone = || spawn(std::io::Error::other("it is not running"));
         let mut running = actor.running.take().ok_or_else(gone)?;
         let pid = running.child.id().ok_or_else(gone)?;
@@ -141,10 +118,7 @@ impl Cast {
     }
 
     pub(super) fn actor(&self, name: &str) -> Result<&Actor, DemoError> {
-        self.actors
-            .iter()
-            .find(|actor| actor.name == name)
-            .ok_or_else(|| unknown(name))
+        self.actors.iter().find(|actor| actor.name == name).ok_or_else(|| unknown(name))
     }
 
     pub(super) fn actors(&self) -> &[Actor] {
@@ -152,10 +126,7 @@ impl Cast {
     }
 
     fn actor_mut(&mut self, name: &str) -> Result<&mut Actor, DemoError> {
-        self.actors
-            .iter_mut()
-            .find(|actor| actor.name == name)
-            .ok_or_else(|| unknown(name))
+        self.actors.iter_mut().find(|actor| actor.name == name).ok_or_else(|| unknown(name))
     }
 
     /// Those that ended though nobody told them to, with how they ended and the end of their log.
@@ -177,11 +148,7 @@ impl Cast {
             let Some(mut running) = actor.running.take() else {
                 continue;
             };
-            let pid = running
-                .child
-                .id()
-                .and_then(|pid| i32::try_from(pid).ok())
-                .and_then(Pid::from_raw);
+            let pid = running.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
             if let Some(pid) = pid {
                 // It may have ended by itself meanwhile; the wait below is what counts.
                 let _ = kill_process(pid, Signal::TERM);
@@ -195,10 +162,7 @@ impl Cast {
 }
 
 fn unknown(name: &str) -> DemoError {
-    DemoError::Process {
-        name: name.to_owned(),
-        source: std::io::Error::other("there is no such process"),
-    }
+    DemoError::Process { name: name.to_owned(), source: std::io::Error::other("there is no such process") }
 }
 
 async fn spawn(
@@ -208,15 +172,8 @@ async fn spawn(
     listen: SocketAddr,
     log: &Path,
 ) -> Result<(Running, SocketAddr), DemoError> {
-    let failed = |source| DemoError::Process {
-        name: name.to_owned(),
-        source,
-    };
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(log)
-        .map_err(failed)?;
+    let failed = |source| DemoError::Process { name: name.to_owned(), source };
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
     let mut command = Command::new(program);
     command
         .args(part.args(listen))
@@ -237,11 +194,8 @@ async fn spawn(
         Some(stdout) => announced(stdout, tokio::fs::File::from_std(file)),
         None => return Err(failed(std::io::Error::other("it has no standard output"))),
     };
-    let not_ready = |why: String| DemoError::NotReady {
-        name: name.to_owned(),
-        why,
-        log: tail(log).join("\n"),
-    };
+    let not_ready =
+        |why: String| DemoError::NotReady { name: name.to_owned(), why, log: tail(log).join("\n") };
     let ready = tokio::time::timeout(READY_MAX, address).await;
     match ready {
         Ok(Ok(address)) => Ok((Running { child, _stdin: stdin }, address)),
@@ -251,10 +205,7 @@ async fn spawn(
         }
         Err(_) => {
             child.kill().await.map_err(failed)?;
-            Err(not_ready(format!(
-                "it did not listen within {} s",
-                READY_MAX.as_secs()
-            )))
+            Err(not_ready(format!("it did not listen within {} s", READY_MAX.as_secs())))
         }
     }
 }
@@ -267,9 +218,7 @@ fn announced(stdout: ChildStdout, mut log: tokio::fs::File) -> oneshot::Receiver
     tokio::spawn(async move {
         let mut lines = BufReader::new(stdout).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            let address = line
-                .strip_prefix(LISTENING)
-                .and_then(|text| text.trim().parse().ok());
+            let address = line.strip_prefix(LISTENING).and_then(|text| text.trim().parse().ok());
             if let Some(address) = address
                 && let Some(sender) = sender.take()
             {
@@ -286,8 +235,5 @@ fn announced(stdout: ChildStdout, mut log: tokio::fs::File) -> oneshot::Receiver
 fn tail(log: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..]
-        .iter()
-        .map(|line| (*line).to_owned())
-        .collect()
+    lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(|line| (*line).to_owned()).collect()
 }

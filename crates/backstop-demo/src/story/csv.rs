@@ -19,9 +19,7 @@ impl Row {
     /// The cell of a column; empty for a column that the header lacks.
     pub(super) fn cell(&self, column: &str) -> &str {
         let place = self.header.iter().position(|name| *name == column);
-        place
-            .and_then(|place| self.cells.get(place))
-            .map_or("", String::as_str)
+        place.and_then(|place| self.cells.get(place)).map_or("", String::as_str)
     }
 }
 
@@ -30,11 +28,7 @@ impl Row {
 /// # Errors
 /// A header that is not exactly this one, a line with another number of cells, a quote out of place.
 pub(super) fn rows(file: &str, text: &str, header: &'static [&'static str]) -> Result<Vec<Row>, FileError> {
-    let error = |line: usize, problem| FileError {
-        file: file.to_owned(),
-        line,
-        problem,
-    };
+    let error = |line: usize, problem| FileError { file: file.to_owned(), line, problem };
     let mut rows = Vec::new();
     for (index, raw) in text.lines().enumerate() {
         let line = index + 1;
@@ -46,13 +40,7 @@ pub(super) fn rows(file: &str, text: &str, header: &'static [&'static str]) -> R
             continue;
         }
         if cells.len() != header.len() {
-            return Err(error(
-                line,
-                Problem::Cells {
-                    found: cells.len(),
-                    expected: header.len(),
-                },
-            ));
+            return Err(error(line, Problem::Cells { found: cells.len(), expected: header.len() }));
         }
         rows.push(Row { line, cells, header });
     }
@@ -114,24 +102,14 @@ mod tests {
 
     fn read(text: &str) -> Result<Vec<(String, String)>, String> {
         rows("f.csv", text, HEADER)
-            .map(|rows| {
-                rows.iter()
-                    .map(|r| (r.cell("a").to_owned(), r.cell("b").to_owned()))
-                    .collect()
-            })
+            .map(|rows| rows.iter().map(|r| (r.cell("a").to_owned(), r.cell("b").to_owned())).collect())
             .map_err(|error| error.to_string())
     }
 
     #[test]
     fn quotes_hold_commas_and_quotes() {
         let rows = read("a,b\n1,\r\n\"x, y\",\"she said \"\"no\"\"\"\n").unwrap();
-        assert_eq!(
-            rows,
-            [
-                ("1".into(), String::new()),
-                ("x, y".into(), "she said \"no\"".into())
-            ]
-        );
+        assert_eq!(rows, [("1".into(), String::new()), ("x, y".into(), "she said \"no\"".into())]);
     }
 
     #[test]

@@ -163,11 +163,7 @@ pub fn transfers(file: &str, text: &str, services: &[&str]) -> Result<Vec<Transf
     let mut ids = BTreeSet::new();
     let mut transfers = Vec::new();
     for row in rows(file, text, TRANSFER_COLUMNS)? {
-        let at = |problem| FileError {
-            file: file.to_owned(),
-            line: row.line,
-            problem,
-        };
+        let at = |problem| FileError { file: file.to_owned(), line: row.line, problem };
         let transfer = transfer(&row, services).map_err(at)?;
         if !ids.insert(transfer.id.clone()) {
             return Err(at(Problem::Duplicate(transfer.id)));
@@ -182,22 +178,15 @@ fn transfer(row: &Row, services: &[&str]) -> Result<Transfer, Problem> {
     let down = row.cell("down");
     let is_known = down.is_empty() || services.contains(&down);
     Ok(Transfer {
-        id: require(row, "id", "1 to 128 visible ASCII characters", |text| {
-            !text.is_empty() && is_id(text)
-        })?,
+        id: require(row, "id", "1 to 128 visible ASCII characters", |text| !text.is_empty() && is_id(text))?,
         from: filled(row, "from")?,
         to: filled(row, "to")?,
         amount_minor: amount(row, "amount_minor", 1)?,
         currency: currency(row)?,
         reference: row.cell("reference").to_owned(),
         note: row.cell("note").to_owned(),
-        down: Some(require(
-            row,
-            "down",
-            "empty or one of the demo's services",
-            |_| is_known,
-        )?)
-        .filter(|name| !name.is_empty()),
+        down: Some(require(row, "down", "empty or one of the demo's services", |_| is_known)?)
+            .filter(|name| !name.is_empty()),
         expect: expectation(row)?,
     })
 }
@@ -207,12 +196,7 @@ fn expectation(row: &Row) -> Result<Expectation, Problem> {
     match row.cell("expect_state") {
         "SUCCEEDED" => {
             for column in CAUSE {
-                require(
-                    row,
-                    column,
-                    "empty, since the transfer is to succeed",
-                    str::is_empty,
-                )?;
+                require(row, column, "empty, since the transfer is to succeed", str::is_empty)?;
             }
             Ok(Expectation::Succeeded)
         }
@@ -253,11 +237,7 @@ pub fn accounts(file: &str, text: &str, ledgers: &[&str]) -> Result<Vec<Account>
     let mut names = BTreeSet::new();
     let mut accounts = Vec::new();
     for row in rows(file, text, ACCOUNT_COLUMNS)? {
-        let at = |problem| FileError {
-            file: file.to_owned(),
-            line: row.line,
-            problem,
-        };
+        let at = |problem| FileError { file: file.to_owned(), line: row.line, problem };
         let account = account(&row, ledgers).map_err(at)?;
         if !names.insert(account.account.clone()) {
             return Err(at(Problem::Duplicate(account.account)));
@@ -269,9 +249,7 @@ pub fn accounts(file: &str, text: &str, ledgers: &[&str]) -> Result<Vec<Account>
 
 fn account(row: &Row, ledgers: &[&str]) -> Result<Account, Problem> {
     Ok(Account {
-        ledger: require(row, "ledger", "one of the demo's ledgers", |text| {
-            ledgers.contains(&text)
-        })?,
+        ledger: require(row, "ledger", "one of the demo's ledgers", |text| ledgers.contains(&text))?,
         account: filled(row, "account")?,
         currency: currency(row)?,
         opening_minor: amount(row, "opening_minor", 0)?,
@@ -283,26 +261,15 @@ fn account(row: &Row, ledgers: &[&str]) -> Result<Account, Problem> {
 /// # Errors
 /// [`FileError`].
 pub fn registrations(file: &str, text: &str, services: &[&str]) -> Result<Vec<Registration>, FileError> {
-    let at = |line, problem| FileError {
-        file: file.to_owned(),
-        line,
-        problem: Problem::Json(problem),
-    };
+    let at = |line, problem| FileError { file: file.to_owned(), line, problem: Problem::Json(problem) };
     let all: Vec<Registration> =
         serde_json::from_str(text).map_err(|error| at(error.line(), error.to_string()))?;
-    let mut named: Vec<&str> = all
-        .iter()
-        .map(|registration| registration.name.as_str())
-        .collect();
+    let mut named: Vec<&str> = all.iter().map(|registration| registration.name.as_str()).collect();
     let mut expected = services.to_vec();
     named.sort_unstable();
     expected.sort_unstable();
     if named != expected {
-        let problem = format!(
-            "registers {}, and must register {}",
-            named.join(", "),
-            expected.join(", ")
-        );
+        let problem = format!("registers {}, and must register {}", named.join(", "), expected.join(", "));
         return Err(at(1, problem));
     }
     Ok(all)
@@ -315,11 +282,7 @@ fn require(
     holds: impl Fn(&str) -> bool,
 ) -> Result<String, Problem> {
     let value = row.cell(column).to_owned();
-    if holds(&value) {
-        Ok(value)
-    } else {
-        Err(Problem::Cell { column, value, rule })
-    }
+    if holds(&value) { Ok(value) } else { Err(Problem::Cell { column, value, rule }) }
 }
 
 fn filled(row: &Row, column: &'static str) -> Result<String, Problem> {
@@ -337,13 +300,11 @@ fn amount(row: &Row, column: &'static str, at_least: i64) -> Result<i64, Problem
     let value = row.cell(column);
     let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     let parsed = if digits { value.parse().ok() } else { None };
-    parsed
-        .filter(|minor| (at_least..=AMOUNT_MINOR_MAX).contains(minor))
-        .ok_or_else(|| Problem::Cell {
-            column,
-            value: value.to_owned(),
-            rule: "a whole number of minor units, at most 10^15",
-        })
+    parsed.filter(|minor| (at_least..=AMOUNT_MINOR_MAX).contains(minor)).ok_or_else(|| Problem::Cell {
+        column,
+        value: value.to_owned(),
+        rule: "a whole number of minor units, at most 10^15",
+    })
 }
 
 #[cfg(test)]

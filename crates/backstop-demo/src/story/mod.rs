@@ -127,11 +127,8 @@ pub enum DemoError {
 /// # Errors
 /// [`DemoError`]; [`DemoError::DidNotHold`] names everything that did not.
 pub async fn run_demo(options: DemoOptions) -> Result<(), DemoError> {
-    let (mut interrupt, mut terminate, mut hangup) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::hangup())?,
-    );
+    let (mut interrupt, mut terminate, mut hangup) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     let mut told_to_end = Box::pin(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -195,10 +192,7 @@ fn report_fallen(stage: &mut Stage) -> Result<(), DemoError> {
 }
 
 fn at(path: &Path) -> impl FnOnce(std::io::Error) -> DemoError + use<'_> {
-    move |source| DemoError::Path {
-        path: path.to_owned(),
-        source,
-    }
+    move |source| DemoError::Path { path: path.to_owned(), source }
 }
 
 fn prepared(dir: &Path) -> Result<PathBuf, DemoError> {

@@ -11,33 +11,20 @@ use prost_types::value::Kind;
 pub(super) fn show(stage: &mut Stage, exit: bool) -> Result<(), DemoError> {
     let coordinator = stage.address(COORDINATOR)?;
     let ledger = stage.address(LEDGERS[0])?;
-    let undone = stage
-        .ended
-        .iter()
-        .rev()
-        .find(|ended| ended.state == SagaState::RolledBack);
-    let undone = undone
-        .or(stage.ended.first())
-        .map(|ended| ended.transfer.id.clone())
-        .unwrap_or_default();
+    let undone = stage.ended.iter().rev().find(|ended| ended.state == SagaState::RolledBack);
+    let undone = undone.or(stage.ended.first()).map(|ended| ended.transfer.id.clone()).unwrap_or_default();
     let saga = serde_json::json!({ "saga_id": undone }).to_string();
     let rolled_back = serde_json::json!({ "filter": "state = \"ROLLED_BACK\"" }).to_string();
     let mut commands = vec![
         ("what there is", grpcurl("", &format!("{coordinator} list"))),
-        (
-            "the manual",
-            grpcurl("", &format!("{coordinator} describe backstop.v1.SagaService")),
-        ),
+        ("the manual", grpcurl("", &format!("{coordinator} describe backstop.v1.SagaService"))),
         (
             "a saga that was undone, with its transcript",
             grpcurl(&saga, &format!("{coordinator} backstop.v1.SagaService/GetSaga")),
         ),
         (
             "all that were undone",
-            grpcurl(
-                &rolled_back,
-                &format!("{coordinator} backstop.v1.SagaService/ListSagas"),
-            ),
+            grpcurl(&rolled_back, &format!("{coordinator} backstop.v1.SagaService/ListSagas")),
         ),
         (
             "its events, one by one",
@@ -48,10 +35,7 @@ pub(super) fn show(stage: &mut Stage, exit: bool) -> Result<(), DemoError> {
         let start = start(&stage.definition.name, transfer);
         commands.push((
             "another transfer",
-            grpcurl(
-                &start,
-                &format!("{coordinator} backstop.v1.SagaService/StartSaga"),
-            ),
+            grpcurl(&start, &format!("{coordinator} backstop.v1.SagaService/StartSaga")),
         ));
     }
     commands.push((
@@ -100,9 +84,6 @@ mod tests {
     #[test]
     fn a_quote_in_the_data_cannot_end_the_argument() {
         let line = grpcurl("{\"note\":\"it's\"}", "127.0.0.1:1 a.B/C");
-        assert_eq!(
-            line,
-            "grpcurl -plaintext -d '{\"note\":\"it'\\''s\"}' 127.0.0.1:1 a.B/C"
-        );
+        assert_eq!(line, "grpcurl -plaintext -d '{\"note\":\"it'\\''s\"}' 127.0.0.1:1 a.B/C");
     }
 }

@@ -28,18 +28,13 @@ pub(super) async fn play(stage: &mut Stage) -> Result<(), DemoError> {
         stage.cast.start(name, part).await?;
     }
     let store = stage.dir.join("backstop.db");
-    let part = Part::Coordinator {
-        store,
-        more: stage.serve_args.clone(),
-    };
+    let part = Part::Coordinator { store, more: stage.serve_args.clone() };
     stage.cast.start(COORDINATOR, part).await?;
     show_processes(stage)?;
 
     let coordinator = stage.coordinator()?;
     for registration in &stage.registrations {
-        coordinator
-            .register_participant(registration, stage.address(&registration.name)?)
-            .await?;
+        coordinator.register_participant(registration, stage.address(&registration.name)?).await?;
     }
     let revision = coordinator.register_definition(&stage.definition).await?;
     show_definition(stage, revision)?;
@@ -64,20 +59,13 @@ pub(super) async fn play(stage: &mut Stage) -> Result<(), DemoError> {
 fn service(stage: &Stage, name: &str) -> ServiceSpec {
     let db = stage.dir.join(format!("{name}.db"));
     let kind = match name {
-        "risk" => ServiceKind::Risk {
-            limit_minor: RISK_LIMIT_MINOR,
-        },
+        "risk" => ServiceKind::Risk { limit_minor: RISK_LIMIT_MINOR },
         "audit" => ServiceKind::Audit { db },
         // The ledgers. Chaos on: the transfers file asks for it.
         _ => ServiceKind::Ledger { db, chaos: true },
     };
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    ServiceSpec {
-        kind,
-        name: name.to_owned(),
-        listen,
-        stop_at_stdin_end: true,
-    }
+    ServiceSpec { kind, name: name.to_owned(), listen, stop_at_stdin_end: true }
 }
 
 fn show_processes(stage: &mut Stage) -> Result<(), DemoError> {
@@ -91,26 +79,18 @@ fn show_processes(stage: &mut Stage) -> Result<(), DemoError> {
             _ => "backstop serve, store: SQLite".to_owned(),
         };
         let pid = actor.pid().map_or_else(String::new, |pid| format!("pid {pid}"));
-        lines.push(format!(
-            "  {:<12} {:<16} {pid:<12} {role}",
-            actor.name,
-            actor.address.to_string()
-        ));
+        lines.push(format!("  {:<12} {:<16} {pid:<12} {role}", actor.name, actor.address.to_string()));
     }
     for line in lines {
         stage.screen.line(&line)?;
     }
-    let files = stage
-        .screen
-        .ink(Ink::Dim, &format!("  files and logs: {}", stage.dir.display()));
+    let files = stage.screen.ink(Ink::Dim, &format!("  files and logs: {}", stage.dir.display()));
     stage.screen.line(&files)?;
     Ok(())
 }
 
 fn show_definition(stage: &mut Stage, revision: u32) -> Result<(), DemoError> {
-    stage
-        .screen
-        .heading(&format!("The definition: {}@{revision}", stage.definition.name))?;
+    stage.screen.heading(&format!("The definition: {}@{revision}", stage.definition.name))?;
     let lines: Vec<String> = stage.definition.steps.iter().map(step_line).collect();
     for line in lines {
         stage.screen.line(&line)?;
@@ -129,16 +109,8 @@ fn step_line(step: &v1::Step) -> String {
         let method = call.as_ref().map(|call| call.method.as_str()).unwrap_or_default();
         method.rsplit('/').next().unwrap_or_default().to_owned()
     };
-    let participant = step
-        .action
-        .as_ref()
-        .map(|call| call.participant.as_str())
-        .unwrap_or_default();
-    let mut line = format!(
-        "  {:<11} {kind:<14} {participant:<9} {:<13}",
-        step.name,
-        verb(&step.action)
-    );
+    let participant = step.action.as_ref().map(|call| call.participant.as_str()).unwrap_or_default();
+    let mut line = format!("  {:<11} {kind:<14} {participant:<9} {:<13}", step.name, verb(&step.action));
     if !step.depends_on.is_empty() {
         line += &format!(" after {:<14}", step.depends_on.join(", "));
     }

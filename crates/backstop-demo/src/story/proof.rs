@@ -52,9 +52,7 @@ pub(super) fn money(before: &[Account], after: &[Account], succeeded: &[&Transfe
     for account in after {
         sums.entry(&account.currency).or_default().1 += account.available_minor + account.pending_minor;
         let Some(was) = before.iter().find(|was| was.account == account.account) else {
-            proof
-                .faults
-                .push(format!("account {} was not there before", account.account));
+            proof.faults.push(format!("account {} was not there before", account.account));
             continue;
         };
         let key = (account.account.as_str(), account.currency.as_str());
@@ -69,15 +67,10 @@ pub(super) fn money(before: &[Account], after: &[Account], succeeded: &[&Transfe
             ));
         }
         if account.pending_minor != 0 {
-            proof.faults.push(format!(
-                "account {} has {} pending",
-                account.account, account.pending_minor
-            ));
+            proof.faults.push(format!("account {} has {} pending", account.account, account.pending_minor));
         }
         if account.available_minor < 0 {
-            proof
-                .faults
-                .push(format!("account {} is below zero", account.account));
+            proof.faults.push(format!("account {} is below zero", account.account));
         }
         proof.lines.push(Line {
             account: account.account.clone(),
@@ -90,28 +83,16 @@ pub(super) fn money(before: &[Account], after: &[Account], succeeded: &[&Transfe
         });
     }
     if before.len() != after.len() {
-        proof.faults.push(format!(
-            "there were {} accounts, and are {}",
-            before.len(),
-            after.len()
-        ));
+        proof.faults.push(format!("there were {} accounts, and are {}", before.len(), after.len()));
     }
     for ((account, _), moved_minor) in moved {
-        proof.faults.push(format!(
-            "{moved_minor} went to account {account}, which no ledger keeps"
-        ));
+        proof.faults.push(format!("{moved_minor} went to account {account}, which no ledger keeps"));
     }
     for (currency, (before_minor, after_minor)) in sums {
         if before_minor != after_minor {
-            proof.faults.push(format!(
-                "the sum in {currency} was {before_minor}, and is {after_minor}"
-            ));
+            proof.faults.push(format!("the sum in {currency} was {before_minor}, and is {after_minor}"));
         }
-        proof.sums.push(Sum {
-            currency: currency.to_owned(),
-            before_minor,
-            after_minor,
-        });
+        proof.sums.push(Sum { currency: currency.to_owned(), before_minor, after_minor });
     }
     proof
 }
@@ -126,14 +107,10 @@ pub(super) fn audit(audited: &[String], succeeded: &[&Transfer]) -> Vec<String> 
         }
     }
     let wanted: BTreeSet<&str> = succeeded.iter().map(|transfer| transfer.id.as_str()).collect();
+    faults
+        .extend(wanted.difference(&seen).map(|id| format!("transfer {id} succeeded and has no audit line")));
     faults.extend(
-        wanted
-            .difference(&seen)
-            .map(|id| format!("transfer {id} succeeded and has no audit line")),
-    );
-    faults.extend(
-        seen.difference(&wanted)
-            .map(|id| format!("transfer {id} has an audit line and did not succeed")),
+        seen.difference(&wanted).map(|id| format!("transfer {id} has an audit line and did not succeed")),
     );
     faults
 }
@@ -144,12 +121,7 @@ mod tests {
     use crate::story::files::Expectation;
 
     fn account(name: &str, available_minor: i64, pending_minor: i64) -> Account {
-        Account {
-            account: name.into(),
-            currency: "EUR".into(),
-            available_minor,
-            pending_minor,
-        }
+        Account { account: name.into(), currency: "EUR".into(), available_minor, pending_minor }
     }
 
     fn transfer(id: &str, amount_minor: i64) -> Transfer {
@@ -172,10 +144,7 @@ mod tests {
         let after = [account("a", 70, 0), account("b", 30, 0)];
         let proof = money(&before, &after, &[&transfer("t", 30)]);
         assert_eq!(proof.faults, Vec::<String>::new());
-        assert_eq!(
-            (proof.sums[0].before_minor, proof.sums[0].after_minor),
-            (100, 100)
-        );
+        assert_eq!((proof.sums[0].before_minor, proof.sums[0].after_minor), (100, 100));
         assert!(proof.lines.iter().all(|line| line.holds));
     }
 

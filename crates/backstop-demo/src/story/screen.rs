@@ -29,10 +29,7 @@ impl Screen {
     pub fn stdout() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let colour = wanted && io::stdout().is_terminal();
-        Self {
-            out: Box::new(io::stdout()),
-            colour,
-        }
+        Self { out: Box::new(io::stdout()), colour }
     }
 
     /// Anywhere else, without colours.
@@ -92,9 +89,7 @@ pub(super) fn money(minor: i64, currency: &str) -> String {
 
 /// A text from a service, safe for a terminal: one line, no control characters.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -35,20 +35,12 @@ pub(super) struct Files {
 impl Files {
     /// Reads and checks them all.
     pub(super) fn read(options: &DemoOptions) -> Result<Self, DemoError> {
-        let (name, text) = read(
-            options.transfers.as_deref(),
-            "transfers.csv",
-            files::TRANSFERS_CSV,
-        )?;
+        let (name, text) = read(options.transfers.as_deref(), "transfers.csv", files::TRANSFERS_CSV)?;
         let transfers = files::transfers(&name, &text, SERVICES)?;
         let (name, text) = read(options.accounts.as_deref(), "accounts.csv", files::ACCOUNTS_CSV)?;
         let accounts = files::accounts(&name, &text, LEDGERS)?;
         let registrations = files::registrations("participants.json", files::PARTICIPANTS_JSON, SERVICES)?;
-        Ok(Self {
-            transfers,
-            accounts,
-            registrations,
-        })
+        Ok(Self { transfers, accounts, registrations })
     }
 }
 
@@ -74,11 +66,7 @@ pub(super) struct Stage {
 impl Stage {
     /// Nothing has started yet.
     pub(super) fn new(options: DemoOptions, files: Files, cast: Cast, dir: &Path) -> Self {
-        let Files {
-            transfers,
-            accounts,
-            registrations,
-        } = files;
+        let Files { transfers, accounts, registrations } = files;
         Self {
             screen: options.screen,
             cast,
@@ -132,15 +120,9 @@ impl Stage {
         let succeeded = succeeded.len();
         self.screen.heading(title)?;
         self.show(&proof)?;
-        let audit = format!(
-            "  audit lines: {}, one for each transfer that succeeded",
-            audited.len()
-        );
-        let audit = if audited.len() == succeeded {
-            audit
-        } else {
-            format!("  audit lines: {}", audited.len())
-        };
+        let audit = format!("  audit lines: {}, one for each transfer that succeeded", audited.len());
+        let audit =
+            if audited.len() == succeeded { audit } else { format!("  audit lines: {}", audited.len()) };
         self.screen.line(&audit)?;
         for fault in &proof.faults {
             let line = self.screen.ink(Ink::Bad, &format!("  does not hold: {fault}"));
@@ -151,10 +133,8 @@ impl Stage {
     }
 
     fn show(&mut self, proof: &proof::Proof) -> Result<(), DemoError> {
-        let head = format!(
-            "  {:<26}{:>14}{:>14}{:>14}{:>11}",
-            "account", "before", "transfers", "after", "pending"
-        );
+        let head =
+            format!("  {:<26}{:>14}{:>14}{:>14}{:>11}", "account", "before", "transfers", "after", "pending");
         let head = self.screen.ink(Ink::Dim, &head);
         self.screen.line(&head)?;
         for line in &proof.lines {
@@ -186,11 +166,7 @@ impl Stage {
 
     /// A line with its verdict at the end.
     fn checked(&mut self, text: &str, holds: bool) -> Result<(), DemoError> {
-        let mark = if holds {
-            self.screen.ink(Ink::Good, "ok")
-        } else {
-            self.screen.ink(Ink::Bad, "WRONG")
-        };
+        let mark = if holds { self.screen.ink(Ink::Good, "ok") } else { self.screen.ink(Ink::Bad, "WRONG") };
         self.screen.line(&format!("{text}  {mark}"))?;
         Ok(())
     }

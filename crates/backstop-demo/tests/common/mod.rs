@@ -1,12 +1,5 @@
 //! A ledger on a file of its own, called as a service, without sockets.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    dead_code,
-    missing_docs,
-    unreachable_pub
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, missing_docs, unreachable_pub)]
 
 use backstop_demo::bank::ledger as pb;
 use backstop_demo::bank::ledger::ledger_service_server::LedgerService;
@@ -36,11 +29,8 @@ impl Bench {
     }
 
     pub async fn account(&self, account: &str, opening_minor: i64) {
-        let request = pb::OpenAccountRequest {
-            account: account.into(),
-            currency: "EUR".into(),
-            opening_minor,
-        };
+        let request =
+            pb::OpenAccountRequest { account: account.into(), currency: "EUR".into(), opening_minor };
         self.ledger.open_account(Request::new(request)).await.unwrap();
     }
 
@@ -66,10 +56,7 @@ impl Bench {
             reference: "rent".into(),
             risk_decision_id: "r-1".into(),
         };
-        self.ledger
-            .debit(keyed(key, request))
-            .await
-            .map(Response::into_inner)
+        self.ledger.debit(keyed(key, request)).await.map(Response::into_inner)
     }
 
     pub async fn credit(
@@ -86,21 +73,12 @@ impl Bench {
             currency: "EUR".into(),
             reference: "rent".into(),
         };
-        self.ledger
-            .credit(keyed(key, request))
-            .await
-            .map(Response::into_inner)
+        self.ledger.credit(keyed(key, request)).await.map(Response::into_inner)
     }
 
     pub async fn reverse_debit(&self, key: &str, transfer: &str) -> Result<pb::ReverseDebitResponse, Status> {
-        let request = pb::ReverseDebitRequest {
-            transfer_id: transfer.into(),
-            reason: "rolled back".into(),
-        };
-        self.ledger
-            .reverse_debit(keyed(key, request))
-            .await
-            .map(Response::into_inner)
+        let request = pb::ReverseDebitRequest { transfer_id: transfer.into(), reason: "rolled back".into() };
+        self.ledger.reverse_debit(keyed(key, request)).await.map(Response::into_inner)
     }
 
     pub async fn reverse_credit(
@@ -108,14 +86,8 @@ impl Bench {
         key: &str,
         transfer: &str,
     ) -> Result<pb::ReverseCreditResponse, Status> {
-        let request = pb::ReverseCreditRequest {
-            transfer_id: transfer.into(),
-            reason: "rolled back".into(),
-        };
-        self.ledger
-            .reverse_credit(keyed(key, request))
-            .await
-            .map(Response::into_inner)
+        let request = pb::ReverseCreditRequest { transfer_id: transfer.into(), reason: "rolled back".into() };
+        self.ledger.reverse_credit(keyed(key, request)).await.map(Response::into_inner)
     }
 
     pub async fn settle(
@@ -124,14 +96,8 @@ impl Bench {
         transfer: &str,
         entry: &str,
     ) -> Result<pb::SettleCreditResponse, Status> {
-        let request = pb::SettleCreditRequest {
-            transfer_id: transfer.into(),
-            credit_entry_id: entry.into(),
-        };
-        self.ledger
-            .settle_credit(keyed(key, request))
-            .await
-            .map(Response::into_inner)
+        let request = pb::SettleCreditRequest { transfer_id: transfer.into(), credit_entry_id: entry.into() };
+        self.ledger.settle_credit(keyed(key, request)).await.map(Response::into_inner)
     }
 }
 
@@ -142,8 +108,6 @@ async fn open(dir: &TempDir) -> (Ledger, Books) {
 
 pub fn keyed<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request
-        .metadata_mut()
-        .insert("idempotency-key", key.parse().unwrap());
+    request.metadata_mut().insert("idempotency-key", key.parse().unwrap());
     request
 }

@@ -199,7 +199,12 @@ pub trait Store: Send + Sync + 'static {
     async fn events(&self, saga: &SagaId, after: Seq, limit: usize) -> StoreResult<Vec<Event>>;
 
     /// Sagas, newest first, at most `limit`, beginning after `cursor`.
-    async fn list(&self, filter: &SagaFilter, cursor: Option<&SagaCursor>, limit: usize) -> StoreResult<Vec<Head>>;
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        cursor: Option<&SagaCursor>,
+        limit: usize,
+    ) -> StoreResult<Vec<Head>>;
 
     /// Unfinished sagas, at most `limit`, whose owner has no live lease, or that have no owner and a
     /// `wake_at` that has come. Sagas that wait for a person without a `wake_at` are not among them.
@@ -217,10 +222,18 @@ pub trait Store: Send + Sync + 'static {
     ) -> StoreResult<StoredRevision>;
 
     /// A revision; the newest if `revision` is `None`.
-    async fn revision(&self, name: &DefinitionName, revision: Option<Revision>) -> StoreResult<Option<StoredRevision>>;
+    async fn revision(
+        &self,
+        name: &DefinitionName,
+        revision: Option<Revision>,
+    ) -> StoreResult<Option<StoredRevision>>;
 
     /// The newest revision of each definition, by name, at most `limit`, beginning after the name `after`.
-    async fn definitions(&self, after: Option<&DefinitionName>, limit: usize) -> StoreResult<Vec<StoredRevision>>;
+    async fn definitions(
+        &self,
+        after: Option<&DefinitionName>,
+        limit: usize,
+    ) -> StoreResult<Vec<StoredRevision>>;
 
     /// Registers a participant, or replaces its registration.
     async fn put_participant(&self, participant: &Participant) -> StoreResult<()>;
@@ -229,7 +242,11 @@ pub trait Store: Send + Sync + 'static {
     async fn participant(&self, name: &ParticipantName) -> StoreResult<Option<Participant>>;
 
     /// Participants by name, at most `limit`, beginning after the name `after`.
-    async fn participants(&self, after: Option<&ParticipantName>, limit: usize) -> StoreResult<Vec<Participant>>;
+    async fn participants(
+        &self,
+        after: Option<&ParticipantName>,
+        limit: usize,
+    ) -> StoreResult<Vec<Participant>>;
 
     /// Enters a coordinator, with a lease of `ttl` from now by the store's clock. A store that only one
     /// coordinator can use (SQLite, memory) drops all other coordinators' rows: their leases are over.

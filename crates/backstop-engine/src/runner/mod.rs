@@ -3,12 +3,14 @@
 //! # Invariants
 //! * The agenda is read off the saga *as it is on disk*. What is decided but not written yet is `ahead`,
 //!   and nothing outside follows from it.
-//! * A lost append ends the runner at once: no call, no signal, no answer after it.
+//! * A lost append ends the runner at once: no call, no signal, no answer after it. So does one that is on
+//!   disk, but that another writer has built upon before its fate was known here.
 //! * A runner acts only within its tenure.
 
 mod outside;
 mod report;
 
+use crate::group_commit::Settled;
 use crate::live::{Command, CommandFailed, Place};
 use crate::ports::participants::Calls;
 use crate::ports::store::{Append, Appended};
@@ -35,6 +37,8 @@ const APPEND_RETRY_LONGEST: Duration = Duration::from_secs(10);
 enum Dropped {
     /// Another writer has taken the saga over.
     Lost,
+    /// What was written last is on disk, but another writer has gone on from there.
+    Overtaken,
     /// The lease is over.
     TenureEnded,
     /// An event that was just decided does not fit the saga: a fault in the rules.
@@ -86,6 +90,11 @@ impl Runner {
             }
             Err(Dropped::Lost) => {
                 let _caller_may_be_gone = accepted.send(Appended::Lost);
+            }
+            Err(dropped @ Dropped::Overtaken) => {
+                // It was accepted all the same; another drives it.
+                self.say_dropped(&dropped);
+                let _caller_may_be_gone = accepted.send(Appended::Written);
             }
             Err(Dropped::TenureEnded | Dropped::Corrupt(_)) => drop(accepted),
         }
@@ -148,9 +157,10 @@ impl Runner {
     /// How long to wait at most if nothing comes in.
     fn next_look(&self, picture: &Agenda, may_act: bool) -> Option<Duration> {
         let timer = picture.wake_at.map(|at| at.since(self.shared.clock.now()));
-        let ride = self.ahead.as_ref().map(|ahead| {
-            self.shared.settings.ride_along_max.saturating_sub(ahead.since.elapsed())
-        });
+        let ride = self
+            .ahead
+            .as_ref()
+            .map(|ahead| self.shared.settings.ride_along_max.saturating_sub(ahead.since.elapsed()));
         let lease = (!may_act).then_some(LOOK_AGAIN);
         [timer, ride, lease].into_iter().flatten().min()
     }
@@ -241,17 +251,19 @@ impl Runner {
         let Some(last) = events.last() else { return Ok(()) };
         let head = self.shared.head_of(&next, &last.kind, &self.tenure, self.fingerprint);
         let append = Append { saga: next.id.clone(), expected, events, head };
-        let mut wait = APPEND_RETRY_FIRST;
+        let (mut wait, mut is_repeat) = (APPEND_RETRY_FIRST, false);
         loop {
-            let appended = tokio::select! {
+            let settled = tokio::select! {
                 biased;
                 () = self.tenure.ended() => return Err(Dropped::TenureEnded),
-                appended = self.shared.journal.append(append.clone()) => appended,
+                settled = self.shared.journal.append(append.clone(), is_repeat) => settled,
             };
-            match appended {
-                Ok(Appended::Written) => break,
-                Ok(Appended::Lost) => return Err(Dropped::Lost),
+            match settled {
+                Ok(Settled::Written) => break,
+                Ok(Settled::Lost) => return Err(Dropped::Lost),
+                Ok(Settled::Overtaken) => return Err(Dropped::Overtaken),
                 Err(error) => {
+                    is_repeat = true;
                     tracing::error!(saga = %next.id, %error, "the saga's journal could not be written; trying again");
                     tokio::select! {
                         biased;
@@ -272,9 +284,13 @@ impl Runner {
     fn say_dropped(&self, dropped: &Dropped) {
         let saga = &self.saga.id;
         match dropped {
-            Dropped::Lost => tracing::info!(%saga, "another coordinator has written to the saga: dropped here"),
+            Dropped::Lost | Dropped::Overtaken => {
+                tracing::info!(%saga, "another coordinator has written to the saga: dropped here");
+            }
             Dropped::TenureEnded => tracing::info!(%saga, "the lease is over: dropped here"),
-            Dropped::Corrupt(error) => tracing::error!(%saga, %error, "the rules made an event that does not fit"),
+            Dropped::Corrupt(error) => {
+                tracing::error!(%saga, %error, "the rules made an event that does not fit")
+            }
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::ports::participants::{CallReply, CallRequest, Calls};
 use crate::shared::Shared;
 use crate::tenure::Tenure;
 use backstop_core::{
-    Agenda, Answer, Call, Effect, Evidence, Input, NoAnswer, NotSent, OnFailure, Outcome, ParticipantName, Phase,
-    Saga, Signal, Tier, effect, tier,
+    Agenda, Answer, Call, Effect, Evidence, Input, NoAnswer, NotSent, OnFailure, Outcome, ParticipantName,
+    Phase, Saga, Signal, Tier, effect, tier,
 };
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -40,13 +40,11 @@ pub(crate) struct Outside {
     called: Duration,
 }
 
-/// How something that was under way came to its end.
-enum Ended {
-    /// With something for the saga to know.
-    Input(Input),
-    /// The attempt did not go out and nothing is known: it is to be sent another time, or by another.
-    NotBegun(Identity),
-}
+/// An attempt that did not go out, and of which nothing is known: it is to be sent another time, or by another.
+struct NotBegun(Identity);
+
+/// How something that was under way came to its end: with something for the saga to know, or not at all.
+type Ended = Result<Input, NotBegun>;
 
 struct Attempt {
     answered: bool,
@@ -100,7 +98,7 @@ impl Outside {
             for signal in &agenda.signals {
                 if self.signalling.insert(signal.participant.clone()) {
                     let delivery = deliver(Arc::clone(&self.shared), Arc::clone(saga), signal.clone());
-                    self.under_way.push(Box::pin(async move { Ended::Input(delivery.await) }));
+                    self.under_way.push(Box::pin(async move { Ok(delivery.await) }));
                 }
             }
         }
@@ -120,11 +118,11 @@ impl Outside {
     /// The next thing that ends; waits for ever if nothing is under way.
     pub(crate) async fn next(&mut self) -> Input {
         match self.under_way.next().await {
-            Some(Ended::Input(input)) => {
+            Some(Ok(input)) => {
                 self.note_end(&input);
                 input
             }
-            Some(Ended::NotBegun(identity)) => {
+            Some(Err(NotBegun(identity))) => {
                 self.out.remove(&identity);
                 self.note_time();
                 // Nothing to decide: the runner merely looks again at what should go out.
@@ -196,7 +194,7 @@ struct Sending {
 impl Sending {
     async fn run(self) -> Ended {
         let call = self.call;
-        let Some(plan) = call.plan(&self.saga) else { return Ended::Input(Input::Answer(withdrawn(call))) };
+        let Some(plan) = call.plan(&self.saga) else { return Ok(Input::Answer(withdrawn(call))) };
         let began = Instant::now();
         let timeout = match (call.phase, self.saga.started.deadline) {
             // An expired saga must not starve its own rollback.
@@ -209,11 +207,11 @@ impl Sending {
         let pass: Result<Pass, NotSent> = tokio::select! {
             biased;
             () = self.withdraw.cancelled() => Err(NotSent::Withdrawn),
-            () = self.shared.draining.cancelled() => return Ended::NotBegun(call.identity()),
+            () = self.shared.draining.cancelled() => return Err(NotBegun(call.identity())),
             pass = self.pass_gate(&plan.participant, timeout) => pass,
         };
         if pass.is_ok() && !self.tenure.may_act() {
-            return Ended::NotBegun(call.identity());
+            return Err(NotBegun(call.identity()));
         }
         let sent = Instant::now();
         let reply = match pass {
@@ -228,7 +226,7 @@ impl Sending {
         };
         let elapsed = sent.elapsed();
         self.shared.metrics.call_ended(plan.participant.as_str(), call.phase.as_str(), elapsed);
-        Ended::Input(Input::Answer(Answer {
+        Ok(Input::Answer(Answer {
             step: call.step,
             phase: call.phase,
             attempt: call.attempt,

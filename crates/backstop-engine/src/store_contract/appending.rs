@@ -34,13 +34,7 @@ pub(super) async fn assert_journal(store: &dyn Store, appends: &[&Append]) {
 }
 
 fn wide(saga: &str) -> (Sample, Append) {
-    Sample::start_with(
-        saga,
-        &definition("wide", 8),
-        LONG_AGO,
-        BTreeMap::new(),
-        Bytes::from_static(b"{}"),
-    )
+    Sample::start_with(saga, &definition("wide", 8), LONG_AGO, BTreeMap::new(), Bytes::from_static(b"{}"))
 }
 
 pub(super) async fn an_append_goes_in_only_as_the_next_seq(bench: &Bench) {
@@ -48,17 +42,9 @@ pub(super) async fn an_append_goes_in_only_as_the_next_seq(bench: &Bench) {
     let (mut saga, start) = wide("next");
     let first = saga.succeed(0, b"one");
     let second = saga.succeed(1, b"two");
-    assert_eq!(
-        write(store, &first).await,
-        Appended::Lost,
-        "before the saga is there"
-    );
+    assert_eq!(write(store, &first).await, Appended::Lost, "before the saga is there");
     write_all(store, std::slice::from_ref(&start)).await;
-    assert_eq!(
-        write(store, &second).await,
-        Appended::Lost,
-        "with a gap before it"
-    );
+    assert_eq!(write(store, &second).await, Appended::Lost, "with a gap before it");
     assert_journal(store, &[&start]).await;
     write_all(store, &[first.clone(), second.clone()]).await;
     assert_journal(store, &[&start, &first, &second]).await;
@@ -70,11 +56,7 @@ pub(super) async fn a_lost_append_leaves_nothing_behind_not_even_its_later_event
     let mut theirs = ours.clone();
     let winner = theirs.succeed(0, b"theirs");
     // Three events in one append: the later two have seqs that nobody has taken.
-    let events = [
-        ours.succeed(1, b"a"),
-        ours.succeed(2, b"b"),
-        ours.succeed(3, b"c"),
-    ];
+    let events = [ours.succeed(1, b"a"), ours.succeed(2, b"b"), ours.succeed(3, b"c")];
     let loser = Append {
         saga: start.saga.clone(),
         expected: start.head.seq,
@@ -97,11 +79,7 @@ pub(super) async fn a_repeated_append_is_recognised_as_its_own_and_is_there_once
         }
     }
     assert_journal(store, &[&start, &done]).await;
-    assert_eq!(
-        write(bench.second.as_ref(), &done).await,
-        Appended::Written,
-        "over another connection too"
-    );
+    assert_eq!(write(bench.second.as_ref(), &done).await, Appended::Written, "over another connection too");
 }
 
 pub(super) async fn a_repeated_append_is_recognised_after_the_saga_has_gone_on(bench: &Bench) {
@@ -121,11 +99,7 @@ pub(super) async fn an_append_that_differs_in_one_event_is_not_taken_for_its_own
     let mut rival = saga.clone();
     let done = saga.succeed(0, b"done");
     write_all(store, &[start, done.clone()]).await;
-    assert_eq!(
-        write(store, &rival.succeed(0, b"dono")).await,
-        Appended::Lost,
-        "another answer"
-    );
+    assert_eq!(write(store, &rival.succeed(0, b"dono")).await, Appended::Lost, "another answer");
 
     let last = done.events.len() - 1;
     let change = |change: fn(&mut backstop_core::Event)| {
@@ -140,19 +114,13 @@ pub(super) async fn an_append_that_differs_in_one_event_is_not_taken_for_its_own
     let kind = change(|event| event.kind = backstop_core::EventKind::RolledBack);
     assert_eq!(write(store, &kind).await, Appended::Lost, "of another kind");
     let longer = with_one_more(&done);
-    assert_eq!(
-        write(store, &longer).await,
-        Appended::Lost,
-        "of which the end is not there"
-    );
+    assert_eq!(write(store, &longer).await, Appended::Lost, "of which the end is not there");
 }
 
 pub(super) async fn of_sixteen_writers_at_one_seq_exactly_one_is_written(bench: &Bench) {
     let (saga, start) = wide("race");
     write_all(bench.store.as_ref(), std::slice::from_ref(&start)).await;
-    let rivals = (0..WRITERS)
-        .map(|n| saga.clone().succeed(n % 8, format!("{n}").as_bytes()))
-        .collect();
+    let rivals = (0..WRITERS).map(|n| saga.clone().succeed(n % 8, format!("{n}").as_bytes())).collect();
     let winner = exactly_one_wins(bench, rivals).await;
     assert_journal(bench.store.as_ref(), &[&start, &winner]).await;
 }
@@ -194,10 +162,7 @@ pub(super) async fn crossing_batches_of_two_writers_write_each_saga_once(bench: 
     bench.store.append(&starts).await.unwrap();
     let batch = |answer: &'static [u8]| -> Vec<Append> {
         let mut sagas = sagas.clone();
-        sagas
-            .iter_mut()
-            .map(|(saga, _)| saga.succeed(0, answer))
-            .collect()
+        sagas.iter_mut().map(|(saga, _)| saga.succeed(0, answer)).collect()
     };
     let ours = batch(b"ours");
     let mut theirs = batch(b"theirs");
@@ -234,25 +199,10 @@ pub(super) async fn a_batch_with_lost_appends_still_writes_the_others(bench: &Be
     let (mut stale, stale_start) = wide("stale");
     let mut rival = stale.clone();
     let (mut fine, fine_start) = wide("fine");
-    let taken = Sample::start_with(
-        "taken",
-        &definition("wide", 1),
-        LONG_AGO,
-        BTreeMap::new(),
-        Bytes::new(),
-    )
-    .1;
+    let taken =
+        Sample::start_with("taken", &definition("wide", 1), LONG_AGO, BTreeMap::new(), Bytes::new()).1;
     let ahead = rival.succeed(1, b"rival");
-    write_all(
-        store,
-        &[
-            stale_start.clone(),
-            fine_start.clone(),
-            taken.clone(),
-            ahead.clone(),
-        ],
-    )
-    .await;
+    write_all(store, &[stale_start.clone(), fine_start.clone(), taken.clone(), ahead.clone()]).await;
 
     let lost = stale.succeed(0, b"stale");
     let lost_too = Sample::start("taken").1;
@@ -260,12 +210,7 @@ pub(super) async fn a_batch_with_lost_appends_still_writes_the_others(bench: &Be
     let born = Sample::start("newborn").1;
     let again = fine_start.clone();
     let batch = [lost, written.clone(), lost_too, born.clone()];
-    let expected = [
-        Appended::Lost,
-        Appended::Written,
-        Appended::Lost,
-        Appended::Written,
-    ];
+    let expected = [Appended::Lost, Appended::Written, Appended::Lost, Appended::Written];
     assert_eq!(store.append(&batch).await.unwrap(), expected);
     assert_eq!(write(store, &again).await, Appended::Written);
     assert_journal(store, &[&stale_start, &ahead]).await;
@@ -278,22 +223,11 @@ pub(super) async fn the_same_id_with_another_creation_is_lost(bench: &Bench) {
     let store = bench.store.as_ref();
     let spec = definition("transfer", 1);
     let create = |now: i64, input: &'static [u8]| {
-        Sample::start_with(
-            "same",
-            &spec,
-            Timestamp(now),
-            BTreeMap::new(),
-            Bytes::from_static(input),
-        )
-        .1
+        Sample::start_with("same", &spec, Timestamp(now), BTreeMap::new(), Bytes::from_static(input)).1
     };
     let first = create(1, b"{\"amount\":\"1\"}");
     assert_eq!(write(store, &first).await, Appended::Written);
-    assert_eq!(
-        write(store, &create(1, b"{\"amount\":\"2\"}")).await,
-        Appended::Lost,
-        "another input"
-    );
+    assert_eq!(write(store, &create(1, b"{\"amount\":\"2\"}")).await, Appended::Lost, "another input");
     assert_eq!(
         write(store, &create(2, b"{\"amount\":\"1\"}")).await,
         Appended::Lost,
@@ -325,10 +259,7 @@ pub(super) async fn a_batch_that_makes_no_sense_changes_nothing(bench: &Bench) {
         let saga = nonsense[0].saga.clone();
         let batch: Vec<Append> = std::iter::once(good.clone()).chain(nonsense).collect();
         let refused = store.append(&batch).await;
-        assert!(
-            matches!(refused, Err(StoreError::NotApplied(_))),
-            "{saga}: {refused:?}"
-        );
+        assert!(matches!(refused, Err(StoreError::NotApplied(_))), "{saga}: {refused:?}");
         assert_eq!(store.head(&saga).await, Ok(None), "{saga}");
     }
     assert_eq!(store.head(&good.saga).await, Ok(None), "nor what made sense");
@@ -341,13 +272,9 @@ pub(super) async fn an_empty_batch_is_written_at_once(bench: &Bench) {
 pub(super) async fn a_batch_of_any_size_goes_in_whole(bench: &Bench) {
     let store = bench.store.as_ref();
     for size in [1, 2, 3, 63, 64, 65, 130, 700] {
-        let (mut sagas, starts): (Vec<Sample>, Vec<Append>) = (0..size)
-            .map(|n| Sample::start(&format!("batch-{size}-{n}")))
-            .unzip();
-        assert_eq!(
-            store.append(&starts).await.unwrap(),
-            vec![Appended::Written; size]
-        );
+        let (mut sagas, starts): (Vec<Sample>, Vec<Append>) =
+            (0..size).map(|n| Sample::start(&format!("batch-{size}-{n}"))).unzip();
+        assert_eq!(store.append(&starts).await.unwrap(), vec![Appended::Written; size]);
         let ends: Vec<Append> = sagas.iter_mut().map(|saga| saga.succeed(0, b"done")).collect();
         assert_eq!(store.append(&ends).await.unwrap(), vec![Appended::Written; size]);
         for n in [0, size / 2, size - 1] {

@@ -30,24 +30,14 @@ pub(super) async fn a_lease_is_renewed_while_it_lives_and_not_afterwards(bench: 
     assert_eq!(store.renew(&dead, HOUR).await, Ok(false), "never there");
     store.enter(&dead, "", Duration::ZERO).await.unwrap();
     assert_eq!(store.renew(&dead, HOUR).await, Ok(false), "it has run out");
-    assert!(
-        store.coordinators().await.unwrap().iter().all(|row| row.expired),
-        "and stays so"
-    );
+    assert!(store.coordinators().await.unwrap().iter().all(|row| row.expired), "and stays so");
     store.enter(&alive, "", HOUR).await.unwrap();
     assert_eq!(store.renew(&alive, 2 * HOUR).await, Ok(true));
     let rows = store.coordinators().await.unwrap();
     let row = rows.iter().find(|row| row.coordinator == alive).unwrap();
-    assert!(
-        row.expires_at.since(row.started_at) >= 2 * HOUR,
-        "renewed for as long as was asked"
-    );
+    assert!(row.expires_at.since(row.started_at) >= 2 * HOUR, "renewed for as long as was asked");
     assert!(!row.expired);
-    assert_eq!(
-        store.renew(&alive, Duration::ZERO).await,
-        Ok(true),
-        "and may be cut short"
-    );
+    assert_eq!(store.renew(&alive, Duration::ZERO).await, Ok(true), "and may be cut short");
     assert_eq!(store.renew(&alive, HOUR).await, Ok(false));
 }
 
@@ -64,22 +54,12 @@ pub(super) async fn a_coordinator_that_left_is_gone(bench: &Bench) {
 pub(super) async fn entering_tells_who_is_there(bench: &Bench) {
     let store = bench.store.as_ref();
     let before = store.now().await.unwrap();
-    store
-        .enter(&coordinator("first"), "127.0.0.1:7000 \0'", HOUR)
-        .await
-        .unwrap();
-    store
-        .enter(&coordinator("second"), "127.0.0.1:7001", HOUR)
-        .await
-        .unwrap();
+    store.enter(&coordinator("first"), "127.0.0.1:7000 \0'", HOUR).await.unwrap();
+    store.enter(&coordinator("second"), "127.0.0.1:7001", HOUR).await.unwrap();
     let rows = bench.second.coordinators().await.unwrap();
     let names: Vec<&str> = rows.iter().map(|row| row.coordinator.as_str()).collect();
     if bench.exclusive {
-        assert_eq!(
-            names,
-            ["second"],
-            "only one can use the store: the others' leases are over"
-        );
+        assert_eq!(names, ["second"], "only one can use the store: the others' leases are over");
         assert_eq!(store.renew(&coordinator("first"), HOUR).await, Ok(false));
     } else {
         assert_eq!(names, ["first", "second"], "by start");
@@ -98,11 +78,7 @@ pub(super) async fn sagas_of_the_living_are_no_orphans_and_those_of_the_dead_are
         store.enter(&coordinator("a"), "", HOUR).await.unwrap();
     }
     store.enter(&coordinator("c10"), "", HOUR).await.unwrap();
-    let owners: &[&str] = if bench.exclusive {
-        &["c", "c10", "never"]
-    } else {
-        &["a", "c", "c10", "never"]
-    };
+    let owners: &[&str] = if bench.exclusive { &["c", "c10", "never"] } else { &["a", "c", "c10", "never"] };
     for owner in owners {
         for n in 0..3 {
             let (mut saga, start) = wide(&format!("{owner}-{n}"), owner);
@@ -111,17 +87,10 @@ pub(super) async fn sagas_of_the_living_are_no_orphans_and_those_of_the_dead_are
             write_all(store, &[done]).await;
         }
     }
-    let expected = |owner: &str| {
-        (0..3)
-            .map(move |n| (format!("{owner}-{n}"), false))
-            .collect::<Vec<_>>()
-    };
+    let expected = |owner: &str| (0..3).map(move |n| (format!("{owner}-{n}"), false)).collect::<Vec<_>>();
     assert_eq!(orphans(store).await, [expected("c"), expected("never")].concat());
     store.leave(&coordinator("c10")).await.unwrap();
-    assert_eq!(
-        orphans(store).await,
-        [expected("c"), expected("c10"), expected("never")].concat()
-    );
+    assert_eq!(orphans(store).await, [expected("c"), expected("c10"), expected("never")].concat());
 }
 
 /// A saga whose start already names this owner.
@@ -146,10 +115,7 @@ pub(super) async fn a_parked_saga_is_an_orphan_when_its_time_has_come(bench: &Be
         let parked = saga.parked(Some(wake_at));
         write_all(store, &[start, parked]).await;
     }
-    assert_eq!(
-        orphans(store).await,
-        [("now".to_owned(), true), ("past".to_owned(), true)]
-    );
+    assert_eq!(orphans(store).await, [("now".to_owned(), true), ("past".to_owned(), true)]);
 }
 
 pub(super) async fn what_waits_for_a_person_or_is_over_is_no_orphan(bench: &Bench) {
@@ -163,11 +129,7 @@ pub(super) async fn what_waits_for_a_person_or_is_over_is_no_orphan(bench: &Benc
     write_all(store, &[start, end]).await;
     // Stuck: a compensation that is refused until a person must decide.
     let (mut stuck, start) = wide("stuck", "c1");
-    let mut appends = vec![
-        start,
-        stuck.succeed(0, b""),
-        stuck.refuse(1, Code::InvalidArgument, "no"),
-    ];
+    let mut appends = vec![start, stuck.succeed(0, b""), stuck.refuse(1, Code::InvalidArgument, "no")];
     while stuck.saga.state == SagaState::RollingBack {
         let refusal = super::sample::failed(Evidence::ParticipantSaid(Code::NotFound), "no");
         appends.push(stuck.answer(0, Phase::Compensation, refusal));
@@ -182,11 +144,7 @@ pub(super) async fn what_waits_for_a_person_or_is_over_is_no_orphan(bench: &Benc
     // Somebody retries it: it is to be woken.
     let step = backstop_core::StepName::parse("s0").unwrap();
     stuck.wake_at = Some(Timestamp(0));
-    let retried = stuck.turn(Input::RetryBranch {
-        step,
-        by: "ada".to_owned(),
-        reason: "mended".to_owned(),
-    });
+    let retried = stuck.turn(Input::RetryBranch { step, by: "ada".to_owned(), reason: "mended".to_owned() });
     write_all(store, &[retried]).await;
     assert_eq!(orphans(store).await, [("stuck".to_owned(), true)]);
 }

@@ -104,10 +104,5 @@ where
             broken.push(story.name);
         }
     }
-    assert!(
-        broken.is_empty(),
-        "{} of {} stories do not hold: {broken:#?}",
-        broken.len(),
-        STORIES.len()
-    );
+    assert!(broken.is_empty(), "{} of {} stories do not hold: {broken:#?}", broken.len(), STORIES.len());
 }

@@ -18,51 +18,29 @@ pub(super) async fn every_kind_of_event_comes_back_as_it_was(bench: &Bench) {
 pub(super) async fn a_head_comes_back_as_it_was_at_every_turn(bench: &Bench) {
     let store = bench.store.as_ref();
     let labels = BTreeMap::from([("branch".to_owned(), "wien".to_owned())]);
-    let (mut saga, start) = Sample::start_with(
-        "turns",
-        &definition("wide", 2),
-        LONG_AGO,
-        labels,
-        Bytes::from_static(b"{}"),
-    );
-    let mut appends = vec![
-        start,
-        saga.succeed(0, b"done"),
-        saga.refuse(1, Code::InvalidArgument, "no"),
-    ];
+    let (mut saga, start) =
+        Sample::start_with("turns", &definition("wide", 2), LONG_AGO, labels, Bytes::from_static(b"{}"));
+    let mut appends = vec![start, saga.succeed(0, b"done"), saga.refuse(1, Code::InvalidArgument, "no")];
     appends.push(saga.parked(Some(LONG_AGO)));
     let mut saga = saga.owned_by("c2");
     saga.wake_at = None;
-    appends.push(saga.turn(Input::Adopt {
-        coordinator: sample::coordinator("c2"),
-        handed_over: true,
-    }));
+    appends.push(saga.turn(Input::Adopt { coordinator: sample::coordinator("c2"), handed_over: true }));
     appends.push(saga.answer(0, Phase::Compensation, backstop_core::Outcome::Done(Bytes::new())));
     for append in &appends {
         write_all(store, std::slice::from_ref(append)).await;
-        assert_eq!(
-            store.head(&append.saga).await.unwrap().as_ref(),
-            Some(&append.head)
-        );
+        assert_eq!(store.head(&append.saga).await.unwrap().as_ref(), Some(&append.head));
     }
     let last = &appends[appends.len() - 1].head;
-    assert!(
-        last.state.is_final() && last.ended_at.is_some() && last.fin_code.is_some(),
-        "reached the end"
-    );
-    assert!(
-        appends.iter().any(|a| a.head.wake_at.is_some()) && last.wake_at.is_none(),
-        "parked, and woken"
-    );
+    assert!(last.state.is_final() && last.ended_at.is_some() && last.fin_code.is_some(), "reached the end");
+    assert!(appends.iter().any(|a| a.head.wake_at.is_some()) && last.wake_at.is_none(), "parked, and woken");
     assert!(last.epoch > appends[0].head.epoch, "and taken over");
     assert_journal(store, &appends.iter().collect::<Vec<_>>()).await;
 }
 
 pub(super) async fn text_of_any_content_comes_back_as_it_was(bench: &Bench) {
     let store = bench.store.as_ref();
-    let labels: BTreeMap<String, String> = [(HARD_TEXT, HARD_TEXT), ("", ""), ("empty", "")]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .into();
+    let labels: BTreeMap<String, String> =
+        [(HARD_TEXT, HARD_TEXT), ("", ""), ("empty", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     let input = Bytes::from(vec![0, 159, 146, 150]);
     let (mut saga, start) = Sample::start_with("text", &definition("wide", 2), LONG_AGO, labels, input);
     let refused = saga.refuse(0, Code::Internal, HARD_TEXT);
@@ -77,30 +55,15 @@ pub(super) async fn text_of_any_content_comes_back_as_it_was(bench: &Bench) {
 pub(super) async fn a_saga_of_256_steps_comes_back_whole(bench: &Bench) {
     let store = bench.store.as_ref();
     let spec = definition("huge", 256);
-    let payload = |n: usize| {
-        (
-            StepName::parse(&format!("s{n}")).unwrap(),
-            Bytes::from(format!("raw {n}")),
-        )
-    };
-    let (mut saga, mut start) = Sample::start_with(
-        "steps",
-        &spec,
-        LONG_AGO,
-        BTreeMap::new(),
-        Bytes::from_static(b"{}"),
-    );
+    let payload = |n: usize| (StepName::parse(&format!("s{n}")).unwrap(), Bytes::from(format!("raw {n}")));
+    let (mut saga, mut start) =
+        Sample::start_with("steps", &spec, LONG_AGO, BTreeMap::new(), Bytes::from_static(b"{}"));
     if let backstop_core::EventKind::Started(started) = &mut start.events[0].kind {
         started.payloads = (0..256).map(payload).collect();
     }
     let forward: Vec<Append> = (0..256).map(|step| saga.succeed(step, b"done")).collect();
     let events = forward.iter().flat_map(|append| append.events.clone()).collect();
-    let all = Append {
-        saga: start.saga.clone(),
-        expected: Seq(1),
-        events,
-        head: saga.head(),
-    };
+    let all = Append { saga: start.saga.clone(), expected: Seq(1), events, head: saga.head() };
     assert_eq!(all.head.seq, Seq(258), "256 steps, a start and an end");
     write_all(store, &[start.clone(), all.clone()]).await;
     assert_journal(store, &[&start, &all]).await;
@@ -108,18 +71,12 @@ pub(super) async fn a_saga_of_256_steps_comes_back_whole(bench: &Bench) {
     let revision = put(store, &spec).await;
     assert_eq!(revision.spec.steps.len(), 256);
     let name = DefinitionName::parse("huge").unwrap();
-    assert_eq!(
-        store.revision(&name, Some(Revision(1))).await.unwrap(),
-        Some(revision)
-    );
+    assert_eq!(store.revision(&name, Some(Revision(1))).await.unwrap(), Some(revision));
 }
 
 async fn put(store: &dyn Store, spec: &backstop_core::DefinitionSpec) -> crate::ports::store::StoredRevision {
     let name = DefinitionName::parse(&spec.name).unwrap();
-    store
-        .put_revision(&name, spec, &Bytes::from(vec![0; 1 << 20]), [1; 32], LONG_AGO)
-        .await
-        .unwrap()
+    store.put_revision(&name, spec, &Bytes::from(vec![0; 1 << 20]), [1; 32], LONG_AGO).await.unwrap()
 }
 
 pub(super) async fn a_payload_of_a_mebibyte_comes_back_whole(bench: &Bench) {
@@ -152,10 +109,7 @@ pub(super) async fn events_resume_after_a_seq(bench: &Bench) {
     }
     assert_eq!(seen, append.events);
     assert_eq!(store.events(&append.saga, Seq(u64::MAX), 7).await, Ok(vec![]));
-    assert_eq!(
-        store.events(&append.saga, Seq(0), usize::MAX).await.unwrap(),
-        append.events
-    );
+    assert_eq!(store.events(&append.saga, Seq(0), usize::MAX).await.unwrap(), append.events);
     assert_eq!(store.events(&append.saga, Seq(0), 0).await, Ok(vec![]));
 }
 
@@ -164,10 +118,8 @@ pub(super) async fn what_is_not_there_is_none_and_no_error(bench: &Bench) {
     assert_eq!(store.journal(&id("nobody")).await, Ok(None));
     assert_eq!(store.head(&id("nobody")).await, Ok(None));
     assert_eq!(store.events(&id("nobody"), Seq(0), 9).await, Ok(vec![]));
-    let (definition, participant) = (
-        DefinitionName::parse("none").unwrap(),
-        ParticipantName::parse("none").unwrap(),
-    );
+    let (definition, participant) =
+        (DefinitionName::parse("none").unwrap(), ParticipantName::parse("none").unwrap());
     assert_eq!(store.revision(&definition, None).await, Ok(None));
     assert_eq!(store.revision(&definition, Some(Revision(1))).await, Ok(None));
     assert_eq!(store.participant(&participant).await, Ok(None));

@@ -19,10 +19,7 @@ async fn put(store: &dyn Store, definition_name: &str, content: u8) -> StoredRev
     spec.description = format!("content {content}");
     let descriptors = Bytes::from(vec![content; 3]);
     let at = Timestamp(LONG_AGO.0 + i64::from(content));
-    store
-        .put_revision(&name(definition_name), &spec, &descriptors, [content; 32], at)
-        .await
-        .unwrap()
+    store.put_revision(&name(definition_name), &spec, &descriptors, [content; 32], at).await.unwrap()
 }
 
 pub(super) async fn the_same_content_is_the_same_revision(bench: &Bench) {
@@ -33,28 +30,10 @@ pub(super) async fn the_same_content_is_the_same_revision(bench: &Bench) {
     assert_eq!(put(bench.second.as_ref(), "transfer", 1).await, first);
     let second = put(store, "transfer", 2).await;
     assert_eq!(second.reference.revision, Revision(2));
-    assert_eq!(
-        store
-            .revision(&name("transfer"), Some(Revision(1)))
-            .await
-            .unwrap(),
-        Some(first)
-    );
-    assert_eq!(
-        store
-            .revision(&name("transfer"), Some(Revision(2)))
-            .await
-            .unwrap(),
-        Some(second.clone())
-    );
-    assert_eq!(
-        store.revision(&name("transfer"), None).await.unwrap(),
-        Some(second)
-    );
-    assert_eq!(
-        store.revision(&name("transfer"), Some(Revision(3))).await,
-        Ok(None)
-    );
+    assert_eq!(store.revision(&name("transfer"), Some(Revision(1))).await.unwrap(), Some(first));
+    assert_eq!(store.revision(&name("transfer"), Some(Revision(2))).await.unwrap(), Some(second.clone()));
+    assert_eq!(store.revision(&name("transfer"), None).await.unwrap(), Some(second));
+    assert_eq!(store.revision(&name("transfer"), Some(Revision(3))).await, Ok(None));
 }
 
 pub(super) async fn only_the_newest_revision_is_compared(bench: &Bench) {
@@ -62,11 +41,7 @@ pub(super) async fn only_the_newest_revision_is_compared(bench: &Bench) {
     put(store, "back-and-forth", 1).await;
     put(store, "back-and-forth", 2).await;
     let third = put(store, "back-and-forth", 1).await;
-    assert_eq!(
-        third.reference.revision,
-        Revision(3),
-        "what was once there may come again"
-    );
+    assert_eq!(third.reference.revision, Revision(3), "what was once there may come again");
 }
 
 pub(super) async fn concurrent_puts_make_one_common_or_different_revisions(bench: &Bench) {
@@ -85,26 +60,13 @@ pub(super) async fn concurrent_puts_make_one_common_or_different_revisions(bench
         }
     };
     let common = put_all("common", [5; 12]).await;
-    assert!(
-        common.iter().all(|stored| *stored == common[0]),
-        "one common revision"
-    );
+    assert!(common.iter().all(|stored| *stored == common[0]), "one common revision");
     let different = put_all("different", std::array::from_fn(|n| n as u8)).await;
-    let numbers: BTreeSet<u32> = different
-        .iter()
-        .map(|stored| stored.reference.revision.0)
-        .collect();
+    let numbers: BTreeSet<u32> = different.iter().map(|stored| stored.reference.revision.0).collect();
     assert_eq!(numbers, (1..=12).collect(), "twelve revisions without a gap");
     for stored in different {
-        let found = bench
-            .store
-            .revision(&stored.reference.name, Some(stored.reference.revision))
-            .await;
-        assert_eq!(
-            found,
-            Ok(Some(stored)),
-            "and each is the one that its caller was told"
-        );
+        let found = bench.store.revision(&stored.reference.name, Some(stored.reference.revision)).await;
+        assert_eq!(found, Ok(Some(stored)), "and each is the one that its caller was told");
     }
 }
 
@@ -128,12 +90,7 @@ pub(super) async fn definitions_are_paged_by_name_each_with_its_newest_revision(
     let mut expected: Vec<_> = names.iter().map(|n| format!("{n}@{}", revision(n))).collect();
     expected.sort_by_key(|text| text.split('@').next().unwrap().to_owned());
     names.sort_unstable();
-    assert_eq!(
-        seen.iter()
-            .map(|stored| stored.reference.to_string())
-            .collect::<Vec<_>>(),
-        expected
-    );
+    assert_eq!(seen.iter().map(|stored| stored.reference.to_string()).collect::<Vec<_>>(), expected);
     assert_eq!(
         seen.iter().map(|s| s.spec.name.as_str()).collect::<Vec<_>>(),
         names,
@@ -145,10 +102,7 @@ pub(super) async fn participants_are_replaced_and_paged_by_name(bench: &Bench) {
     let store = bench.store.as_ref();
     let participant = |text: &str, n: u32| Participant {
         name: ParticipantName::parse(text).unwrap(),
-        endpoints: vec![
-            format!("http://127.0.0.1:{n}"),
-            "https://ledger.bank:443/'\"\\".to_owned(),
-        ],
+        endpoints: vec![format!("http://127.0.0.1:{n}"), "https://ledger.bank:443/'\"\\".to_owned()],
         deduplicates_by_key: n.is_multiple_of(2),
         rollback_listener: !n.is_multiple_of(2),
         in_flight_max: n,
@@ -162,10 +116,7 @@ pub(super) async fn participants_are_replaced_and_paged_by_name(bench: &Bench) {
     let mut changed = participant("ledger", u32::MAX);
     changed.endpoints.clear();
     store.put_participant(&changed).await.unwrap();
-    assert_eq!(
-        bench.second.participant(&changed.name).await,
-        Ok(Some(changed.clone()))
-    );
+    assert_eq!(bench.second.participant(&changed.name).await, Ok(Some(changed.clone())));
     let (mut after, mut seen) = (None, Vec::new());
     loop {
         let page = store.participants(after.as_ref(), 2).await.unwrap();

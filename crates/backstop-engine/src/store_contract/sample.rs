@@ -51,10 +51,7 @@ pub fn definition(name: &str, steps: usize) -> DefinitionSpec {
 
 /// A definition as the rules read it.
 pub fn checked(spec: &DefinitionSpec) -> Arc<Definition> {
-    let traits = ParticipantTraits {
-        deduplicates_by_key: false,
-        listens: true,
-    };
+    let traits = ParticipantTraits { deduplicates_by_key: false, listens: true };
     let ledger = ParticipantName::parse("ledger").unwrap();
     let participants = BTreeMap::from([(ledger, traits)]);
     Arc::new(validate(spec, Revision(1), &participants, Arc::new(ErrorTable::default())).unwrap())
@@ -107,13 +104,7 @@ impl Sample {
         let saga = apply::begin(id(saga), definition, &event).unwrap();
         let mut fingerprint = [7; 32];
         fingerprint[0] = saga.id.as_str().len() as u8;
-        let sample = Self {
-            saga,
-            owner: Some(coordinator("c1")),
-            wake_at: None,
-            fingerprint,
-            now,
-        };
+        let sample = Self { saga, owner: Some(coordinator("c1")), wake_at: None, fingerprint, now };
         let append = sample.append(Seq(0), vec![event]);
         (sample, append)
     }
@@ -139,11 +130,7 @@ impl Sample {
 
     /// The action of a step answers OK with these bytes.
     pub fn succeed(&mut self, step: usize, response: &[u8]) -> Append {
-        self.answer(
-            step,
-            Phase::Action,
-            Outcome::Done(Bytes::copy_from_slice(response)),
-        )
+        self.answer(step, Phase::Action, Outcome::Done(Bytes::copy_from_slice(response)))
     }
 
     /// A call of a step ends.
@@ -167,11 +154,7 @@ impl Sample {
 
     /// The action of a step is refused by the participant.
     pub fn refuse(&mut self, step: usize, code: backstop_core::Code, message: &str) -> Append {
-        self.answer(
-            step,
-            Phase::Action,
-            failed(Evidence::ParticipantSaid(code), message),
-        )
+        self.answer(step, Phase::Action, failed(Evidence::ParticipantSaid(code), message))
     }
 
     /// From the next append on, the head row names this owner.
@@ -189,11 +172,7 @@ impl Sample {
 
     /// The head row as it is now.
     pub fn head(&self) -> Head {
-        let cause = self
-            .saga
-            .cause
-            .as_deref()
-            .and_then(|cause| cause.failure.as_ref());
+        let cause = self.saga.cause.as_deref().and_then(|cause| cause.failure.as_ref());
         Head {
             saga: self.saga.id.clone(),
             definition: self.saga.definition.reference.clone(),
@@ -212,23 +191,13 @@ impl Sample {
     }
 
     fn append(&self, expected: Seq, events: Vec<Event>) -> Append {
-        Append {
-            saga: self.saga.id.clone(),
-            expected,
-            events,
-            head: self.head(),
-        }
+        Append { saga: self.saga.id.clone(), expected, events, head: self.head() }
     }
 }
 
 /// A call that failed, without details.
 pub fn failed(evidence: Evidence, message: &str) -> Outcome {
-    Outcome::Failed {
-        evidence,
-        message: message.to_owned(),
-        details: Details::default(),
-        pushback: None,
-    }
+    Outcome::Failed { evidence, message: message.to_owned(), details: Details::default(), pushback: None }
 }
 
 /// An append of events of every kind: no saga has such a journal, but a store must keep any.
@@ -238,20 +207,10 @@ pub fn of_every_kind(saga: &str) -> Append {
     let mut events = start.events;
     for (index, kind) in kinds.into_iter().enumerate() {
         let seq = Seq(index as u64 + 2);
-        events.push(Event {
-            seq,
-            clock: Clock(seq.0 * 3),
-            at: Timestamp(LONG_AGO.0 + index as i64),
-            kind,
-        });
+        events.push(Event { seq, clock: Clock(seq.0 * 3), at: Timestamp(LONG_AGO.0 + index as i64), kind });
     }
     let mut head = sample.head();
     head.seq = Seq(events.len() as u64);
     head.epoch = Epoch(2);
-    Append {
-        saga: sample.saga.id,
-        expected: Seq(0),
-        events,
-        head,
-    }
+    Append { saga: sample.saga.id, expected: Seq(0), events, head }
 }

@@ -80,10 +80,7 @@ async fn nothing_is_undone_and_nobody_told_before_the_rollback_is_on_disk() {
     quiet().await;
     assert_eq!(world.bank.told(), ["pay-7 b"]);
     world.ends("pay-7", SagaState::RolledBack).await;
-    assert_eq!(
-        world.bank.calls(),
-        ["a action #1", "b action #1", "b compensation #1", "a compensation #1"]
-    );
+    assert_eq!(world.bank.calls(), ["a action #1", "b action #1", "b compensation #1", "a compensation #1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,12 +148,17 @@ async fn a_hundred_sagas_run_beside_each_other_and_share_their_writes() {
     let mut starts = tokio::task::JoinSet::new();
     for n in 0..100 {
         let coordinator = node.coordinator.clone();
-        starts.spawn(async move { coordinator.start_saga(request("three", &format!("pay-{n}"))).await.unwrap() });
+        starts.spawn(
+            async move { coordinator.start_saga(request("three", &format!("pay-{n}"))).await.unwrap() },
+        );
     }
     starts.join_all().await;
     let world = Arc::new(world);
     let all = Arc::clone(&world);
-    until("all are done", move || (0..100).all(|n| all.state(&format!("pay-{n}")) == Some(SagaState::Succeeded))).await;
+    until("all are done", move || {
+        (0..100).all(|n| all.state(&format!("pay-{n}")) == Some(SagaState::Succeeded))
+    })
+    .await;
     assert_eq!(world.bank.calls().len(), 300);
     let writes = world.disk.written().len();
     assert!(writes <= 20, "{writes} writes for 200 appends");

@@ -5,9 +5,9 @@ use crate::common::disk::{Disk, DiskOf, Fault, Process};
 use crate::common::plan::Plan;
 use crate::common::{World, id, ms, quiet, request, until};
 use backstop_core::{SagaState, Seq};
-use backstop_engine::group_commit::GroupCommit;
+use backstop_engine::group_commit::{GroupCommit, Settled};
 use backstop_engine::metrics::Metrics;
-use backstop_engine::ports::store::{Append, Appended};
+use backstop_engine::ports::store::Append;
 use backstop_engine::store_contract::sample::Sample;
 use backstop_engine::{EngineError, Settings};
 use std::collections::BTreeSet;
@@ -38,14 +38,18 @@ async fn a_lost_append_drops_the_saga_before_any_further_call() {
     assert_eq!(world.bank.calls(), ["a action #1"], "the loser does not go on with b");
     assert_eq!(world.owner("pay-7").as_deref(), Some("thief"));
     let saga = node.coordinator.wait(started, ms(1_000)).await.unwrap();
-    assert_eq!((saga.state, saga.epoch.0), (SagaState::Running, 2), "wait tells of the saga as it is on disk");
+    assert_eq!(
+        (saga.state, saga.epoch.0),
+        (SagaState::Running, 2),
+        "wait tells of the saga as it is on disk"
+    );
     world.bank.action("a", |_| Reply::Ok);
     node.run("line", "pay-8").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_of_unknown_fate_is_settled_by_writing_it_again() {
-    for fault in [Fault::NotApplied, Fault::UnknownButApplied, Fault::UnknownAndNotApplied] {
+    for fault in [Fault::Refuse, Fault::ApplyAndForget, Fault::Forget] {
         for times in 1..4 {
             let world = World::new();
             let node = world.node_for(&line()).await;
@@ -57,6 +61,31 @@ async fn a_commit_of_unknown_fate_is_settled_by_writing_it_again() {
             world.tells("pay-7", LINE_TOLD);
             assert_eq!(world.bank.calls(), ["a action #1", "b action #1"]);
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_unknown_fate_that_another_has_built_upon_is_not_acted_upon() {
+    // The start of the saga; then the success of a.
+    for appends_before in [0, 1] {
+        let world = World::new();
+        let node = world.node_for(&line()).await;
+        world.bank.action("a", |_| Reply::Held);
+        if appends_before == 0 {
+            world.disk.fail_next([Fault::ApplyAndForget]);
+            world.disk.steal_at_next_append("pay-7");
+        }
+        let started = node.start("line", "pay-7").await;
+        assert!(started.created, "it is on disk, whoever drives it");
+        quiet().await;
+        if appends_before == 1 {
+            world.disk.fail_next([Fault::ApplyAndForget]);
+            world.bank.let_go("a", Reply::Ok);
+            world.disk.steal_at_next_but_one_append("pay-7");
+        }
+        tokio::time::sleep(ms(20_000)).await;
+        assert_eq!(world.owner("pay-7").as_deref(), Some("thief"));
+        assert_eq!(world.bank.calls().len(), appends_before, "{:?}", world.bank.calls());
     }
 }
 
@@ -154,14 +183,14 @@ async fn a_batch_holds_one_append_of_a_saga_is_bounded_and_keeps_the_order() {
     for n in 0..6 {
         for append in three_appends(&format!("pay-{n}")) {
             let journal = journal.clone();
-            appends.spawn(async move { journal.append(append).await.unwrap() });
+            appends.spawn(async move { journal.append(append, false).await.unwrap() });
             // Each is in the queue before the next.
             quiet().await;
         }
     }
     disk.unblock();
     let answers = appends.join_all().await;
-    assert!(answers.iter().all(|answer| *answer == Appended::Written), "{answers:?}");
+    assert!(answers.iter().all(|answer| *answer == Settled::Written), "{answers:?}");
     for batch in disk.written() {
         let sagas: BTreeSet<_> = batch.iter().map(|append| &append.saga).collect();
         assert_eq!(sagas.len(), batch.len(), "one append of a saga in a batch");
@@ -181,9 +210,9 @@ async fn an_append_bigger_than_a_batch_goes_in_alone() {
     let journal = writer(&disk, 1_000, 1);
     let mut answers = Vec::new();
     for append in three_appends("pay-7") {
-        answers.push(journal.append(append).await.unwrap());
+        answers.push(journal.append(append, false).await.unwrap());
     }
-    assert_eq!(answers, [Appended::Written; 3]);
+    assert_eq!(answers, [Settled::Written; 3]);
     assert_eq!(disk.journal(&id("pay-7")).unwrap().head.seq, Seq(4));
 }
 
@@ -200,7 +229,9 @@ async fn starts_are_refused_while_the_journals_queue_is_full() {
     let mut starts = Vec::new();
     for n in 0..10 {
         let coordinator = node.coordinator.clone();
-        starts.push(tokio::spawn(async move { coordinator.start_saga(request("line", &format!("pay-{n}"))).await }));
+        starts.push(tokio::spawn(async move {
+            coordinator.start_saga(request("line", &format!("pay-{n}"))).await
+        }));
         quiet().await;
     }
     let refused = starts.iter().filter(|start| start.is_finished()).count();
@@ -234,7 +265,9 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
     let mut starts = Vec::new();
     for n in 0..1_000 {
         let coordinator = node.coordinator.clone();
-        starts.push(tokio::spawn(async move { coordinator.start_saga(request("line", &format!("pay-{n}"))).await }));
+        starts.push(tokio::spawn(async move {
+            coordinator.start_saga(request("line", &format!("pay-{n}"))).await
+        }));
         tokio::time::sleep(ms(10)).await;
     }
     let waiting = starts.iter().filter(|start| !start.is_finished()).count();

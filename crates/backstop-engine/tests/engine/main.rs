@@ -13,6 +13,7 @@
 
 mod common;
 
+mod chaos;
 mod drain;
 mod forward;
 mod gates;

@@ -22,7 +22,9 @@ async fn retry(node: &Node, saga: &str) -> Result<Arc<Saga>, EngineError> {
 
 async fn resolve(node: &Node, saga: &str, resolution: Resolution) -> Result<Arc<Saga>, EngineError> {
     let (by, reason) = ("ben".to_owned(), "looked at the books".to_owned());
-    node.coordinator.command(&id(saga), Input::ResolveBranch { step: step("a"), by, reason, resolution }).await
+    node.coordinator
+        .command(&id(saga), Input::ResolveBranch { step: step("a"), by, reason, resolution })
+        .await
 }
 
 /// A saga whose only branch is stuck.
@@ -68,7 +70,10 @@ async fn a_branch_at_rest_is_settled_by_hand() {
     assert_eq!(world.epoch("pay-7"), 1, "what is refused leaves no trace");
     let saga = resolve(&node, "pay-7", Resolution::Undone).await.unwrap();
     assert_eq!(saga.state, SagaState::RolledBack);
-    assert_eq!(resolve(&node, "pay-7", Resolution::Undone).await.unwrap_err(), EngineError::Refused(Refused::Ended));
+    assert_eq!(
+        resolve(&node, "pay-7", Resolution::Undone).await.unwrap_err(),
+        EngineError::Refused(Refused::Ended)
+    );
     assert!(world.told("pay-7").contains("resolved by    ben: UNDONE  looked at the books"));
 }
 
@@ -113,7 +118,9 @@ async fn a_live_saga_is_cancelled_and_the_answer_comes_when_that_is_durable() {
     world.disk.block();
     let coordinator = node.coordinator.clone();
     let cancelling =
-        tokio::spawn(async move { coordinator.cancel(&id("pay-7"), "ann".to_owned(), "typo".to_owned()).await });
+        tokio::spawn(
+            async move { coordinator.cancel(&id("pay-7"), "ann".to_owned(), "typo".to_owned()).await },
+        );
     tokio::time::sleep(ms(2_000)).await;
     assert!(!cancelling.is_finished());
     world.disk.unblock();

@@ -22,7 +22,11 @@ async fn after_a_rollback_is_decided_not_even_a_due_retry_goes_out() {
     world.disk.unblock();
     world.ends("pay-7", SagaState::RolledBack).await;
     assert_eq!(world.bank.calls()[..2], ["a action #1", "b action #1"]);
-    assert!(world.bank.calls()[2..].iter().all(|call| call.contains("compensation")), "{:?}", world.bank.calls());
+    assert!(
+        world.bank.calls()[2..].iter().all(|call| call.contains("compensation")),
+        "{:?}",
+        world.bank.calls()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,7 +53,8 @@ async fn an_action_that_never_went_out_is_withdrawn_while_others_are_awaited() {
 /// x and y at one participant that takes one call at a time; z fails while y waits for its permit.
 async fn a_rollback_while_an_action_waits_for_its_permit(on_failure: OnFailure) {
     let world = World::new();
-    let plan = Plan::new("gate").step("x", &[]).at("p").in_flight_max(1).step("y", &[]).at("p").in_flight_max(1);
+    let plan =
+        Plan::new("gate").step("x", &[]).at("p").in_flight_max(1).step("y", &[]).at("p").in_flight_max(1);
     let node = world.node_for(&plan.step("z", &[]).on_failure(on_failure)).await;
     for step in ["x", "z"] {
         world.bank.action(step, |_| Reply::Held);

@@ -111,7 +111,10 @@ async fn two_coordinators_share_what_a_dead_one_left_and_each_saga_has_one_of_th
     quiet().await;
     node.crash();
     let _others = [world.node().await, world.node().await];
-    until("all are undone", || (0..600).all(|n| world.state(&format!("pay-{n}")) == Some(SagaState::RolledBack))).await;
+    until("all are undone", || {
+        (0..600).all(|n| world.state(&format!("pay-{n}")) == Some(SagaState::RolledBack))
+    })
+    .await;
     assert!((0..600).all(|n| world.epoch(&format!("pay-{n}")) == 2));
 }
 
@@ -168,7 +171,10 @@ async fn takeover_takes_only_what_there_is_room_for_and_the_rest_later() {
     quiet().await;
     node.crash();
     let next = world.node_with(|settings| settings.live_sagas_max = 3).await;
-    until("all are undone", || (0..20).all(|n| world.state(&format!("pay-{n}")) == Some(SagaState::RolledBack))).await;
+    until("all are undone", || {
+        (0..20).all(|n| world.state(&format!("pay-{n}")) == Some(SagaState::RolledBack))
+    })
+    .await;
     drop(next);
 }
 
@@ -211,6 +217,8 @@ async fn whoever_comes_late_to_a_takeover_does_not_rob_the_one_that_was_faster()
     late.stall(false);
     tokio::time::sleep(ms(10_000)).await;
     assert_eq!(world.epoch("pay-7"), 2, "{}", world.told("pay-7"));
+    // The oldest call is the dead one's: nobody hears its answer.
+    world.bank.let_go("a", Reply::Ok);
     world.bank.let_go("a", Reply::Ok);
     world.ends("pay-7", SagaState::RolledBack).await;
 }

@@ -2,8 +2,8 @@
 
 use super::{json, time};
 use backstop_core::{
-    CallSpec, CompensationOrder, DefinitionSpec, Fault, InDoubt, OnFailure, ParticipantName, RetryPolicy, StepKind,
-    StepSpec,
+    CallSpec, CompensationOrder, DefinitionSpec, Fault, InDoubt, OnFailure, ParticipantName, RetryPolicy,
+    StepKind, StepSpec,
 };
 use backstop_engine::ports::participants::ParticipantLoad;
 use backstop_engine::ports::store::{Participant, StoredRevision};
@@ -39,7 +39,11 @@ fn step_spec(index: usize, wire: &v1::Step, faults: &mut Vec<Fault>) -> StepSpec
         name: wire.name.clone(),
         kind: kind(&at("kind"), wire.kind, faults),
         depends_on: wire.depends_on.clone(),
-        action: wire.action.as_ref().map(|call| call_spec(&at("action"), call, forward, faults)).unwrap_or_default(),
+        action: wire
+            .action
+            .as_ref()
+            .map(|call| call_spec(&at("action"), call, forward, faults))
+            .unwrap_or_default(),
         compensation: wire
             .compensation
             .as_ref()
@@ -61,7 +65,12 @@ fn call_spec(path: &str, wire: &v1::Call, defaults: RetryPolicy, faults: &mut Ve
     }
 }
 
-fn retry_policy(path: &str, wire: &v1::RetryPolicy, defaults: RetryPolicy, faults: &mut Vec<Fault>) -> RetryPolicy {
+fn retry_policy(
+    path: &str,
+    wire: &v1::RetryPolicy,
+    defaults: RetryPolicy,
+    faults: &mut Vec<Fault>,
+) -> RetryPolicy {
     let mut wait = |field: &str, value: Option<&prost_types::Duration>| {
         time::duration(&format!("{path}.retry.{field}"), value, faults)
     };
@@ -104,7 +113,9 @@ fn in_doubt(path: &str, wire: i32, faults: &mut Vec<Fault>) -> Option<InDoubt> {
 
 fn compensation_order(wire: i32, faults: &mut Vec<Fault>) -> CompensationOrder {
     match v1::CompensationOrder::try_from(wire) {
-        Ok(v1::CompensationOrder::Unspecified | v1::CompensationOrder::ReverseDag) => CompensationOrder::ReverseDag,
+        Ok(v1::CompensationOrder::Unspecified | v1::CompensationOrder::ReverseDag) => {
+            CompensationOrder::ReverseDag
+        }
         Ok(v1::CompensationOrder::Lifo) => CompensationOrder::Lifo,
         Ok(v1::CompensationOrder::Concurrent) => CompensationOrder::Concurrent,
         Err(_) => {
@@ -205,17 +216,24 @@ pub(crate) fn participant(wire: &v1::Participant) -> Result<Participant, Vec<Fau
     let name = ParticipantName::parse(&wire.name)
         .map_err(|error| faults.push(Fault::new("participant.name", format!("\"{}\": {error}", wire.name))));
     if wire.endpoints.is_empty() {
-        faults.push(Fault::new("participant.endpoints", "a participant listens somewhere: at least one endpoint"));
+        faults.push(Fault::new(
+            "participant.endpoints",
+            "a participant listens somewhere: at least one endpoint",
+        ));
     }
     if wire.endpoints.len() > ENDPOINTS_MAX {
         faults.push(Fault::new("participant.endpoints", format!("at most {ENDPOINTS_MAX} endpoints")));
     }
     for (index, endpoint) in wire.endpoints.iter().enumerate() {
         if let Err(reason) = check_endpoint(endpoint) {
-            faults.push(Fault::new(format!("participant.endpoints[{index}]"), format!("\"{endpoint}\": {reason}")));
+            faults.push(Fault::new(
+                format!("participant.endpoints[{index}]"),
+                format!("\"{endpoint}\": {reason}"),
+            ));
         }
     }
-    let keepalive = time::duration("participant.keepalive_interval", wire.keepalive_interval.as_ref(), &mut faults);
+    let keepalive =
+        time::duration("participant.keepalive_interval", wire.keepalive_interval.as_ref(), &mut faults);
     if keepalive.is_some_and(|interval| interval < Duration::from_secs(1)) {
         faults.push(Fault::new("participant.keepalive_interval", "must be at least 1s"));
     }

@@ -4,8 +4,8 @@ use super::definition::wire_kind;
 use super::{json, time};
 use crate::wire_failure::{cause as wire_cause, failure as wire_failure};
 use backstop_core::{
-    Branch, BranchState, Event, EventKind, IdempotencyKey, Next, Phase, Resolution, Saga, SagaState, SignalState, Step,
-    transcript,
+    Branch, BranchState, Event, EventKind, IdempotencyKey, Next, Phase, Resolution, Saga, SagaState,
+    SignalState, Step, transcript,
 };
 use backstop_engine::ports::store::Head;
 use backstop_proto::v1;
@@ -19,9 +19,9 @@ pub(crate) fn wire_saga(saga: &Saga) -> v1::Saga {
         let settled = saga.branches[*index].settled.map_or(u64::MAX, |clock| clock.0);
         (settled, saga.definition.steps[*index].ancestors.iter().count(), *index)
     });
-    let branches = order.into_iter().map(|index| {
-        wire_branch(saga, &saga.definition.steps[index], &saga.branches[index])
-    });
+    let branches = order
+        .into_iter()
+        .map(|index| wire_branch(saga, &saga.definition.steps[index], &saga.branches[index]));
     v1::Saga {
         id: saga.id.to_string(),
         definition: saga.definition.reference.name.to_string(),
@@ -106,7 +106,10 @@ fn wire_branch(saga: &Saga, step: &Step, branch: &Branch) -> v1::Branch {
         idempotency_key: IdempotencyKey::new(&saga.id, &step.name, Phase::Action).to_string(),
         in_doubt: branch.doubt,
         failure: branch.failure.as_deref().map(|failure| wire_failure(errors, failure)),
-        compensation_failure: branch.compensation_failure.as_deref().map(|failure| wire_failure(errors, failure)),
+        compensation_failure: branch
+            .compensation_failure
+            .as_deref()
+            .map(|failure| wire_failure(errors, failure)),
         next_attempt_time: progress.not_before.map(time::wire_timestamp),
         resolution: branch.resolution.map_or(v1::Resolution::Unspecified, wire_resolution).into(),
         settled_clock: branch.settled.map_or(0, |clock| clock.0),

@@ -4,7 +4,11 @@ use backstop_core::{Fault, Timestamp};
 use std::time::Duration;
 
 /// A duration from the wire. `None` for one that is not set, or is at fault.
-pub(crate) fn duration(path: &str, wire: Option<&prost_types::Duration>, faults: &mut Vec<Fault>) -> Option<Duration> {
+pub(crate) fn duration(
+    path: &str,
+    wire: Option<&prost_types::Duration>,
+    faults: &mut Vec<Fault>,
+) -> Option<Duration> {
     let wire = wire?;
     match Duration::try_from(*wire) {
         Ok(duration) => Some(duration),

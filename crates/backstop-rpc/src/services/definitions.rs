@@ -30,7 +30,10 @@ impl Definitions {
         Self { coordinator, client }
     }
 
-    async fn register(&self, request: v1::RegisterDefinitionRequest) -> Result<v1::RegisterDefinitionResponse, Status> {
+    async fn register(
+        &self,
+        request: v1::RegisterDefinitionRequest,
+    ) -> Result<v1::RegisterDefinitionResponse, Status> {
         let mut faults = Vec::new();
         let spec = self.read_spec(request.definition.as_ref(), &mut faults)?;
         // Makes the participants that it names known to the client.
@@ -73,7 +76,11 @@ impl Definitions {
         }
     }
 
-    fn read_spec(&self, wire: Option<&v1::Definition>, faults: &mut Vec<Fault>) -> Result<DefinitionSpec, Status> {
+    fn read_spec(
+        &self,
+        wire: Option<&v1::Definition>,
+        faults: &mut Vec<Fault>,
+    ) -> Result<DefinitionSpec, Status> {
         let wire = wire.ok_or_else(|| invalid(&[Fault::new("definition", "must be set")]))?;
         let limit = self.coordinator.settings().definition_bytes_max;
         if wire.encoded_len() > limit {
@@ -83,7 +90,10 @@ impl Definitions {
         Ok(spec(wire, faults))
     }
 
-    async fn simulated(&self, request: v1::SimulateDefinitionRequest) -> Result<v1::SimulateDefinitionResponse, Status> {
+    async fn simulated(
+        &self,
+        request: v1::SimulateDefinitionRequest,
+    ) -> Result<v1::SimulateDefinitionResponse, Status> {
         let mut faults = Vec::new();
         let spec = match &request.definition {
             Some(_) => self.read_spec(request.definition.as_ref(), &mut faults)?,
@@ -136,7 +146,8 @@ fn each_once(faults: Vec<Fault>) -> Vec<Fault> {
     let follows = |fault: &Fault| {
         let unknown = fault.path.strip_suffix(".method").map(|call| format!("{call}.participant"));
         faults.iter().any(|other| {
-            let within = fault.path.strip_prefix(other.path.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            let within =
+                fault.path.strip_prefix(other.path.as_str()).is_some_and(|rest| rest.starts_with('.'));
             (within && other.path.ends_with(".action")) || unknown.as_ref() == Some(&other.path)
         })
     };
@@ -191,7 +202,8 @@ impl DefinitionService for Definitions {
     ) -> Result<Response<v1::ListDefinitionsResponse>, Status> {
         let request = request.into_inner();
         let size = page::size(request.page_size).map_err(|fault| invalid(&[fault]))?;
-        let after = page::name_after(&request.page_token, DefinitionName::parse).map_err(|fault| invalid(&[fault]))?;
+        let after = page::name_after(&request.page_token, DefinitionName::parse)
+            .map_err(|fault| invalid(&[fault]))?;
         let found = self.coordinator.definitions().list(after.as_ref(), size + 1).await;
         let mut found = found.map_err(|error| engine_error(&error))?;
         let more = found.len() > size;

@@ -5,7 +5,9 @@ use crate::convert::saga::wire_saga;
 use crate::convert::time::wire_timestamp;
 use crate::status_reply::{Reply, engine_error, invalid};
 use crate::wire_failure::wire_tier;
-use backstop_core::{Code, Effect, ErrorTable, Evidence, Fault, Input, Resolution, RetryRule, StepName, effect, tier};
+use backstop_core::{
+    Code, Effect, ErrorTable, Evidence, Fault, Input, Resolution, RetryRule, StepName, effect, tier,
+};
 use backstop_engine::Coordinator;
 use backstop_proto::v1;
 use backstop_proto::v1::operator_service_server::OperatorService;
@@ -61,7 +63,8 @@ impl OperatorService for Operators {
         &self,
         request: Request<v1::ResolveBranchRequest>,
     ) -> Result<Response<v1::ResolveBranchResponse>, Status> {
-        let v1::ResolveBranchRequest { saga_id: id, step, by, reason, resolution: wire } = request.into_inner();
+        let v1::ResolveBranchRequest { saga_id: id, step, by, reason, resolution: wire } =
+            request.into_inner();
         let id = saga_id(&id)?;
         let resolution = resolution(wire);
         let faults = resolution.as_ref().err().cloned().into_iter().collect();
@@ -93,7 +96,8 @@ impl OperatorService for Operators {
     ) -> Result<Response<v1::GetErrorTableResponse>, Status> {
         let domain = request.into_inner().domain;
         let table = self.coordinator.settings().error_table(&domain).ok_or_else(|| {
-            Reply::new(tonic::Code::NotFound, "NOT_FOUND").status(format!("there is no error domain \"{domain}\""))
+            Reply::new(tonic::Code::NotFound, "NOT_FOUND")
+                .status(format!("there is no error domain \"{domain}\""))
         })?;
         let default = ErrorTable::default();
         let said = Code::ALL.into_iter().filter(|code| *code != Code::Ok);
@@ -121,6 +125,7 @@ impl OperatorService for Operators {
         &self,
         _request: Request<v1::RunDoctorRequest>,
     ) -> Result<Response<v1::RunDoctorResponse>, Status> {
-        Err(Reply::new(tonic::Code::Unimplemented, "NOT_BUILT_YET").status("the doctor is not built yet".to_owned()))
+        Err(Reply::new(tonic::Code::Unimplemented, "NOT_BUILT_YET")
+            .status("the doctor is not built yet".to_owned()))
     }
 }

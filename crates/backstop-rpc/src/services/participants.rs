@@ -55,14 +55,16 @@ impl ParticipantService for ParticipantRegistry {
     ) -> Result<Response<v1::ListParticipantsResponse>, Status> {
         let request = request.into_inner();
         let size = page::size(request.page_size).map_err(|fault| invalid(&[fault]))?;
-        let after = page::name_after(&request.page_token, ParticipantName::parse).map_err(|fault| invalid(&[fault]))?;
+        let after = page::name_after(&request.page_token, ParticipantName::parse)
+            .map_err(|fault| invalid(&[fault]))?;
         let found = self.coordinator.participants(after.as_ref(), size + 1).await;
         let mut found = found.map_err(|error| engine_error(&error))?;
         let more = found.len() > size;
         found.truncate(size);
         let next_page_token =
             found.last().filter(|_| more).map(|p| page::name_token(p.name.as_str())).unwrap_or_default();
-        let participants = found.iter().map(|p| wire_participant(p, &self.coordinator.load_of(&p.name))).collect();
+        let participants =
+            found.iter().map(|p| wire_participant(p, &self.coordinator.load_of(&p.name))).collect();
         Ok(Response::new(v1::ListParticipantsResponse { participants, next_page_token }))
     }
 }

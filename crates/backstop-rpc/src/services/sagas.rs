@@ -44,16 +44,23 @@ impl Sagas {
         let definition = DefinitionName::parse(&request.definition)
             .map_err(|error| faults.push(Fault::new("definition", error.to_string())));
         let fingerprint = fingerprint(&request);
-        let input = request.input.as_ref().map_or_else(|| "{}".to_owned(), |i| json::text("input", i, &mut faults));
+        let input =
+            request.input.as_ref().map_or_else(|| "{}".to_owned(), |i| json::text("input", i, &mut faults));
         if input.len() > settings.input_bytes_max {
             let limit = settings.input_bytes_max;
-            faults.push(Fault::new("input", format!("has {} bytes as JSON; the limit is {limit}", input.len())));
+            faults.push(Fault::new(
+                "input",
+                format!("has {} bytes as JSON; the limit is {limit}", input.len()),
+            ));
         }
         let payloads = payloads(request.payloads, settings.input_bytes_max, &mut faults);
         check_labels(&request.labels, settings.labels_max, settings.label_bytes_max, &mut faults);
         let wait = time::duration("wait", request.wait.as_ref(), &mut faults);
         if wait.is_some_and(|wait| wait > settings.wait_max) {
-            faults.push(Fault::new("wait", format!("must not be longer than {} s", settings.wait_max.as_secs())));
+            faults.push(Fault::new(
+                "wait",
+                format!("must not be longer than {} s", settings.wait_max.as_secs()),
+            ));
         }
         match (id, definition) {
             (Ok(id), Ok(definition)) if faults.is_empty() => {
@@ -61,8 +68,16 @@ impl Sagas {
                 let input = Bytes::from(input);
                 let labels = request.labels;
                 let trace_parent = Some(trace_parent);
-                let command =
-                    StartSaga { id, definition, revision, input, payloads, labels, fingerprint, trace_parent };
+                let command = StartSaga {
+                    id,
+                    definition,
+                    revision,
+                    input,
+                    payloads,
+                    labels,
+                    fingerprint,
+                    trace_parent,
+                };
                 Ok((command, wait))
             }
             _ => Err(faults),
@@ -129,7 +144,12 @@ fn check_labels(
         faults.push(Fault::new("labels", format!("has {} labels; the limit is {labels_max}", labels.len())));
     }
     for (key, value) in labels {
-        if key.is_empty() || key.len() > bytes_max || value.len() > bytes_max || value.contains('\0') || key.contains('\0') {
+        if key.is_empty()
+            || key.len() > bytes_max
+            || value.len() > bytes_max
+            || value.contains('\0')
+            || key.contains('\0')
+        {
             let path = format!("labels.{}", backstop_core::failure::bounded_text(key, bytes_max));
             let rule = format!("key and value have at most {bytes_max} bytes, the key at least one, no NUL");
             faults.push(Fault::new(path, rule));
@@ -153,11 +173,15 @@ impl SagaService for Sagas {
         self.start(request, trace_parent).await.map(Response::new)
     }
 
-    async fn get_saga(&self, request: Request<v1::GetSagaRequest>) -> Result<Response<v1::GetSagaResponse>, Status> {
+    async fn get_saga(
+        &self,
+        request: Request<v1::GetSagaRequest>,
+    ) -> Result<Response<v1::GetSagaResponse>, Status> {
         let request = request.into_inner();
         let id = saga_id(&request.saga_id)?;
-        let view = v1::SagaView::try_from(request.view)
-            .map_err(|_| invalid(&[Fault::new("view", format!("{} is no value of this enum", request.view))]))?;
+        let view = v1::SagaView::try_from(request.view).map_err(|_| {
+            invalid(&[Fault::new("view", format!("{} is no value of this enum", request.view))])
+        })?;
         let found = self.coordinator.get_saga(&id).await.map_err(|error| engine_error(&error))?;
         let saga = v1::Saga {
             owner: found.owner.unwrap_or_default(),
@@ -176,7 +200,8 @@ impl SagaService for Sagas {
         let mut faults = Vec::new();
         let size = page::size(request.page_size).map_err(|fault| faults.push(fault));
         let narrowed = filter::parse(&request.filter).map_err(|fault| faults.push(fault));
-        let cursor = page::saga_cursor(&request.page_token, &request.filter).map_err(|fault| faults.push(fault));
+        let cursor =
+            page::saga_cursor(&request.page_token, &request.filter).map_err(|fault| faults.push(fault));
         let (Ok(size), Ok(narrowed), Ok(cursor)) = (size, narrowed, cursor) else {
             return Err(invalid(&faults));
         };
@@ -207,7 +232,8 @@ impl SagaService for Sagas {
         // NOT_FOUND now, not as the stream's first word.
         let found = self.coordinator.get_saga(&id).await.map_err(|error| engine_error(&error))?;
         let errors = std::sync::Arc::clone(&found.saga.definition.errors);
-        let batches = stream::unfold((self.coordinator.clone(), id, Seq(request.after_seq), false), next_batch);
+        let batches =
+            stream::unfold((self.coordinator.clone(), id, Seq(request.after_seq), false), next_batch);
         let events = batches.flat_map(move |batch| {
             let items: Vec<_> = match batch {
                 Ok(events) => events.iter().map(|event| Ok(watched(event, &errors))).collect(),
@@ -231,7 +257,8 @@ impl SagaService for Sagas {
             return Err(invalid(&faults));
         }
         let by = if request.by.is_empty() { "client".to_owned() } else { request.by };
-        let saga = self.coordinator.cancel(&id, by, request.reason).await.map_err(|error| engine_error(&error))?;
+        let saga =
+            self.coordinator.cancel(&id, by, request.reason).await.map_err(|error| engine_error(&error))?;
         Ok(Response::new(v1::CancelSagaResponse { saga: Some(wire_saga(&saga)) }))
     }
 }

@@ -34,6 +34,21 @@ async fn a_dead_endpoint_beside_a_live_one_fails_no_call_of_a_thousand() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_cannot_be_reached_is_left_alone_for_a_while() {
+    // It takes connections and counts them, but TLS never comes about.
+    let unreachable = Peer::raw(|stream, _| async move { drop(stream) }).await;
+    let peer = living().await;
+    let endpoints = [unreachable.endpoint().replace("http:", "https:"), peer.endpoint()];
+    let world = World::new(ParticipantSettings::default(), &endpoints);
+    for _ in 0..200 {
+        all_succeed(&world, 1).await;
+    }
+    let dialled = unreachable.seen.connections();
+    // Pauses double up to ten seconds: fifty dials would take minutes.
+    assert!((1..50).contains(&dialled), "dialled {dialled} times for 200 calls");
+}
+
+#[tokio::test]
 async fn an_endpoint_that_refuses_streams_hands_its_calls_to_the_other() {
     let refusing = Peer::raw(|stream, _| async move {
         let Ok(mut connection) = h2::server::handshake(stream).await else {

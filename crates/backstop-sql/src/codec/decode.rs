@@ -56,12 +56,7 @@ fn decode_kind(row: &EventRow<'_>) -> Result<EventKind, DecodeError> {
             let stored: payload::ActionSucceeded = parse(row)?;
             let (step, attempt, elapsed) = row.read_call(Phase::Action)?;
             let response = required("payload.response", stored.response)?;
-            EventKind::ActionSucceeded {
-                step,
-                attempt,
-                elapsed,
-                response,
-            }
+            EventKind::ActionSucceeded { step, attempt, elapsed, response }
         }
         "action_failed" => {
             let stored: payload::Failed = parse(row)?;
@@ -69,47 +64,24 @@ fn decode_kind(row: &EventRow<'_>) -> Result<EventKind, DecodeError> {
             let settles_doubt = required("payload.settles_doubt", stored.settles_doubt)?;
             let failure = Box::new(row.read_failure(stored.failure)?);
             let next = payload::next(stored.next)?;
-            EventKind::ActionFailed {
-                step,
-                attempt,
-                elapsed,
-                failure,
-                settles_doubt,
-                next,
-            }
+            EventKind::ActionFailed { step, attempt, elapsed, failure, settles_doubt, next }
         }
         "query_answered" => {
             let stored: payload::QueryAnswered = parse(row)?;
             let (step, attempt, elapsed) = row.read_call(Phase::Query)?;
             let next = payload::next(stored.next)?;
-            EventKind::QueryAnswered {
-                step,
-                attempt,
-                elapsed,
-                found: stored.found,
-                next,
-            }
+            EventKind::QueryAnswered { step, attempt, elapsed, found: stored.found, next }
         }
         "query_failed" => {
             let stored: payload::Failed = parse(row)?;
             let (step, attempt, elapsed) = row.read_call(Phase::Query)?;
             let failure = Box::new(row.read_failure(stored.failure)?);
-            EventKind::QueryFailed {
-                step,
-                attempt,
-                elapsed,
-                failure,
-                next: payload::next(stored.next)?,
-            }
+            EventKind::QueryFailed { step, attempt, elapsed, failure, next: payload::next(stored.next)? }
         }
         "rollback_decided" => row.read_rollback(parse(row)?)?,
         "compensation_succeeded" => {
             let (step, attempt, elapsed) = row.read_call(Phase::Compensation)?;
-            EventKind::CompensationSucceeded {
-                step,
-                attempt,
-                elapsed,
-            }
+            EventKind::CompensationSucceeded { step, attempt, elapsed }
         }
         "compensation_failed" => {
             let stored: payload::Failed = parse(row)?;
@@ -128,22 +100,14 @@ fn decode_kind(row: &EventRow<'_>) -> Result<EventKind, DecodeError> {
             EventKind::SignalReported {
                 participant: read_participant(&required("payload.participant", stored.participant)?)?,
                 attempts: from_i64("attempt", required("attempt", row.attempt)?)?,
-                error: row
-                    .message
-                    .as_deref()
-                    .map(|m| text::from_column("message", m))
-                    .transpose()?,
+                error: row.message.as_deref().map(|m| text::from_column("message", m)).transpose()?,
             }
         }
         "intervention_opened" => EventKind::InterventionOpened,
         "branch_retried" => {
             let stored: payload::Operator = parse(row)?;
             let by = required("payload.by", stored.by)?;
-            EventKind::BranchRetried {
-                step: row.read_step()?,
-                by,
-                reason: row.read_message()?,
-            }
+            EventKind::BranchRetried { step: row.read_step()?, by, reason: row.read_message()? }
         }
         "branch_resolved" => {
             let stored: payload::Operator = parse(row)?;
@@ -211,37 +175,21 @@ impl EventRow<'_> {
     fn read_rollback(&self, stored: payload::RollbackDecided) -> Result<EventKind, DecodeError> {
         let has_failure = stored.failure.is_some();
         if has_failure != self.status.is_some() {
-            return Err(DecodeError::malformed(
-                "cause",
-                "columns and payload differ about a failure",
-            ));
+            return Err(DecodeError::malformed("cause", "columns and payload differ about a failure"));
         }
-        let failure = stored
-            .failure
-            .map(|rest| self.read_failure(Some(rest)))
-            .transpose()?;
+        let failure = stored.failure.map(|rest| self.read_failure(Some(rest))).transpose()?;
         let kind = match required("payload.cause", stored.cause)?.as_str() {
             "branch_failed" => CauseKind::BranchFailed(self.read_step()?),
             "deadline_passed" => CauseKind::DeadlinePassed,
             "cancelled" => {
                 let by = required("payload.by", stored.by)?;
-                CauseKind::Cancelled {
-                    by,
-                    reason: required("payload.reason", stored.reason)?,
-                }
+                CauseKind::Cancelled { by, reason: required("payload.reason", stored.reason)? }
             }
             "resolved" => CauseKind::Resolved(self.read_step()?),
             other => return Err(DecodeError::unknown("payload.cause", other)),
         };
-        let signals = stored
-            .signals
-            .iter()
-            .map(|name| read_participant(name))
-            .collect::<Result<_, _>>()?;
-        Ok(EventKind::RollbackDecided {
-            cause: Box::new(Cause { kind, failure }),
-            signals,
-        })
+        let signals = stored.signals.iter().map(|name| read_participant(name)).collect::<Result<_, _>>()?;
+        Ok(EventKind::RollbackDecided { cause: Box::new(Cause { kind, failure }), signals })
     }
 }
 

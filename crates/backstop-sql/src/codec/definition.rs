@@ -251,10 +251,7 @@ mod tests {
             compensation_order: CompensationOrder::Lifo,
             on_failure: OnFailure::Cancel,
             steps: vec![
-                StepSpec {
-                    name: "bare".into(),
-                    ..StepSpec::default()
-                },
+                StepSpec { name: "bare".into(), ..StepSpec::default() },
                 step("a", StepKind::ReadOnly, Some(InDoubt::Resend)),
                 step("b", StepKind::Compensatable, Some(InDoubt::Query)),
                 step("c", StepKind::Pivot, Some(InDoubt::Compensate)),
@@ -266,11 +263,7 @@ mod tests {
     #[test]
     fn every_definition_comes_back_as_it_was() {
         let mut spec = every_choice();
-        for order in [
-            CompensationOrder::ReverseDag,
-            CompensationOrder::Lifo,
-            CompensationOrder::Concurrent,
-        ] {
+        for order in [CompensationOrder::ReverseDag, CompensationOrder::Lifo, CompensationOrder::Concurrent] {
             for on_failure in [OnFailure::Drain, OnFailure::Cancel] {
                 spec.compensation_order = order;
                 spec.on_failure = on_failure;
@@ -282,11 +275,7 @@ mod tests {
     #[test]
     fn format_1_is_read_for_ever() {
         let stored = include_str!("../../tests/fixtures/definition-format-1.json");
-        assert_eq!(
-            stored.trim_end(),
-            encode(&every_choice()).unwrap(),
-            "today's format 1 has changed"
-        );
+        assert_eq!(stored.trim_end(), encode(&every_choice()).unwrap(), "today's format 1 has changed");
         assert_eq!(decode(stored).unwrap(), every_choice());
     }
 

@@ -72,115 +72,52 @@ pub(crate) fn encode<'a>(saga: &'a str, epoch: Epoch, event: &'a Event) -> Store
         EventKind::Started(started) => row.payload = started_payload(started),
         EventKind::Adopted { epoch, coordinator } => {
             let coordinator = Some(coordinator.to_string());
-            row.payload = payload::Adopted {
-                epoch: Some(epoch.0),
-                coordinator,
-            }
-            .encode_to_vec();
+            row.payload = payload::Adopted { epoch: Some(epoch.0), coordinator }.encode_to_vec();
         }
-        EventKind::ActionSucceeded {
-            step,
-            attempt,
-            elapsed,
-            response,
-        } => {
+        EventKind::ActionSucceeded { step, attempt, elapsed, response } => {
             row.call(step, Phase::Action, *attempt, *elapsed);
-            row.payload = payload::ActionSucceeded {
-                response: Some(response.clone()),
-            }
-            .encode_to_vec();
+            row.payload = payload::ActionSucceeded { response: Some(response.clone()) }.encode_to_vec();
         }
-        EventKind::ActionFailed {
-            step,
-            attempt,
-            elapsed,
-            failure,
-            settles_doubt,
-            next,
-        } => {
+        EventKind::ActionFailed { step, attempt, elapsed, failure, settles_doubt, next } => {
             row.call(step, Phase::Action, *attempt, *elapsed);
             row.failure(failure);
             row.payload = failed_payload(failure, Some(*settles_doubt), *next);
         }
-        EventKind::QueryAnswered {
-            step,
-            attempt,
-            elapsed,
-            found,
-            next,
-        } => {
+        EventKind::QueryAnswered { step, attempt, elapsed, found, next } => {
             row.call(step, Phase::Query, *attempt, *elapsed);
-            row.payload = payload::QueryAnswered {
-                found: found.clone(),
-                next: Some((*next).into()),
-            }
-            .encode_to_vec();
+            row.payload =
+                payload::QueryAnswered { found: found.clone(), next: Some((*next).into()) }.encode_to_vec();
         }
-        EventKind::QueryFailed {
-            step,
-            attempt,
-            elapsed,
-            failure,
-            next,
-        } => {
+        EventKind::QueryFailed { step, attempt, elapsed, failure, next } => {
             row.call(step, Phase::Query, *attempt, *elapsed);
             row.failure(failure);
             row.payload = failed_payload(failure, None, *next);
         }
         EventKind::RollbackDecided { cause, signals } => row.cause(cause, signals),
-        EventKind::CompensationSucceeded {
-            step,
-            attempt,
-            elapsed,
-        } => {
+        EventKind::CompensationSucceeded { step, attempt, elapsed } => {
             row.call(step, Phase::Compensation, *attempt, *elapsed);
         }
-        EventKind::CompensationFailed {
-            step,
-            attempt,
-            elapsed,
-            failure,
-            next,
-        } => {
+        EventKind::CompensationFailed { step, attempt, elapsed, failure, next } => {
             row.call(step, Phase::Compensation, *attempt, *elapsed);
             row.failure(failure);
             row.payload = failed_payload(failure, None, *next);
         }
-        EventKind::SignalReported {
-            participant,
-            attempts,
-            error,
-        } => {
+        EventKind::SignalReported { participant, attempts, error } => {
             row.attempt = Some(i64::from(*attempts));
             row.message = error.as_deref().map(text::to_column);
-            row.payload = payload::SignalReported {
-                participant: Some(participant.to_string()),
-            }
-            .encode_to_vec();
+            row.payload =
+                payload::SignalReported { participant: Some(participant.to_string()) }.encode_to_vec();
         }
         EventKind::BranchRetried { step, by, reason } => {
             row.step = Some(Cow::Borrowed(step.as_str()));
             row.message = Some(text::to_column(reason));
-            row.payload = payload::Operator {
-                by: Some(by.clone()),
-                resolution: None,
-            }
-            .encode_to_vec();
+            row.payload = payload::Operator { by: Some(by.clone()), resolution: None }.encode_to_vec();
         }
-        EventKind::BranchResolved {
-            step,
-            by,
-            reason,
-            resolution,
-        } => {
+        EventKind::BranchResolved { step, by, reason, resolution } => {
             row.step = Some(Cow::Borrowed(step.as_str()));
             row.message = Some(text::to_column(reason));
             let resolution = Some(resolution.as_str().to_owned());
-            row.payload = payload::Operator {
-                by: Some(by.clone()),
-                resolution,
-            }
-            .encode_to_vec();
+            row.payload = payload::Operator { by: Some(by.clone()), resolution }.encode_to_vec();
         }
         EventKind::Released
         | EventKind::InterventionOpened

@@ -104,21 +104,12 @@ fn format_1_is_read_for_ever() {
 #[test]
 fn today_format_1_is_written_as_it_always_was() {
     let append = of_every_kind("golden");
-    let rows: Vec<EventRow<'_>> = append
-        .events
-        .iter()
-        .map(|event| encode("golden", append.head.epoch, event).unwrap())
-        .collect();
+    let rows: Vec<EventRow<'_>> =
+        append.events.iter().map(|event| encode("golden", append.head.epoch, event).unwrap()).collect();
     let written: Vec<Stored> = rows.iter().map(Stored::of).collect();
-    let lines: Vec<String> = written
-        .iter()
-        .map(|row| serde_json::to_string(row).unwrap())
-        .collect();
+    let lines: Vec<String> = written.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
     let text = format!("[\n{}\n]\n", lines.join(",\n"));
-    assert!(
-        text == FORMAT_1,
-        "the format has changed; it would have to be\n{text}"
-    );
+    assert!(text == FORMAT_1, "the format has changed; it would have to be\n{text}");
 }
 
 #[test]
@@ -138,13 +129,7 @@ fn every_event_comes_back_as_it_was() {
 
 #[test]
 fn a_payload_or_column_that_is_missing_is_an_error_and_never_a_default() {
-    let bare = [
-        "released",
-        "intervention_opened",
-        "succeeded",
-        "rolled_back",
-        "compensation_succeeded",
-    ];
+    let bare = ["released", "intervention_opened", "succeeded", "rolled_back", "compensation_succeeded"];
     for row in stored() {
         let place = format!("event {} of saga golden: ", row.seq);
         let refused = |row: EventRow<'static>, what: &str| {
@@ -155,109 +140,28 @@ fn a_payload_or_column_that_is_missing_is_an_error_and_never_a_default() {
             assert!(text.starts_with(&place), "{text}");
         };
         if !bare.contains(&row.kind.as_ref()) {
-            refused(
-                EventRow {
-                    payload: Vec::new(),
-                    ..row.clone()
-                },
-                "payload",
-            );
+            refused(EventRow { payload: Vec::new(), ..row.clone() }, "payload");
         }
-        refused(
-            EventRow {
-                format: 0,
-                ..row.clone()
-            },
-            "format",
-        );
-        refused(
-            EventRow {
-                kind: Cow::Borrowed("of_tomorrow"),
-                ..row.clone()
-            },
-            "kind",
-        );
+        refused(EventRow { format: 0, ..row.clone() }, "format");
+        refused(EventRow { kind: Cow::Borrowed("of_tomorrow"), ..row.clone() }, "kind");
         if row.phase.is_some() {
-            refused(
-                EventRow {
-                    phase: None,
-                    ..row.clone()
-                },
-                "phase",
-            );
-            refused(
-                EventRow {
-                    step: None,
-                    ..row.clone()
-                },
-                "step",
-            );
-            refused(
-                EventRow {
-                    attempt: None,
-                    ..row.clone()
-                },
-                "attempt",
-            );
-            refused(
-                EventRow {
-                    elapsed_us: None,
-                    ..row.clone()
-                },
-                "elapsed",
-            );
+            refused(EventRow { phase: None, ..row.clone() }, "phase");
+            refused(EventRow { step: None, ..row.clone() }, "step");
+            refused(EventRow { attempt: None, ..row.clone() }, "attempt");
+            refused(EventRow { elapsed_us: None, ..row.clone() }, "elapsed");
         }
         if row.status.is_some() {
-            refused(
-                EventRow {
-                    status: None,
-                    ..row.clone()
-                },
-                "status",
-            );
-            refused(
-                EventRow {
-                    evidence: None,
-                    ..row.clone()
-                },
-                "evidence",
-            );
-            refused(
-                EventRow {
-                    effect: None,
-                    ..row.clone()
-                },
-                "effect",
-            );
-            refused(
-                EventRow {
-                    fin_code: None,
-                    ..row.clone()
-                },
-                "fin_code",
-            );
-            refused(
-                EventRow {
-                    tier: None,
-                    ..row.clone()
-                },
-                "tier",
-            );
-            refused(
-                EventRow {
-                    message: None,
-                    ..row.clone()
-                },
-                "message",
-            );
+            refused(EventRow { status: None, ..row.clone() }, "status");
+            refused(EventRow { evidence: None, ..row.clone() }, "evidence");
+            refused(EventRow { effect: None, ..row.clone() }, "effect");
+            refused(EventRow { fin_code: None, ..row.clone() }, "fin_code");
+            refused(EventRow { tier: None, ..row.clone() }, "tier");
+            refused(EventRow { message: None, ..row.clone() }, "message");
         }
         if !row.payload.is_empty() {
             let mut torn = row.payload.clone();
             torn.pop();
-            let torn = EventRow {
-                payload: torn,
-                ..row.clone()
-            };
+            let torn = EventRow { payload: torn, ..row.clone() };
             assert!(
                 decode(torn.clone()).is_err() || torn.kind == "query_answered",
                 "{} cut short",
@@ -269,13 +173,7 @@ fn a_payload_or_column_that_is_missing_is_an_error_and_never_a_default() {
 
 #[test]
 fn a_status_that_contradicts_its_evidence_is_an_error() {
-    let row = stored()
-        .into_iter()
-        .find(|row| row.evidence.as_deref() == Some("deadline"))
-        .unwrap();
-    let refused = decode(EventRow {
-        status: Some(Cow::Borrowed("INTERNAL")),
-        ..row
-    });
+    let row = stored().into_iter().find(|row| row.evidence.as_deref() == Some("deadline")).unwrap();
+    let refused = decode(EventRow { status: Some(Cow::Borrowed("INTERNAL")), ..row });
     assert!(matches!(refused, Err(StoreError::Unreadable(_))), "{refused:?}");
 }

@@ -66,10 +66,7 @@ fn decode_row(row: HeadRow<'_>) -> Result<Head, DecodeError> {
     let fin_code = row.fin_code.as_deref();
     Ok(Head {
         saga: saga_id(&row.id)?,
-        definition: DefinitionRef {
-            name,
-            revision: Revision(from_i64("revision", row.revision)?),
-        },
+        definition: DefinitionRef { name, revision: Revision(from_i64("revision", row.revision)?) },
         state: SagaState::parse(&row.state)
             .ok_or_else(|| DecodeError::unknown("state", row.state.as_ref()))?,
         seq: Seq(from_i64("seq", row.seq)?),
@@ -101,10 +98,8 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> Result<[u8; 32], DecodeError> {
 
 /// Labels as a JSON object of strings; also the form of a filter.
 pub(crate) fn labels_to_column(labels: &BTreeMap<String, String>) -> StoreResult<String> {
-    let escaped: BTreeMap<_, _> = labels
-        .iter()
-        .map(|(key, value)| (text::to_column(key), text::to_column(value)))
-        .collect();
+    let escaped: BTreeMap<_, _> =
+        labels.iter().map(|(key, value)| (text::to_column(key), text::to_column(value))).collect();
     serde_json::to_string(&escaped).map_err(|error| StoreError::NotApplied(format!("labels: {error}")))
 }
 
@@ -113,11 +108,6 @@ fn labels_from_column(column: &str) -> Result<BTreeMap<String, String>, DecodeEr
         serde_json::from_str(column).map_err(|error| DecodeError::malformed("labels", error))?;
     escaped
         .into_iter()
-        .map(|(key, value)| {
-            Ok((
-                text::from_column("labels", &key)?,
-                text::from_column("labels", &value)?,
-            ))
-        })
+        .map(|(key, value)| Ok((text::from_column("labels", &key)?, text::from_column("labels", &value)?)))
         .collect()
 }

@@ -55,17 +55,11 @@ pub(crate) enum DecodeError {
 
 impl DecodeError {
     pub(crate) fn unknown(column: &'static str, value: impl Into<String>) -> Self {
-        Self::Unknown {
-            column,
-            value: value.into(),
-        }
+        Self::Unknown { column, value: value.into() }
     }
 
     pub(crate) fn malformed(what: &'static str, reason: impl ToString) -> Self {
-        Self::Malformed {
-            what,
-            reason: reason.to_string(),
-        }
+        Self::Malformed { what, reason: reason.to_string() }
     }
 
     /// This error as the port has it.

@@ -166,10 +166,7 @@ impl From<Next> for NextStep {
             Next::AskAt(at) => ("ask", Some(at)),
             Next::GiveUp => ("give_up", None),
         };
-        Self {
-            what: Some(what.to_owned()),
-            at_us: at.map(|at| at.0),
-        }
+        Self { what: Some(what.to_owned()), at_us: at.map(|at| at.0) }
     }
 }
 
@@ -208,20 +205,16 @@ impl FailureRest {
                     description: Some(v.description.clone()),
                 })
                 .collect(),
-            localized: details.localized.as_ref().map(|(locale, text)| Localized {
-                locale: Some(locale.clone()),
-                text: Some(text.clone()),
-            }),
+            localized: details
+                .localized
+                .as_ref()
+                .map(|(locale, text)| Localized { locale: Some(locale.clone()), text: Some(text.clone()) }),
             truncated: Some(details.truncated),
             pushback: pushback.map(|pushback| match pushback {
-                Pushback::After(wait) => Wait {
-                    seconds: Some(wait.as_secs()),
-                    nanos: Some(wait.subsec_nanos()),
-                },
-                Pushback::Stop => Wait {
-                    seconds: None,
-                    nanos: None,
-                },
+                Pushback::After(wait) => {
+                    Wait { seconds: Some(wait.as_secs()), nanos: Some(wait.subsec_nanos()) }
+                }
+                Pushback::Stop => Wait { seconds: None, nanos: None },
             }),
         }
     }
@@ -248,10 +241,8 @@ impl FailureRest {
             });
         }
         if let Some(Localized { locale, text }) = self.localized {
-            details.localized = Some((
-                required("payload.locale", locale)?,
-                required("payload.localized", text)?,
-            ));
+            details.localized =
+                Some((required("payload.locale", locale)?, required("payload.localized", text)?));
         }
         let pushback = self.pushback.map(Wait::read).transpose()?;
         Ok((details, pushback))
@@ -265,10 +256,7 @@ impl Wait {
             (Some(seconds), Some(nanos)) if nanos < 1_000_000_000 => {
                 Ok(Pushback::After(Duration::new(seconds, nanos)))
             }
-            _ => Err(DecodeError::malformed(
-                "payload.pushback",
-                "neither a wait nor none",
-            )),
+            _ => Err(DecodeError::malformed("payload.pushback", "neither a wait nor none")),
         }
     }
 }

@@ -54,14 +54,7 @@ mod tests {
 
     #[test]
     fn any_text_comes_back_as_it_was() {
-        for text in [
-            "",
-            "plain ünïcode ' \" \\ %",
-            "a\0b",
-            "\u{1a}",
-            "\u{1a}0\0\u{1a}1",
-            "\0\0",
-        ] {
+        for text in ["", "plain ünïcode ' \" \\ %", "a\0b", "\u{1a}", "\u{1a}0\0\u{1a}1", "\0\0"] {
             let column = to_column(text);
             assert!(!column.contains('\0'), "{text:?}");
             assert_eq!(from_column("message", &column).as_deref(), Ok(text));

@@ -70,22 +70,14 @@ pub(super) async fn append(line: &Line, batch: &[Append]) -> StoreResult<Vec<App
         // Some journal is ahead of its head row. The others are not to suffer for it.
         Written::SomeEventIsTaken => write_singly(line, &all).await?,
     };
-    let in_question: Vec<_> = all
-        .iter()
-        .filter(|a| !written.contains(a.head.id.as_ref()))
-        .copied()
-        .collect();
+    let in_question: Vec<_> = all.iter().filter(|a| !written.contains(a.head.id.as_ref())).copied().collect();
     if !in_question.is_empty() {
         let stored = stored_rows(line, &in_question).await?;
         let ours = in_question.iter().filter(|append| append.is_among(&stored));
         written.extend(ours.map(|append| append.head.id.to_string()));
     }
     let result = |append: &EncodedAppend<'_>| {
-        if written.contains(append.head.id.as_ref()) {
-            Appended::Written
-        } else {
-            Appended::Lost
-        }
+        if written.contains(append.head.id.as_ref()) { Appended::Written } else { Appended::Lost }
     };
     Ok(encoded.iter().map(result).collect())
 }
@@ -146,9 +138,7 @@ async fn write(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResult<Writt
         .bind(events.iter().map(|e| e.payload.as_slice()).collect::<Vec<_>>());
     let mut turn = line.take().await?;
     let (connection, limit) = turn.parts();
-    let answer = tokio::time::timeout(limit, query.fetch_all(connection))
-        .await
-        .ok();
+    let answer = tokio::time::timeout(limit, query.fetch_all(connection)).await.ok();
     let written = match turn.end(answer)? {
         Ok(written) => written,
         Err(refused) if error::is_taken(&refused) => return Ok(Written::SomeEventIsTaken),
@@ -156,11 +146,8 @@ async fn write(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResult<Writt
     };
     let id = |row: &sqlx::postgres::PgRow| row.try_get::<String, _>(0);
     // It is committed; an answer that cannot be read leaves its fate unknown to us, not undone.
-    let ids = written
-        .iter()
-        .map(id)
-        .collect::<Result<_, _>>()
-        .map_err(|e| StoreError::Unknown(e.to_string()))?;
+    let ids =
+        written.iter().map(id).collect::<Result<_, _>>().map_err(|e| StoreError::Unknown(e.to_string()))?;
     Ok(Written::These(ids))
 }
 
@@ -171,13 +158,9 @@ async fn stored_rows(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResult
         .bind(events.iter().map(|e| e.seq).collect::<Vec<_>>());
     let mut turn = line.take().await?;
     let (connection, limit) = turn.parts();
-    let answer = tokio::time::timeout(limit, query.fetch_all(connection))
-        .await
-        .ok();
+    let answer = tokio::time::timeout(limit, query.fetch_all(connection)).await.ok();
     // Other appends of the batch are written: "not applied" would be a lie.
-    let found = turn
-        .end(answer)?
-        .map_err(|e| StoreError::Unknown(e.to_string()))?;
+    let found = turn.end(answer)?.map_err(|e| StoreError::Unknown(e.to_string()))?;
     let mut stored = StoredRows::new();
     for row in &found {
         // A row that cannot be read is not one of ours.

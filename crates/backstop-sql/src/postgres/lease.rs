@@ -68,9 +68,7 @@ pub(super) async fn now(line: &Line) -> StoreResult<Timestamp> {
     let query = sqlx::query("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
     let mut turn = line.take().await?;
     let (connection, limit) = turn.parts();
-    let answer = tokio::time::timeout(limit, query.fetch_one(connection))
-        .await
-        .ok();
+    let answer = tokio::time::timeout(limit, query.fetch_one(connection)).await.ok();
     let row = turn.end(answer)?.map_err(|e| error::of_read(&e))?;
     row.try_get(0).map(Timestamp).map_err(|e| error::of_read(&e))
 }
@@ -90,11 +88,7 @@ pub(super) async fn coordinators(pool: &PgPool) -> StoreResult<Vec<CoordinatorRo
 /// Owners are few and their sagas many: the distinct owners are stepped through by the index, the dead
 /// ones picked out, and only then are sagas looked at.
 pub(super) async fn orphans(pool: &PgPool, limit: usize) -> StoreResult<Vec<Orphan>> {
-    let over: Vec<&str> = SagaState::ALL
-        .iter()
-        .filter(|s| s.is_final())
-        .map(|s| s.as_str())
-        .collect();
+    let over: Vec<&str> = SagaState::ALL.iter().filter(|s| s.is_final()).map(|s| s.as_str()).collect();
     let rows = sqlx::query(
         "WITH RECURSIVE clock AS (
              SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now

@@ -55,18 +55,12 @@ impl Line {
     /// `NotApplied`: nothing has been handed over.
     pub(super) async fn take(&self) -> StoreResult<Turn<'_>> {
         let busy = || StoreError::NotApplied("the connection was busy for too long".to_owned());
-        let mut slot = in_time(self.connection.lock(), self.acquire_timeout)
-            .await
-            .ok_or_else(busy)?;
+        let mut slot = in_time(self.connection.lock(), self.acquire_timeout).await.ok_or_else(busy)?;
         let connection = match slot.take() {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        Ok(Turn {
-            slot,
-            connection,
-            limit: self.statement_timeout.saturating_add(ANSWER_MARGIN),
-        })
+        Ok(Turn { slot, connection, limit: self.statement_timeout.saturating_add(ANSWER_MARGIN) })
     }
 
     async fn connect(&self) -> StoreResult<PgConnection> {
@@ -106,16 +100,9 @@ impl Turn<'_> {
         answer: Option<Result<T, sqlx::Error>>,
     ) -> StoreResult<Result<T, sqlx::Error>> {
         let Some(answer) = answer else {
-            return Err(StoreError::Unknown(format!(
-                "no answer within {} ms",
-                self.limit.as_millis()
-            )));
+            return Err(StoreError::Unknown(format!("no answer within {} ms", self.limit.as_millis())));
         };
-        if answer
-            .as_ref()
-            .err()
-            .is_none_or(error::leaves_the_connection_usable)
-        {
+        if answer.as_ref().err().is_none_or(error::leaves_the_connection_usable) {
             *self.slot = Some(self.connection);
         }
         Ok(answer)
@@ -135,9 +122,7 @@ pub(super) async fn prepare_session(
     connection.execute(sqlx::raw_sql(AssertSqlSafe(settings))).await?;
     if plans == Plans::ByKey {
         for hint in ["enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"] {
-            let set = connection
-                .execute(sqlx::raw_sql(AssertSqlSafe(format!("SET {hint} = off"))))
-                .await;
+            let set = connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("SET {hint} = off")))).await;
             match set {
                 // Engines that merely speak the protocol do not know all of these, and plan otherwise.
                 Ok(_) | Err(sqlx::Error::Database(_)) => {}

@@ -73,9 +73,7 @@ pub struct PostgresStore {
 /// [`OpenError`]; a schema of a newer program is left alone.
 pub async fn postgres_migrate(url: &str) -> Result<(), OpenError> {
     let unreachable = |error: sqlx::Error| OpenError::Unreachable(error.to_string());
-    let mut connection = PgConnection::connect_with(&options(url)?)
-        .await
-        .map_err(unreachable)?;
+    let mut connection = PgConnection::connect_with(&options(url)?).await.map_err(unreachable)?;
     let migrated = migrate::postgres(&mut connection).await;
     // The work is committed; how the connection ends does not matter.
     let _ = connection.close().await;

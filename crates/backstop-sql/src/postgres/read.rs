@@ -62,11 +62,7 @@ pub(super) async fn list(
     );
     if !filter.states.is_empty() {
         // Words of a closed list, written out so that the planner can see a partial index fit.
-        let states: Vec<String> = filter
-            .states
-            .iter()
-            .map(|state| format!("'{}'", state.as_str()))
-            .collect();
+        let states: Vec<String> = filter.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
         sql.push(" AND state IN (").push(states.join(", ")).push(")");
     }
     if let Some(definition) = &filter.definition {
@@ -76,9 +72,7 @@ pub(super) async fn list(
         sql.push(" AND fin_code = ").push_bind(code.to_string());
     }
     if !filter.labels.is_empty() {
-        sql.push(" AND labels @> ")
-            .push_bind(labels_to_column(&filter.labels)?)
-            .push("::jsonb");
+        sql.push(" AND labels @> ").push_bind(labels_to_column(&filter.labels)?).push("::jsonb");
     }
     if let Some(from) = filter.created_from {
         sql.push(" AND created_at >= ").push_bind(from.0);
@@ -87,16 +81,10 @@ pub(super) async fn list(
         sql.push(" AND created_at < ").push_bind(before.0);
     }
     if let Some(cursor) = cursor {
-        sql.push(" AND (created_at, id) < (")
-            .push_bind(cursor.created_at.0);
+        sql.push(" AND (created_at, id) < (").push_bind(cursor.created_at.0);
         sql.push(", ").push_bind(cursor.saga.as_str()).push(")");
     }
-    sql.push(" ORDER BY created_at DESC, id DESC LIMIT ")
-        .push_bind(rows::limit(limit));
-    let rows = sql
-        .build()
-        .fetch_all(pool)
-        .await
-        .map_err(|e| error::of_read(&e))?;
+    sql.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(rows::limit(limit));
+    let rows = sql.build().fetch_all(pool).await.map_err(|e| error::of_read(&e))?;
     rows.iter().map(rows::head).collect()
 }

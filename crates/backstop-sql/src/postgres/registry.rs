@@ -43,10 +43,7 @@ pub(super) async fn put_revision(
         .map_err(|e| error::of_write(&e))?;
         if inserted.rows_affected() == 1 {
             return Ok(StoredRevision {
-                reference: DefinitionRef {
-                    name: name.clone(),
-                    revision: Revision(number),
-                },
+                reference: DefinitionRef { name: name.clone(), revision: Revision(number) },
                 spec: spec.clone(),
                 descriptors: descriptors.clone(),
                 fingerprint,
@@ -54,9 +51,7 @@ pub(super) async fn put_revision(
             });
         }
     }
-    Err(StoreError::NotApplied(format!(
-        "{name}: {TRIES_MAX} other revisions came first"
-    )))
+    Err(StoreError::NotApplied(format!("{name}: {TRIES_MAX} other revisions came first")))
 }
 
 /// Number and fingerprint of the newest revision, whether the rest of it can be read or not.

@@ -34,11 +34,7 @@ pub(super) async fn append(writer: &Writer, batch: &[Append]) -> StoreResult<Vec
         }
     }
     let result = |append: &EncodedAppend<'_>| {
-        if written.contains(append.head.id.as_ref()) {
-            Appended::Written
-        } else {
-            Appended::Lost
-        }
+        if written.contains(append.head.id.as_ref()) { Appended::Written } else { Appended::Lost }
     };
     Ok(encoded.iter().map(result).collect())
 }
@@ -63,11 +59,7 @@ async fn write(writer: &Writer, appends: &[&EncodedAppend<'_>]) -> StoreResult<W
     // Before COMMIT every error leaves nothing behind: the transaction is rolled back, by its drop or
     // with its connection.
     let not_applied = |e: sqlx::Error| StoreError::NotApplied(e.to_string());
-    let mut tx = turn
-        .connection()
-        .begin_with("BEGIN IMMEDIATE")
-        .await
-        .map_err(not_applied)?;
+    let mut tx = turn.connection().begin_with("BEGIN IMMEDIATE").await.map_err(not_applied)?;
     let there = seqs(&mut tx, appends).await.map_err(not_applied)?;
     let next = |append: &&&EncodedAppend<'_>| {
         there.get(append.head.id.as_ref()).copied().unwrap_or(0) == append.expected
@@ -82,13 +74,9 @@ async fn write(writer: &Writer, appends: &[&EncodedAppend<'_>]) -> StoreResult<W
         }
         Err(other) => return Err(not_applied(other)),
     }
-    tx.commit()
-        .await
-        .map_err(|e| StoreError::Unknown(e.to_string()))?;
+    tx.commit().await.map_err(|e| StoreError::Unknown(e.to_string()))?;
     turn.end();
-    Ok(Written::These(
-        winners.iter().map(|append| append.head.id.to_string()).collect(),
-    ))
+    Ok(Written::These(winners.iter().map(|append| append.head.id.to_string()).collect()))
 }
 
 /// Seq of the sagas of a batch that exist.
@@ -224,11 +212,7 @@ mod tests {
             let items: Vec<usize> = (0..count).collect();
             let pieces = chunks(&items);
             assert_eq!(pieces.concat(), items);
-            assert!(
-                pieces
-                    .iter()
-                    .all(|p| p.len().is_power_of_two() && p.len() <= ROWS_MAX)
-            );
+            assert!(pieces.iter().all(|p| p.len().is_power_of_two() && p.len() <= ROWS_MAX));
         }
     }
 }

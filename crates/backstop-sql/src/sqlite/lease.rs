@@ -22,16 +22,9 @@ pub(super) async fn enter(
 ) -> StoreResult<()> {
     let not_applied = |e: sqlx::Error| StoreError::NotApplied(e.to_string());
     let mut turn = writer.take().await?;
-    let mut tx = turn
-        .connection()
-        .begin_with("BEGIN IMMEDIATE")
-        .await
-        .map_err(not_applied)?;
+    let mut tx = turn.connection().begin_with("BEGIN IMMEDIATE").await.map_err(not_applied)?;
     // The file is ours alone, so nobody else's lease can be alive.
-    sqlx::query("DELETE FROM coordinator")
-        .execute(&mut *tx)
-        .await
-        .map_err(not_applied)?;
+    sqlx::query("DELETE FROM coordinator").execute(&mut *tx).await.map_err(not_applied)?;
     let now = now();
     sqlx::query("INSERT INTO coordinator (id, address, started_at, expires_at) VALUES (?, ?, ?, ?)")
         .bind(coordinator.as_str())
@@ -41,9 +34,7 @@ pub(super) async fn enter(
         .execute(&mut *tx)
         .await
         .map_err(not_applied)?;
-    tx.commit()
-        .await
-        .map_err(|e| StoreError::Unknown(e.to_string()))?;
+    tx.commit().await.map_err(|e| StoreError::Unknown(e.to_string()))?;
     turn.end();
     Ok(())
 }
@@ -87,11 +78,8 @@ pub(super) async fn coordinators(readers: &SqlitePool) -> StoreResult<Vec<Coordi
 
 /// There is one live owner at most, so a look at each owned saga's lease is a look at one row.
 pub(super) async fn orphans(readers: &SqlitePool, limit: usize) -> StoreResult<Vec<Orphan>> {
-    let over: Vec<String> = SagaState::ALL
-        .iter()
-        .filter(|s| s.is_final())
-        .map(|s| format!("'{}'", s.as_str()))
-        .collect();
+    let over: Vec<String> =
+        SagaState::ALL.iter().filter(|s| s.is_final()).map(|s| format!("'{}'", s.as_str())).collect();
     let over = over.join(", ");
     let now = now();
     let mut sql =
@@ -104,15 +92,8 @@ pub(super) async fn orphans(readers: &SqlitePool, limit: usize) -> StoreResult<V
     sql.push(
         " UNION ALL SELECT id, owner FROM saga WHERE owner IS NULL AND wake_at IS NOT NULL AND wake_at <= ",
     );
-    sql.push_bind(now.0)
-        .push(" AND state NOT IN (")
-        .push(&over)
-        .push(") LIMIT ");
+    sql.push_bind(now.0).push(" AND state NOT IN (").push(&over).push(") LIMIT ");
     sql.push_bind(rows::limit(limit));
-    let rows = sql
-        .build()
-        .fetch_all(readers)
-        .await
-        .map_err(|e| error::of_read(&e))?;
+    let rows = sql.build().fetch_all(readers).await.map_err(|e| error::of_read(&e))?;
     Ok(rows.iter().filter_map(rows::orphan).collect())
 }

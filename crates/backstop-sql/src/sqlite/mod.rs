@@ -56,19 +56,13 @@ impl SqliteStore {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = true_path(path.as_ref())?;
         let lock = lock(&path)?;
-        let failed = |error: sqlx::Error| OpenError::File {
-            path: path.clone(),
-            reason: error.to_string(),
-        };
+        let failed = |error: sqlx::Error| OpenError::File { path: path.clone(), reason: error.to_string() };
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .foreign_keys(true)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
-        let writing = options
-            .clone()
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal);
+        let writing = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
         let mut connection = writing.connect().await.map_err(failed)?;
         migrate::sqlite()
             .run_direct(None, &mut connection, false)
@@ -79,20 +73,13 @@ impl SqliteStore {
             .connect_with(options.pragma("query_only", "on"))
             .await
             .map_err(failed)?;
-        Ok(Self {
-            writer: Writer::new(writing, connection),
-            readers,
-            _lock: lock,
-        })
+        Ok(Self { writer: Writer::new(writing, connection), readers, _lock: lock })
     }
 }
 
 /// The path with no link in it: two names of one file must meet at one lock.
 fn true_path(path: &Path) -> Result<PathBuf, OpenError> {
-    let failed = |error: std::io::Error| OpenError::File {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    let failed = |error: std::io::Error| OpenError::File { path: path.to_owned(), reason: error.to_string() };
     if path.exists() {
         return path.canonicalize().map_err(failed);
     }
@@ -102,10 +89,7 @@ fn true_path(path: &Path) -> Result<PathBuf, OpenError> {
             reason: "this is no name of a file".to_owned(),
         });
     };
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(folder.canonicalize().map_err(failed)?.join(name))
 }
 
@@ -113,16 +97,8 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let failed = |error: std::io::Error| OpenError::File {
-        path: name.clone(),
-        reason: error.to_string(),
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(failed)?;
+    let failed = |error: std::io::Error| OpenError::File { path: name.clone(), reason: error.to_string() };
+    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),

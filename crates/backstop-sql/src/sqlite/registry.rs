@@ -19,11 +19,7 @@ pub(super) async fn put_revision(
     let json = definition::encode(spec)?;
     let mut turn = writer.take().await?;
     let not_applied = |e: sqlx::Error| StoreError::NotApplied(e.to_string());
-    let mut tx = turn
-        .connection()
-        .begin_with("BEGIN IMMEDIATE")
-        .await
-        .map_err(not_applied)?;
+    let mut tx = turn.connection().begin_with("BEGIN IMMEDIATE").await.map_err(not_applied)?;
     let newest = newest(&mut tx, name).await?;
     if let Some((number, there)) = &newest
         && there.as_slice() == fingerprint
@@ -47,15 +43,10 @@ pub(super) async fn put_revision(
     .execute(&mut *tx)
     .await
     .map_err(not_applied)?;
-    tx.commit()
-        .await
-        .map_err(|e| StoreError::Unknown(e.to_string()))?;
+    tx.commit().await.map_err(|e| StoreError::Unknown(e.to_string()))?;
     turn.end();
     Ok(StoredRevision {
-        reference: DefinitionRef {
-            name: name.clone(),
-            revision: Revision(number),
-        },
+        reference: DefinitionRef { name: name.clone(), revision: Revision(number) },
         spec: spec.clone(),
         descriptors: descriptors.clone(),
         fingerprint,

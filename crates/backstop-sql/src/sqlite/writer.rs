@@ -18,10 +18,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection) -> Self {
-        Self {
-            options,
-            connection: Mutex::new(Some(connection)),
-        }
+        Self { options, connection: Mutex::new(Some(connection)) }
     }
 
     /// Waits for the connection.
@@ -32,11 +29,7 @@ impl Writer {
         let mut slot = self.connection.lock().await;
         let connection = match slot.take() {
             Some(connection) => connection,
-            None => self
-                .options
-                .connect()
-                .await
-                .map_err(|e| StoreError::NotApplied(e.to_string()))?,
+            None => self.options.connect().await.map_err(|e| StoreError::NotApplied(e.to_string()))?,
         };
         Ok(Turn { slot, connection })
     }

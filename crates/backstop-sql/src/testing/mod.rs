@@ -71,34 +71,16 @@ impl Postgres {
     pub fn start() -> Result<Self, Error> {
         let programs = Programs::find()?;
         let temp = std::env::temp_dir();
-        let made = programs.run(
-            "mktemp",
-            &["-d", &format!("{}/backstop-postgres-XXXXXX", temp.display())],
-        )?;
+        let made =
+            programs.run("mktemp", &["-d", &format!("{}/backstop-postgres-XXXXXX", temp.display())])?;
         let folder = PathBuf::from(made.trim());
         let cleaner = Mutex::new(Some(cleaner(&programs, &folder)?));
-        let mut postgres = Self {
-            programs,
-            folder,
-            port: 0,
-            databases: AtomicU32::new(0),
-            cleaner,
-        };
+        let mut postgres = Self { programs, folder, port: 0, databases: AtomicU32::new(0), cleaner };
         // From here on an early return drops the value, which cleans up.
         let data = postgres.data();
         postgres.programs.run_own(
             "initdb",
-            &[
-                "--pgdata",
-                &data,
-                "--username",
-                USER,
-                "--auth",
-                "trust",
-                "--encoding",
-                "UTF8",
-                "--no-sync",
-            ],
+            &["--pgdata", &data, "--username", USER, "--auth", "trust", "--encoding", "UTF8", "--no-sync"],
         )?;
         for tries_left in (0..PORT_TRIES).rev() {
             postgres.port = free_port()?;
@@ -189,34 +171,20 @@ impl Postgres {
         let log = log.display().to_string();
         let started = self.programs.run_own(
             "pg_ctl",
-            &[
-                "start",
-                "--wait",
-                "--pgdata",
-                &data,
-                "--log",
-                &log,
-                "--options",
-                &settings,
-            ],
+            &["start", "--wait", "--pgdata", &data, "--log", &log, "--options", &settings],
         );
         started.map(|_| ())
     }
 
     fn halt(&self, mode: &str) -> Result<(), Error> {
         let data = self.data();
-        self.programs
-            .run_own("pg_ctl", &["stop", "--wait", "--pgdata", &data, "--mode", mode])
-            .map(|_| ())
+        self.programs.run_own("pg_ctl", &["stop", "--wait", "--pgdata", &data, "--mode", mode]).map(|_| ())
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let mut cleaner = self
-            .cleaner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut cleaner = self.cleaner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(mut cleaner) = cleaner.take() {
             drop(cleaner.stdin.take());
             // It cleans up whether or not we wait; waiting only makes the end visible.
@@ -238,16 +206,11 @@ fn cleaner(programs: &Programs, folder: &std::path::Path) -> Result<Child, Error
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0);
-    command.spawn().map_err(|source| Error::Start {
-        program: "sh".to_owned(),
-        source,
-    })
+    command.spawn().map_err(|source| Error::Start { program: "sh".to_owned(), source })
 }
 
 fn free_port() -> Result<u16, Error> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    port.map(|address| address.port()).map_err(|source| Error::Start {
-        program: "a listener on loopback".to_owned(),
-        source,
-    })
+    port.map(|address| address.port())
+        .map_err(|source| Error::Start { program: "a listener on loopback".to_owned(), source })
 }

@@ -18,10 +18,7 @@ pub(super) struct Programs {
 impl Programs {
     pub(super) fn find() -> Result<Self, Error> {
         let folder = in_path().or_else(newest_of_debian).ok_or(Error::NotFound)?;
-        Ok(Self {
-            folder,
-            as_user: as_user()?,
-        })
+        Ok(Self { folder, as_user: as_user()? })
     }
 
     /// A program of Postgres'.
@@ -59,32 +56,14 @@ impl Programs {
 }
 
 fn run(command: &mut Command, program: &str) -> Result<String, Error> {
-    let failed = |output: String| Error::Failed {
-        program: program.to_owned(),
-        output,
-    };
-    let start = |source| Error::Start {
-        program: program.to_owned(),
-        source,
-    };
+    let failed = |output: String| Error::Failed { program: program.to_owned(), output };
+    let start = |source| Error::Start { program: program.to_owned(), source };
     // Into a file, not a pipe: the server that pg_ctl leaves behind would hold a pipe open for ever.
     let output = tempfile_for_output().map_err(start)?;
-    let (out, err) = (
-        output.try_clone().map_err(start)?,
-        output.try_clone().map_err(start)?,
-    );
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err)
-        .status()
-        .map_err(start)?;
+    let (out, err) = (output.try_clone().map_err(start)?, output.try_clone().map_err(start)?);
+    let status = command.stdin(Stdio::null()).stdout(out).stderr(err).status().map_err(start)?;
     let text = read_back(output).map_err(start)?;
-    if status.success() {
-        Ok(text)
-    } else {
-        Err(failed(text.trim().to_owned()))
-    }
+    if status.success() { Ok(text) } else { Err(failed(text.trim().to_owned())) }
 }
 
 fn tempfile_for_output() -> std::io::Result<std::fs::File> {
@@ -93,11 +72,7 @@ fn tempfile_for_output() -> std::io::Result<std::fs::File> {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("backstop-output-{}-{number}", std::process::id());
     let path = std::env::temp_dir().join(name);
-    let file = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)?;
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path)?;
     // It lives on, without a name, until the last handle is closed.
     std::fs::remove_file(path)?;
     Ok(file)
@@ -112,9 +87,7 @@ fn read_back(mut file: std::fs::File) -> std::io::Result<String> {
 }
 
 fn is_complete(folder: &Path) -> bool {
-    ["initdb", "pg_ctl", "createdb", "postgres"]
-        .iter()
-        .all(|program| folder.join(program).exists())
+    ["initdb", "pg_ctl", "createdb", "postgres"].iter().all(|program| folder.join(program).exists())
 }
 
 fn in_path() -> Option<PathBuf> {
@@ -122,10 +95,7 @@ fn in_path() -> Option<PathBuf> {
     std::env::split_paths(&path).find_map(|folder| {
         // A link to initdb leads to where the other programs are.
         let program = folder.join("initdb").canonicalize().ok()?;
-        program
-            .parent()
-            .filter(|folder| is_complete(folder))
-            .map(Path::to_owned)
+        program.parent().filter(|folder| is_complete(folder)).map(Path::to_owned)
     })
 }
 
@@ -140,16 +110,8 @@ fn newest_of_debian() -> Option<PathBuf> {
 
 fn as_user() -> Result<Vec<String>, Error> {
     let ask = |flag: &str, rest: &[&str]| -> Option<String> {
-        let output = Command::new("id")
-            .arg(flag)
-            .args(rest)
-            .stderr(Stdio::null())
-            .output()
-            .ok()?;
-        output
-            .status
-            .success()
-            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        let output = Command::new("id").arg(flag).args(rest).stderr(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     if ask("-u", &[]).as_deref() != Some("0") {
         return Ok(Vec::new());
@@ -163,11 +125,7 @@ fn as_user() -> Result<Vec<String>, Error> {
     ];
     for way in ways {
         if let Some((program, rest)) = way.split_first() {
-            let works = Command::new(program)
-                .args(rest)
-                .arg("true")
-                .stderr(Stdio::null())
-                .status();
+            let works = Command::new(program).args(rest).arg("true").stderr(Stdio::null()).status();
             if works.is_ok_and(|status| status.success()) {
                 return Ok(way.iter().map(|&word| word.to_owned()).collect());
             }
@@ -175,11 +133,7 @@ fn as_user() -> Result<Vec<String>, Error> {
     }
     // su takes one line of shell; "$@" hands the words on as they are.
     let su = ["su", USER, "-s", "/bin/sh", "-c", "exec \"$@\"", "--", "sh"];
-    let works = Command::new(su[0])
-        .args(&su[1..])
-        .arg("true")
-        .stderr(Stdio::null())
-        .status();
+    let works = Command::new(su[0]).args(&su[1..]).arg("true").stderr(Stdio::null()).status();
     if works.is_ok_and(|status| status.success()) {
         return Ok(su.iter().map(|&word| word.to_owned()).collect());
     }

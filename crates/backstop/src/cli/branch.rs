@@ -65,44 +65,19 @@ impl Verb {
         let connection = session.open().await?;
         match self {
             Self::Retry(decision) => {
-                let Decision {
-                    saga,
-                    step,
-                    reason,
-                    by,
-                } = decision;
-                let request = v1::RetryBranchRequest {
-                    saga_id: saga,
-                    step,
-                    by,
-                    reason,
-                };
-                let answer = connection
-                    .call(connection.operators().retry_branch(request))
-                    .await?;
+                let Decision { saga, step, reason, by } = decision;
+                let request = v1::RetryBranchRequest { saga_id: saga, step, by, reason };
+                let answer = connection.call(connection.operators().retry_branch(request)).await?;
                 let saga = answer.saga.clone().unwrap_or_default();
                 session.show("backstop.v1.RetryBranchResponse", &answer, |paint| {
                     head_and_transcript(&saga, paint)
                 })?;
             }
             Self::Resolve { decision, resolution } => {
-                let Decision {
-                    saga,
-                    step,
-                    reason,
-                    by,
-                } = decision;
+                let Decision { saga, step, reason, by } = decision;
                 let resolution = resolution.wire().into();
-                let request = v1::ResolveBranchRequest {
-                    saga_id: saga,
-                    step,
-                    by,
-                    reason,
-                    resolution,
-                };
-                let answer = connection
-                    .call(connection.operators().resolve_branch(request))
-                    .await?;
+                let request = v1::ResolveBranchRequest { saga_id: saga, step, by, reason, resolution };
+                let answer = connection.call(connection.operators().resolve_branch(request)).await?;
                 let saga = answer.saga.clone().unwrap_or_default();
                 session.show("backstop.v1.ResolveBranchResponse", &answer, |paint| {
                     head_and_transcript(&saga, paint)

@@ -58,11 +58,8 @@ impl Connection {
     /// # Errors
     /// [`CliError::BadServer`], [`CliError::Unreachable`].
     pub(crate) async fn open(args: &ConnectArgs) -> Result<Self, CliError> {
-        let server = if args.server.contains("://") {
-            args.server.clone()
-        } else {
-            format!("http://{}", args.server)
-        };
+        let server =
+            if args.server.contains("://") { args.server.clone() } else { format!("http://{}", args.server) };
         let bad = |error: tonic::transport::Error| CliError::BadServer {
             server: args.server.clone(),
             problem: innermost(&error),
@@ -75,31 +72,19 @@ impl Connection {
         match endpoint.uri().scheme_str() {
             Some("http") => {}
             Some("https") => {
-                endpoint = endpoint
-                    .tls_config(ClientTlsConfig::new().with_native_roots())
-                    .map_err(bad)?;
+                endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(bad)?;
             }
             Some(_) | None => {
                 let problem = "it begins with http:// or https://".to_owned();
-                return Err(CliError::BadServer {
-                    server: args.server.clone(),
-                    problem,
-                });
+                return Err(CliError::BadServer { server: args.server.clone(), problem });
             }
         }
-        let unreachable = |problem| CliError::Unreachable {
-            server: server.clone(),
-            problem,
-        };
+        let unreachable = |problem| CliError::Unreachable { server: server.clone(), problem };
         let channel = tokio::time::timeout(args.timeout, endpoint.connect())
             .await
             .map_err(|_| unreachable("no connection in time".to_owned()))?
             .map_err(|error| unreachable(innermost(&error)))?;
-        Ok(Self {
-            channel,
-            server,
-            timeout: args.timeout,
-        })
+        Ok(Self { channel, server, timeout: args.timeout })
     }
 
     /// For definitions.
@@ -143,10 +128,7 @@ impl Connection {
         match tokio::time::timeout(after, call).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(self.judge(status)),
-            Err(_) => Err(CliError::TimedOut {
-                server: self.server.clone(),
-                after,
-            }),
+            Err(_) => Err(CliError::TimedOut { server: self.server.clone(), after }),
         }
     }
 
@@ -154,14 +136,10 @@ impl Connection {
     /// have a source.
     pub(crate) fn judge(&self, status: Status) -> CliError {
         match std::error::Error::source(&status) {
-            Some(source) => CliError::ConnectionLost {
-                server: self.server.clone(),
-                problem: innermost(source),
-            },
-            None => CliError::Said {
-                status: Box::new(status),
-                source_text: None,
-            },
+            Some(source) => {
+                CliError::ConnectionLost { server: self.server.clone(), problem: innermost(source) }
+            }
+            None => CliError::Said { status: Box::new(status), source_text: None },
         }
     }
 }
@@ -191,15 +169,11 @@ where
             return Ok((items, next));
         }
         if next == token {
-            return Err(CliError::Mapping(
-                "the server answers the same page again and again".to_owned(),
-            ));
+            return Err(CliError::Mapping("the server answers the same page again and again".to_owned()));
         }
         token = next;
     }
-    Err(CliError::Mapping(format!(
-        "the list has more than {PAGES_MAX} pages"
-    )))
+    Err(CliError::Mapping(format!("the list has more than {PAGES_MAX} pages")))
 }
 
 #[cfg(test)]

@@ -87,9 +87,7 @@ impl Register {
             validate_only: self.validate_only,
             descriptors,
         };
-        let result = connection
-            .call(connection.definitions().register_definition(request))
-            .await;
+        let result = connection.call(connection.definitions().register_definition(request)).await;
         let answer = result.map_err(|error| error.about(source))?;
         let stored = answer.definition.clone().unwrap_or_default();
         let reference = format!("{}@{}", safe(&stored.name), stored.revision);
@@ -104,10 +102,7 @@ impl Register {
 }
 
 fn descriptor_set(path: &str) -> Result<prost_types::FileDescriptorSet, CliError> {
-    let unreadable = |problem: String| CliError::Unreadable {
-        path: path.to_owned(),
-        problem,
-    };
+    let unreadable = |problem: String| CliError::Unreadable { path: path.to_owned(), problem };
     let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
     prost_types::FileDescriptorSet::decode(bytes.as_slice())
         .map_err(|error| unreadable(format!("it is no FileDescriptorSet: {error}")))
@@ -116,20 +111,12 @@ fn descriptor_set(path: &str) -> Result<prost_types::FileDescriptorSet, CliError
 async fn list(session: &mut Session<'_>) -> Result<(), CliError> {
     let connection = &session.open().await?;
     let (definitions, next_page_token) = pages(None, |page_size, page_token| async move {
-        let request = v1::ListDefinitionsRequest {
-            page_size,
-            page_token,
-        };
-        let answer = connection
-            .call(connection.definitions().list_definitions(request))
-            .await?;
+        let request = v1::ListDefinitionsRequest { page_size, page_token };
+        let answer = connection.call(connection.definitions().list_definitions(request)).await?;
         Ok((answer.definitions, answer.next_page_token))
     })
     .await?;
-    let all = v1::ListDefinitionsResponse {
-        definitions,
-        next_page_token,
-    };
+    let all = v1::ListDefinitionsResponse { definitions, next_page_token };
     session.show("backstop.v1.ListDefinitionsResponse", &all, |paint| {
         let rows = all
             .definitions
@@ -149,22 +136,13 @@ async fn list(session: &mut Session<'_>) -> Result<(), CliError> {
 
 async fn show(session: &mut Session<'_>, definition: DefinitionRef) -> Result<(), CliError> {
     let connection: Connection = session.open().await?;
-    let request = v1::GetDefinitionRequest {
-        name: definition.name,
-        revision: definition.revision,
-    };
-    let answer = connection
-        .call(connection.definitions().get_definition(request))
-        .await?;
+    let request = v1::GetDefinitionRequest { name: definition.name, revision: definition.revision };
+    let answer = connection.call(connection.definitions().get_definition(request)).await?;
     let shown = answer.definition.clone().unwrap_or_default();
     let yaml = file::write_definition(&shown)?;
     session.show("backstop.v1.GetDefinitionResponse", &answer, |_| {
         let registered = time(shown.create_time.as_ref());
-        format!(
-            "# {}@{}, registered {registered}\n{yaml}",
-            safe(&shown.name),
-            shown.revision
-        )
+        format!("# {}@{}, registered {registered}\n{yaml}", safe(&shown.name), shown.revision)
     })
 }
 
@@ -178,19 +156,14 @@ impl Simulate {
                 (Some(definition), Some(source))
             }
         };
-        let registered = self.definition.unwrap_or(DefinitionRef {
-            name: String::new(),
-            revision: 0,
-        });
+        let registered = self.definition.unwrap_or(DefinitionRef { name: String::new(), revision: 0 });
         let connection = session.open().await?;
         let request = v1::SimulateDefinitionRequest {
             definition,
             name: registered.name,
             revision: registered.revision,
         };
-        let result = connection
-            .call(connection.definitions().simulate_definition(request))
-            .await;
+        let result = connection.call(connection.definitions().simulate_definition(request)).await;
         let answer = result.map_err(|error| match source {
             Some(source) => error.about(source),
             None => error,
@@ -227,9 +200,7 @@ fn simulation(answer: &v1::SimulateDefinitionResponse, transcripts: bool, paint:
 }
 
 fn title(run: &Run) -> String {
-    let fault = short(run.fault().as_str_name(), "FAULT_")
-        .to_ascii_lowercase()
-        .replace('_', " ");
+    let fault = short(run.fault().as_str_name(), "FAULT_").to_ascii_lowercase().replace('_', " ");
     match (run.step.as_str(), fault.as_str()) {
         ("", _) => "all succeeds".to_owned(),
         (step, "") => step.to_owned(),

@@ -127,13 +127,9 @@ impl CliError {
     /// The same error, with the text that was sent: violations then show their lines.
     pub(crate) fn about(self, source: Source) -> Self {
         match self {
-            Self::Said {
-                status,
-                source_text: _,
-            } => Self::Said {
-                status,
-                source_text: Some(Box::new(source)),
-            },
+            Self::Said { status, source_text: _ } => {
+                Self::Said { status, source_text: Some(Box::new(source)) }
+            }
             other => other,
         }
     }
@@ -150,20 +146,14 @@ impl CliError {
                 writeln!(
                     out,
                     "{}",
-                    headline(
-                        paint,
-                        &format!("{} has {}", safe(text), counted(faults.len(), "fault"))
-                    )
+                    headline(paint, &format!("{} has {}", safe(text), counted(faults.len(), "fault")))
                 )
             }
             Self::Unreadable { path, problem } => {
                 writeln!(
                     out,
                     "{}",
-                    headline(
-                        paint,
-                        &format!("{} cannot be read: {}", safe(path), safe(problem))
-                    )
+                    headline(paint, &format!("{} cannot be read: {}", safe(path), safe(problem)))
                 )
             }
             Self::BadServer { server, problem } => {
@@ -177,11 +167,7 @@ impl CliError {
                 )
             }
             Self::Unreachable { server, problem } => {
-                let first = format!(
-                    "no Backstop server answers at {}: {}",
-                    safe(server),
-                    safe(problem)
-                );
+                let first = format!("no Backstop server answers at {}: {}", safe(server), safe(problem));
                 writeln!(
                     out,
                     "{}\n  start one with `backstop serve` or `backstop demo`, or name another by --server URL or BACKSTOP_SERVER",
@@ -198,11 +184,7 @@ impl CliError {
             }
             Self::ConnectionLost { server, problem } => {
                 let first = format!("the connection to {} was lost: {}", safe(server), safe(problem));
-                writeln!(
-                    out,
-                    "{}\n  it may have acted on the request all the same",
-                    headline(paint, &first)
-                )
+                writeln!(out, "{}\n  it may have acted on the request all the same", headline(paint, &first))
             }
             Self::Said { status, source_text } => {
                 out.push_str(&said(status, source_text.as_deref(), paint));
@@ -215,11 +197,7 @@ impl CliError {
             ),
             Self::NotBuilt(what) => writeln!(out, "{}", headline(paint, what)),
             Self::Output(error) => {
-                writeln!(
-                    out,
-                    "{}",
-                    headline(paint, &format!("the result cannot be written: {error}"))
-                )
+                writeln!(out, "{}", headline(paint, &format!("the result cannot be written: {error}")))
             }
         };
         out
@@ -231,53 +209,29 @@ fn headline(paint: Paint, text: &str) -> String {
 }
 
 fn counted(count: usize, what: &str) -> String {
-    if count == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{count} {what}s")
-    }
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn said(status: &tonic::Status, source: Option<&Source>, paint: Paint) -> String {
     let details = status.get_error_details();
     let mut out = String::new();
-    let message = if status.message().is_empty() {
-        "the server refused"
-    } else {
-        status.message()
-    };
+    let message = if status.message().is_empty() { "the server refused" } else { status.message() };
     let mut elsewhere = Vec::new();
     let mut placed: usize = 0;
-    for violation in details
-        .bad_request()
-        .map(|bad| bad.field_violations.as_slice())
-        .unwrap_or_default()
-    {
+    for violation in details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default() {
         let text = format!("{}: {}", violation.field, violation.description);
         match source.and_then(|source| Some((source, source.place(&violation.field)?))) {
             Some((source, at)) => {
                 placed += 1;
-                let _ = writeln!(
-                    out,
-                    "{}:{}:{}  {}",
-                    safe(&source.name),
-                    at.line,
-                    at.column,
-                    safe(&text)
-                );
+                let _ = writeln!(out, "{}:{}:{}  {}", safe(&source.name), at.line, at.column, safe(&text));
             }
             None => elsewhere.push(text),
         }
     }
-    let preconditions = details
-        .precondition_failure()
-        .map(|all| all.violations.as_slice())
-        .unwrap_or_default();
-    elsewhere.extend(
-        preconditions
-            .iter()
-            .map(|broken| format!("{}: {}", broken.subject, broken.description)),
-    );
+    let preconditions =
+        details.precondition_failure().map(|all| all.violations.as_slice()).unwrap_or_default();
+    elsewhere
+        .extend(preconditions.iter().map(|broken| format!("{}: {}", broken.subject, broken.description)));
     // A message that only repeats what is shown with its place would be said twice.
     let first = match source {
         Some(source) if placed > 0 && elsewhere.is_empty() => {
@@ -292,30 +246,14 @@ fn said(status: &tonic::Status, source: Option<&Source>, paint: Paint) -> String
     let code = Code::from_number(status.code() as i32).name();
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {
-            let _ = writeln!(
-                out,
-                "  {}{}",
-                paint.apply(Style::Dim, &format!("{label:<8}")),
-                safe(value)
-            );
+            let _ = writeln!(out, "  {}{}", paint.apply(Style::Dim, &format!("{label:<8}")), safe(value));
         }
     };
     let info = details.error_info();
     let reason = info.map(|info| info.reason.as_str()).unwrap_or_default();
-    line(
-        "code",
-        if reason == code {
-            code.to_owned()
-        } else {
-            format!("{code} {reason}")
-        }
-        .trim_end(),
-    );
-    let metadata = |key: &str| {
-        info.and_then(|info| info.metadata.get(key))
-            .map(String::as_str)
-            .unwrap_or_default()
-    };
+    line("code", if reason == code { code.to_owned() } else { format!("{code} {reason}") }.trim_end());
+    let metadata =
+        |key: &str| info.and_then(|info| info.metadata.get(key)).map(String::as_str).unwrap_or_default();
     let tier = match metadata("tier") {
         "" => String::new(),
         tier => format!(", tier {tier}"),

@@ -24,9 +24,7 @@ pub(crate) fn descriptor(full_name: &str) -> Result<MessageDescriptor, CliError>
 /// The message with its descriptor, for walking through its fields.
 pub(crate) fn reflect(full_name: &str, message: &impl Message) -> Result<DynamicMessage, CliError> {
     let mut dynamic = DynamicMessage::new(descriptor(full_name)?);
-    dynamic
-        .transcode_from(message)
-        .map_err(|error| CliError::Mapping(format!("{full_name}: {error}")))?;
+    dynamic.transcode_from(message).map_err(|error| CliError::Mapping(format!("{full_name}: {error}")))?;
     Ok(dynamic)
 }
 
@@ -49,11 +47,7 @@ fn value(full_name: &str, message: &impl Message) -> Result<serde_json::Value, C
 
 /// A `google.protobuf.Struct` as JSON: whole numbers without a fraction, as people wrote them.
 pub(crate) fn of_struct(message: &prost_types::Struct) -> serde_json::Value {
-    message
-        .fields
-        .iter()
-        .map(|(key, value)| (key.clone(), of_value(value)))
-        .collect()
+    message.fields.iter().map(|(key, value)| (key.clone(), of_value(value))).collect()
 }
 
 fn of_value(value: &prost_types::Value) -> serde_json::Value {
@@ -84,16 +78,15 @@ fn of_number(number: f64) -> serde_json::Value {
 /// JSON text with every harmful character written as an escape. They can only stand within strings, so
 /// the meaning stays; newlines are the layout's own.
 pub(crate) fn harmless(json: &str) -> String {
-    json.chars()
-        .fold(String::with_capacity(json.len()), |mut out, c| {
-            if is_harmful(c) && c != '\n' {
-                // All harmful characters are within the basic plane: one escape of four digits.
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            } else {
-                out.push(c);
-            }
-            out
-        })
+    json.chars().fold(String::with_capacity(json.len()), |mut out, c| {
+        if is_harmful(c) && c != '\n' {
+            // All harmful characters are within the basic plane: one escape of four digits.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+        out
+    })
 }
 
 #[cfg(test)]
@@ -133,10 +126,7 @@ mod tests {
     #[test]
     fn json_cannot_act_on_a_terminal_and_means_the_same() {
         let text = "a\u{9b}31m\u{202e}\u{7f}\u{1b}";
-        let saga = v1::Saga {
-            id: text.into(),
-            ..Default::default()
-        };
+        let saga = v1::Saga { id: text.into(), ..Default::default() };
         let json = pretty("backstop.v1.Saga", &saga).unwrap();
         assert!(!json.chars().any(|c| is_harmful(c) && c != '\n'), "{json:?}");
         let back: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -141,11 +141,8 @@ impl Session<'_> {
         answer: &M,
         text: impl FnOnce(out::Paint) -> String,
     ) -> Result<(), CliError> {
-        let shown = if self.connect.json {
-            json::pretty(full_name, answer)?
-        } else {
-            text(self.terminal.paint)
-        };
+        let shown =
+            if self.connect.json { json::pretty(full_name, answer)? } else { text(self.terminal.paint) };
         Ok(self.terminal.print(&shown)?)
     }
 }

@@ -28,9 +28,7 @@ impl CoordinatorVerb {
             Self::List => {
                 let connection = session.open().await?;
                 let request = v1::ListCoordinatorsRequest {};
-                let answer = connection
-                    .call(connection.operators().list_coordinators(request))
-                    .await?;
+                let answer = connection.call(connection.operators().list_coordinators(request)).await?;
                 session.show("backstop.v1.ListCoordinatorsResponse", &answer, |paint| {
                     coordinators(&answer, paint)
                 })?;
@@ -65,19 +63,15 @@ fn coordinators(answer: &v1::ListCoordinatorsResponse, paint: Paint) -> String {
 /// Checks the whole store. A server that cannot do it yet is no sound store, so that is a failure.
 pub(super) async fn doctor(session: &mut Session<'_>) -> Result<Exit, CliError> {
     let connection = session.open().await?;
-    let result = connection
-        .call(connection.operators().run_doctor(v1::RunDoctorRequest {}))
-        .await;
+    let result = connection.call(connection.operators().run_doctor(v1::RunDoctorRequest {})).await;
     match result {
         Ok(answer) => {
-            session.show("backstop.v1.RunDoctorResponse", &answer, |_| {
-                "the store is sound".to_owned()
-            })?;
+            session.show("backstop.v1.RunDoctorResponse", &answer, |_| "the store is sound".to_owned())?;
             Ok(Exit::Done)
         }
-        Err(CliError::Said { status, .. }) if status.code() == tonic::Code::Unimplemented => Err(
-            CliError::NotBuilt("the doctor is not built yet in this server: nothing was checked"),
-        ),
+        Err(CliError::Said { status, .. }) if status.code() == tonic::Code::Unimplemented => {
+            Err(CliError::NotBuilt("the doctor is not built yet in this server: nothing was checked"))
+        }
         Err(other) => Err(other),
     }
 }
@@ -86,12 +80,8 @@ impl ErrorTable {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         let connection = session.open().await?;
         let request = v1::GetErrorTableRequest { domain: self.domain };
-        let answer = connection
-            .call(connection.operators().get_error_table(request))
-            .await?;
-        session.show("backstop.v1.GetErrorTableResponse", &answer, |paint| {
-            rows(&answer, paint)
-        })?;
+        let answer = connection.call(connection.operators().get_error_table(request)).await?;
+        session.show("backstop.v1.GetErrorTableResponse", &answer, |paint| rows(&answer, paint))?;
         Ok(Exit::Done)
     }
 }
@@ -101,9 +91,7 @@ fn rows(answer: &v1::GetErrorTableResponse, paint: Paint) -> String {
         .rows
         .iter()
         .map(|row| {
-            let effect = short(row.effect().as_str_name(), "EFFECT_")
-                .to_ascii_lowercase()
-                .replace('_', " ");
+            let effect = short(row.effect().as_str_name(), "EFFECT_").to_ascii_lowercase().replace('_', " ");
             [
                 Cell::from(row.grpc_code.as_str()),
                 Cell::from(effect),
@@ -115,17 +103,9 @@ fn rows(answer: &v1::GetErrorTableResponse, paint: Paint) -> String {
             ]
         })
         .collect();
-    let domain = if answer.domain.is_empty() {
-        String::new()
-    } else {
-        format!("domain {}\n", safe(&answer.domain))
-    };
-    domain
-        + &table(
-            ["STATUS", "EFFECT", "FIN CODE", "TIER", "HTTP", "RETRIED", "ROW"],
-            rows,
-            paint,
-        )
+    let domain =
+        if answer.domain.is_empty() { String::new() } else { format!("domain {}\n", safe(&answer.domain)) };
+    domain + &table(["STATUS", "EFFECT", "FIN CODE", "TIER", "HTTP", "RETRIED", "ROW"], rows, paint)
 }
 
 /// How loud a tier is, in colour.

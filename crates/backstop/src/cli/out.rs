@@ -40,9 +40,7 @@ impl Paint {
 
     fn for_stream(is_terminal: bool) -> Self {
         let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self {
-            on: is_terminal && !forbidden,
-        }
+        Self { on: is_terminal && !forbidden }
     }
 
     /// The text in that style.
@@ -55,11 +53,7 @@ impl Paint {
             Style::Bad => "31",
             Style::Warn => "33",
         };
-        if self.on {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }
 

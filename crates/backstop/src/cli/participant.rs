@@ -59,13 +59,9 @@ impl Verb {
             Self::List => list(session, &connection).await?,
             Self::Show { name } => {
                 let request = v1::GetParticipantRequest { name };
-                let answer = connection
-                    .call(connection.participants().get_participant(request))
-                    .await?;
+                let answer = connection.call(connection.participants().get_participant(request)).await?;
                 let participant = answer.participant.clone().unwrap_or_default();
-                session.show("backstop.v1.GetParticipantResponse", &answer, |_| {
-                    head(&participant)
-                })?;
+                session.show("backstop.v1.GetParticipantResponse", &answer, |_| head(&participant))?;
             }
         }
         Ok(Exit::Done)
@@ -83,17 +79,9 @@ impl Register {
             keepalive_interval: self.keepalive.map(to_wire),
             ..Participant::default()
         };
-        let request = v1::RegisterParticipantRequest {
-            participant: Some(participant),
-        };
-        let answer = connection
-            .call(connection.participants().register_participant(request))
-            .await?;
-        let name = answer
-            .participant
-            .as_ref()
-            .map(|stored| stored.name.clone())
-            .unwrap_or_default();
+        let request = v1::RegisterParticipantRequest { participant: Some(participant) };
+        let answer = connection.call(connection.participants().register_participant(request)).await?;
+        let name = answer.participant.as_ref().map(|stored| stored.name.clone()).unwrap_or_default();
         session.show("backstop.v1.RegisterParticipantResponse", &answer, |_| {
             format!("participant {} is registered", safe(&name))
         })
@@ -102,23 +90,13 @@ impl Register {
 
 async fn list(session: &mut Session<'_>, connection: &Connection) -> Result<(), CliError> {
     let (participants, next_page_token) = pages(None, |page_size, page_token| async move {
-        let request = v1::ListParticipantsRequest {
-            page_size,
-            page_token,
-        };
-        let answer = connection
-            .call(connection.participants().list_participants(request))
-            .await?;
+        let request = v1::ListParticipantsRequest { page_size, page_token };
+        let answer = connection.call(connection.participants().list_participants(request)).await?;
         Ok((answer.participants, answer.next_page_token))
     })
     .await?;
-    let all = v1::ListParticipantsResponse {
-        participants,
-        next_page_token,
-    };
-    session.show("backstop.v1.ListParticipantsResponse", &all, |paint| {
-        overview(&all.participants, paint)
-    })
+    let all = v1::ListParticipantsResponse { participants, next_page_token };
+    session.show("backstop.v1.ListParticipantsResponse", &all, |paint| overview(&all.participants, paint))
 }
 
 fn overview(participants: &[Participant], paint: Paint) -> String {
@@ -134,32 +112,13 @@ fn overview(participants: &[Participant], paint: Paint) -> String {
                 Cell::from(participant.name.as_str()),
                 Cell::styled(breaker(participant), style),
                 Cell::from(participant.in_flight.to_string()),
-                Cell::from(if participant.deduplicates_by_key {
-                    "yes"
-                } else {
-                    "no"
-                }),
-                Cell::from(if participant.rollback_listener {
-                    "yes"
-                } else {
-                    "no"
-                }),
+                Cell::from(if participant.deduplicates_by_key { "yes" } else { "no" }),
+                Cell::from(if participant.rollback_listener { "yes" } else { "no" }),
                 Cell::from(participant.endpoints.join(" ")),
             ]
         })
         .collect();
-    table(
-        [
-            "NAME",
-            "BREAKER",
-            "IN FLIGHT",
-            "DEDUPLICATES",
-            "LISTENS",
-            "ENDPOINTS",
-        ],
-        rows,
-        paint,
-    )
+    table(["NAME", "BREAKER", "IN FLIGHT", "DEDUPLICATES", "LISTENS", "ENDPOINTS"], rows, paint)
 }
 
 fn breaker(participant: &Participant) -> &'static str {
@@ -171,34 +130,16 @@ fn head(participant: &Participant) -> String {
         0 => "the coordinator's default".to_owned(),
         max => max.to_string(),
     };
-    let keepalive = participant
-        .keepalive_interval
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let keepalive = participant.keepalive_interval.as_ref().map(ToString::to_string).unwrap_or_default();
     [
         field("name", &safe(&participant.name)),
         field("endpoints", &safe(&participant.endpoints.join("  "))),
         field(
             "repeats",
-            if participant.deduplicates_by_key {
-                "deduplicated by key"
-            } else {
-                "not deduplicated"
-            },
+            if participant.deduplicates_by_key { "deduplicated by key" } else { "not deduplicated" },
         ),
-        field(
-            "rollbacks",
-            if participant.rollback_listener {
-                "listens"
-            } else {
-                "does not listen"
-            },
-        ),
-        field(
-            "in flight",
-            &format!("{} (at most {in_flight_max})", participant.in_flight),
-        ),
+        field("rollbacks", if participant.rollback_listener { "listens" } else { "does not listen" }),
+        field("in flight", &format!("{} (at most {in_flight_max})", participant.in_flight)),
         field("keepalive", &keepalive),
         field("breaker", breaker(participant)),
         field("registered", &time(participant.update_time.as_ref())),

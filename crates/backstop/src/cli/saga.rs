@@ -154,11 +154,7 @@ impl Verb {
             Self::Watch { id, after } => watch::run(session, id, after).await,
             Self::Cancel { id, reason, by } => {
                 let connection = session.open().await?;
-                let request = v1::CancelSagaRequest {
-                    saga_id: id,
-                    reason,
-                    by,
-                };
+                let request = v1::CancelSagaRequest { saga_id: id, reason, by };
                 let answer = connection.call(connection.sagas().cancel_saga(request)).await?;
                 let saga = answer.saga.clone().unwrap_or_default();
                 session.show("backstop.v1.CancelSagaResponse", &answer, |paint| {
@@ -187,10 +183,7 @@ impl Start {
             ..v1::StartSagaRequest::default()
         };
         let wait = self.wait.unwrap_or_default();
-        let answer = match connection
-            .call_waiting(wait, connection.sagas().start_saga(request))
-            .await
-        {
+        let answer = match connection.call_waiting(wait, connection.sagas().start_saga(request)).await {
             Ok(answer) => answer,
             Err(error) => {
                 if error.is_in_doubt() {
@@ -209,13 +202,9 @@ impl Start {
         if self.wait.is_some() && saga.transcript.is_empty() && !session.connect.json {
             saga.transcript = transcript(&connection, &saga.id).await;
         }
-        session.show("backstop.v1.StartSagaResponse", &answer, |paint| {
-            head_and_transcript(&saga, paint)
-        })?;
+        session.show("backstop.v1.StartSagaResponse", &answer, |paint| head_and_transcript(&saga, paint))?;
         if !answer.created {
-            session
-                .terminal
-                .note("note: this saga was there already; nothing was started")?;
+            session.terminal.note("note: this saga was there already; nothing was started")?;
         }
         let Some(waited) = self.wait else {
             return Ok(Exit::Done);
@@ -237,16 +226,9 @@ impl Start {
 
 /// The journal of a saga whose outcome is known already: worth a call, but no failure if it does not come.
 async fn transcript(connection: &Connection, saga_id: &str) -> Vec<String> {
-    let request = v1::GetSagaRequest {
-        saga_id: saga_id.to_owned(),
-        view: v1::SagaView::Basic.into(),
-    };
+    let request = v1::GetSagaRequest { saga_id: saga_id.to_owned(), view: v1::SagaView::Basic.into() };
     let answer = connection.call(connection.sagas().get_saga(request)).await;
-    answer
-        .ok()
-        .and_then(|answer| answer.saga)
-        .map(|saga| saga.transcript)
-        .unwrap_or_default()
+    answer.ok().and_then(|answer| answer.saga).map(|saga| saga.transcript).unwrap_or_default()
 }
 
 /// What the end of a saga means for the shell; `None` while it is going on.
@@ -270,15 +252,8 @@ fn read_input(given: &str) -> Result<(prost_types::Struct, file::Source), CliErr
 
 async fn show(session: &mut Session<'_>, saga_id: String, full: bool) -> Result<Exit, CliError> {
     let connection = session.open().await?;
-    let view = if full {
-        v1::SagaView::Full
-    } else {
-        v1::SagaView::Basic
-    };
-    let request = v1::GetSagaRequest {
-        saga_id,
-        view: view.into(),
-    };
+    let view = if full { v1::SagaView::Full } else { v1::SagaView::Basic };
+    let request = v1::GetSagaRequest { saga_id, view: view.into() };
     let answer = connection.call(connection.sagas().get_saga(request)).await?;
     let saga = answer.saga.clone().unwrap_or_default();
     session.show("backstop.v1.GetSagaResponse", &answer, |paint| {
@@ -299,27 +274,17 @@ impl List {
         let limit = (self.limit > 0).then_some(self.limit);
         let (sagas, next_page_token): (Vec<Saga>, String) =
             pages(limit, |page_size, page_token| async move {
-                let request = v1::ListSagasRequest {
-                    page_size,
-                    page_token,
-                    filter: filter.clone(),
-                };
+                let request = v1::ListSagasRequest { page_size, page_token, filter: filter.clone() };
                 let answer = connection.call(connection.sagas().list_sagas(request)).await?;
                 Ok((answer.sagas, answer.next_page_token))
             })
             .await?;
-        let all = v1::ListSagasResponse {
-            sagas,
-            next_page_token,
-        };
-        session.show("backstop.v1.ListSagasResponse", &all, |paint| {
-            list_table(&all.sagas, paint)
-        })?;
+        let all = v1::ListSagasResponse { sagas, next_page_token };
+        session.show("backstop.v1.ListSagasResponse", &all, |paint| list_table(&all.sagas, paint))?;
         if !all.next_page_token.is_empty() {
-            session.terminal.note(&format!(
-                "note: only the newest {} are shown; --limit 0 shows all",
-                all.sagas.len()
-            ))?;
+            session
+                .terminal
+                .note(&format!("note: only the newest {} are shown; --limit 0 shows all", all.sagas.len()))?;
         }
         Ok(Exit::Done)
     }
@@ -327,31 +292,16 @@ impl List {
     /// The flags as one filter of `ListSagas`.
     fn terms(&self) -> String {
         let mut terms = Vec::new();
-        let states: Vec<String> = self
-            .states
-            .iter()
-            .map(|state| format!("state = \"{}\"", state_name(state.state())))
-            .collect();
+        let states: Vec<String> =
+            self.states.iter().map(|state| format!("state = \"{}\"", state_name(state.state()))).collect();
         match states.as_slice() {
             [] => {}
             [one] => terms.push(one.clone()),
             several => terms.push(format!("({})", several.join(" OR "))),
         }
-        terms.extend(
-            self.definition
-                .iter()
-                .map(|name| format!("definition = {}", quoted(name))),
-        );
-        terms.extend(
-            self.fin_code
-                .iter()
-                .map(|code| format!("fin_code = {}", quoted(code))),
-        );
-        terms.extend(
-            self.labels
-                .iter()
-                .map(|(key, value)| format!("labels.{} = {}", key, quoted(value))),
-        );
+        terms.extend(self.definition.iter().map(|name| format!("definition = {}", quoted(name))));
+        terms.extend(self.fin_code.iter().map(|code| format!("fin_code = {}", quoted(code))));
+        terms.extend(self.labels.iter().map(|(key, value)| format!("labels.{} = {}", key, quoted(value))));
         terms.extend(self.filter.iter().filter(|raw| !raw.trim().is_empty()).cloned());
         terms.join(" AND ")
     }

@@ -6,9 +6,9 @@
 
 use super::out::{Paint, Style};
 use super::text::{Cell, between, duration, field, safe, short, table, time};
-use backstop_proto::v1::{RollbackCause, rollback_cause::Kind};
 use backstop_proto::v1::failure::Evidence;
 use backstop_proto::v1::{Branch, BranchState, Failure, Saga, SagaState, Tier};
+use backstop_proto::v1::{RollbackCause, rollback_cause::Kind};
 use std::fmt::Write;
 
 /// `ROLLED_BACK`.
@@ -45,11 +45,7 @@ pub(super) fn head_and_transcript(saga: &Saga, paint: Paint) -> String {
 fn head(saga: &Saga, paint: Paint) -> String {
     let state = saga.state();
     let failure = saga.cause.as_ref().and_then(|cause| cause.failure.as_ref());
-    let labels: Vec<_> = saga
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let labels: Vec<_> = saga.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     // The map of labels has no order of its own.
     let labels = {
         let mut labels = labels;
@@ -62,15 +58,9 @@ fn head(saga: &Saga, paint: Paint) -> String {
     };
     [
         field("saga", &paint.apply(Style::Bold, &safe(&saga.id))),
-        field(
-            "definition",
-            &safe(&format!("{}@{}", saga.definition, saga.revision)),
-        ),
+        field("definition", &safe(&format!("{}@{}", saga.definition, saga.revision))),
         field("state", &paint.apply(state_style(state), state_name(state))),
-        field(
-            "cause",
-            &saga.cause.as_ref().map(cause_sentence).unwrap_or_default(),
-        ),
+        field("cause", &saga.cause.as_ref().map(cause_sentence).unwrap_or_default()),
         violations(failure),
         field("fin code", &fin_code(saga, failure)),
         field("started", &times(saga)),
@@ -98,11 +88,9 @@ fn cause_sentence(cause: &RollbackCause) -> String {
                 reason => format!("cancelled by {by}: {}", safe(reason)),
             }
         }
-        Kind::Resolved => format!(
-            "{} found that step {step} had had no effect: {}",
-            safe(&cause.by),
-            safe(&cause.reason)
-        ),
+        Kind::Resolved => {
+            format!("{} found that step {step} had had no effect: {}", safe(&cause.by), safe(&cause.reason))
+        }
         Kind::Unspecified => format!("unknown to this program (step {step})"),
     }
 }
@@ -123,25 +111,16 @@ fn failure_sentence(failure: &Failure) -> String {
         Evidence::BadAnswer => "what came back is no gRPC answer".to_owned(),
         Evidence::NotRendered => "its request could not be made from the template".to_owned(),
     };
-    if failure.message.is_empty() {
-        who
-    } else {
-        format!("{who}: {}", safe(&failure.message))
-    }
+    if failure.message.is_empty() { who } else { format!("{who}: {}", safe(&failure.message)) }
 }
 
 fn violations(failure: Option<&Failure>) -> String {
     let Some(failure) = failure else {
         return String::new();
     };
-    let fields = failure
-        .field_violations
-        .iter()
-        .map(|fault| (&fault.field, &fault.description));
-    let preconditions = failure
-        .precondition_violations
-        .iter()
-        .map(|fault| (&fault.subject, &fault.description));
+    let fields = failure.field_violations.iter().map(|fault| (&fault.field, &fault.description));
+    let preconditions =
+        failure.precondition_violations.iter().map(|fault| (&fault.subject, &fault.description));
     fields
         .chain(preconditions)
         .map(|(what, why)| field("", &format!("{}: {}", safe(what), safe(why))))
@@ -181,11 +160,7 @@ fn deadline(saga: &Saga) -> String {
 /// Which branches wait for a person, why, and the commands that settle them.
 fn what_to_do(saga: &Saga, paint: Paint) -> String {
     let mut out = String::new();
-    for branch in saga
-        .branches
-        .iter()
-        .filter(|branch| waits_for_a_person(saga, branch))
-    {
+    for branch in saga.branches.iter().filter(|branch| waits_for_a_person(saga, branch)) {
         let state = short(branch.state().as_str_name(), "BRANCH_STATE_");
         let last = match branch.state() {
             BranchState::Stuck => branch.compensation_failure.as_ref(),
@@ -200,27 +175,16 @@ fn what_to_do(saga: &Saga, paint: Paint) -> String {
             | BranchState::Resolved
             | BranchState::Unspecified => branch.failure.as_ref(),
         };
-        let why = last
-            .map(|failure| format!(": {}", failure_sentence(failure)))
-            .unwrap_or_default();
+        let why = last.map(|failure| format!(": {}", failure_sentence(failure))).unwrap_or_default();
         let name = safe(&branch.step);
-        let waiting = paint.apply(
-            Style::Bad,
-            &format!("step {name} is {state} and waits for a person"),
-        );
+        let waiting = paint.apply(Style::Bad, &format!("step {name} is {state} and waits for a person"));
         // Writing to a String cannot fail.
         let _ = writeln!(out, "\n{waiting}{why}");
         let id = safe(&saga.id);
         let _ = writeln!(out, "  backstop branch retry {id} {name} --reason …");
-        let resolution = if branch.state() == BranchState::Stuck {
-            "undone"
-        } else {
-            "took-effect|no-effect"
-        };
-        let _ = writeln!(
-            out,
-            "  backstop branch resolve {id} {name} --resolution {resolution} --reason …"
-        );
+        let resolution =
+            if branch.state() == BranchState::Stuck { "undone" } else { "took-effect|no-effect" };
+        let _ = writeln!(out, "  backstop branch resolve {id} {name} --resolution {resolution} --reason …");
     }
     out
 }
@@ -257,9 +221,5 @@ pub(super) fn list_table(sagas: &[Saga], paint: Paint) -> String {
             ]
         })
         .collect();
-    table(
-        ["SAGA", "DEFINITION", "STATE", "FIN CODE", "STARTED"],
-        rows,
-        paint,
-    )
+    table(["SAGA", "DEFINITION", "STATE", "FIN CODE", "STARTED"], rows, paint)
 }

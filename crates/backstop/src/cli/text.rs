@@ -8,15 +8,14 @@ use std::time::Duration;
 /// A text from outside, made harmless: control characters and those that turn the writing direction
 /// round are shown escaped, so no participant can move an operator's cursor or hide a word.
 pub(crate) fn safe(text: &str) -> String {
-    text.chars()
-        .fold(String::with_capacity(text.len()), |mut out, c| {
-            if is_harmful(c) {
-                out.extend(c.escape_default())
-            } else {
-                out.push(c)
-            }
-            out
-        })
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if is_harmful(c) {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+        out
+    })
 }
 
 /// True for what must not reach a terminal as it is.
@@ -34,10 +33,7 @@ pub(crate) struct Cell {
 impl Cell {
     /// A cell that stands out.
     pub(crate) fn styled(text: impl Into<String>, style: Style) -> Self {
-        Self {
-            text: text.into(),
-            style,
-        }
+        Self { text: text.into(), style }
     }
 }
 
@@ -54,15 +50,8 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: Vec<[Cell; N]>, p
         .chain(rows)
         .map(|row| {
             row.map(|cell| {
-                let text = if cell.text.is_empty() {
-                    "-".to_owned()
-                } else {
-                    safe(&cell.text)
-                };
-                Cell {
-                    text,
-                    style: cell.style,
-                }
+                let text = if cell.text.is_empty() { "-".to_owned() } else { safe(&cell.text) };
+                Cell { text, style: cell.style }
             })
         })
         .collect();
@@ -88,11 +77,7 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: Vec<[Cell; N]>, p
 
 /// `label      value`, as heads show it; nothing for an empty value.
 pub(crate) fn field(label: &str, value: &str) -> String {
-    if value.is_empty() {
-        String::new()
-    } else {
-        format!("{label:<12}{value}\n")
-    }
+    if value.is_empty() { String::new() } else { format!("{label:<12}{value}\n") }
 }
 
 /// `2026-11-23T10:00:00.5Z`; empty if it is not set or beyond the calendar.
@@ -131,9 +116,8 @@ pub(crate) fn duration(elapsed: Duration) -> String {
 /// # Errors
 /// A sentence for clap, if it has no unit, is negative or is none at all.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| "say a number with a unit, such as 500ms, 30s or 2m".to_owned())?;
+    let parsed: jiff::SignedDuration =
+        text.parse().map_err(|_| "say a number with a unit, such as 500ms, 30s or 2m".to_owned())?;
     Duration::try_from(parsed).map_err(|_| "a duration cannot be negative".to_owned())
 }
 
@@ -161,15 +145,11 @@ pub(crate) fn short(name: &'static str, prefix: &str) -> &'static str {
 pub(crate) fn parse_definition_ref(text: &str) -> Result<DefinitionRef, String> {
     match text.split_once('@') {
         None if text.is_empty() => Err("a definition has a name, such as transfer or transfer@3".to_owned()),
-        None => Ok(DefinitionRef {
-            name: text.to_owned(),
-            revision: 0,
-        }),
+        None => Ok(DefinitionRef { name: text.to_owned(), revision: 0 }),
         Some((name, revision)) => match revision.parse() {
-            Ok(revision) if revision > 0 && !name.is_empty() => Ok(DefinitionRef {
-                name: name.to_owned(),
-                revision,
-            }),
+            Ok(revision) if revision > 0 && !name.is_empty() => {
+                Ok(DefinitionRef { name: name.to_owned(), revision })
+            }
             Ok(_) | Err(_) => Err("say NAME or NAME@REVISION, such as transfer@3".to_owned()),
         },
     }

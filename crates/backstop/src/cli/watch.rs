@@ -19,12 +19,7 @@ const BREAK_WAIT_MIN: Duration = Duration::from_millis(if cfg!(test) { 1 } else 
 /// Watches until the saga has ended or needs a person.
 pub(super) async fn run(session: &mut Session<'_>, saga_id: String, after: u64) -> Result<Exit, CliError> {
     let connection = session.open().await?;
-    let mut watch = Watch {
-        connection,
-        saga_id,
-        seq: after,
-        breaks: 0,
-    };
+    let mut watch = Watch { connection, saga_id, seq: after, breaks: 0 };
     loop {
         let ended = match watch.stream(session).await {
             Ok(Some(exit)) => return Ok(exit),
@@ -35,9 +30,7 @@ pub(super) async fn run(session: &mut Session<'_>, saga_id: String, after: u64) 
             Ok(Some(exit)) => return Ok(exit),
             Err(error) if watch.breaks >= BREAKS_MAX || !is_break(&error) => return Err(error),
             Ok(None) if watch.breaks >= BREAKS_MAX => {
-                return Err(CliError::Mapping(
-                    "the stream of events ends again and again".to_owned(),
-                ));
+                return Err(CliError::Mapping("the stream of events ends again and again".to_owned()));
             }
             Ok(None) | Err(_) => watch.pause().await,
         }
@@ -55,19 +48,9 @@ struct Watch {
 impl Watch {
     /// Shows events until the saga is over (its exit code) or the stream ends (`None`).
     async fn stream(&mut self, session: &mut Session<'_>) -> Result<Option<Exit>, CliError> {
-        let request = v1::WatchSagaRequest {
-            saga_id: self.saga_id.clone(),
-            after_seq: self.seq,
-        };
-        let mut stream = self
-            .connection
-            .call(self.connection.sagas().watch_saga(request))
-            .await?;
-        while let Some(answer) = stream
-            .message()
-            .await
-            .map_err(|status| self.connection.judge(status))?
-        {
+        let request = v1::WatchSagaRequest { saga_id: self.saga_id.clone(), after_seq: self.seq };
+        let mut stream = self.connection.call(self.connection.sagas().watch_saga(request)).await?;
+        while let Some(answer) = stream.message().await.map_err(|status| self.connection.judge(status))? {
             let Some(event) = &answer.event else { continue };
             if event.seq <= self.seq {
                 continue;
@@ -117,14 +100,8 @@ impl Watch {
     }
 
     async fn state(&self) -> Result<(SagaState, u64), CliError> {
-        let request = v1::GetSagaRequest {
-            saga_id: self.saga_id.clone(),
-            view: v1::SagaView::Basic.into(),
-        };
-        let answer = self
-            .connection
-            .call(self.connection.sagas().get_saga(request))
-            .await?;
+        let request = v1::GetSagaRequest { saga_id: self.saga_id.clone(), view: v1::SagaView::Basic.into() };
+        let answer = self.connection.call(self.connection.sagas().get_saga(request)).await?;
         let saga = answer.saga.unwrap_or_default();
         Ok((saga.state(), saga.seq))
     }

@@ -79,19 +79,15 @@ pub(crate) struct Telemetry {
 /// Reads every layer.
 pub(crate) fn load(flags: &Flags) -> anyhow::Result<Configuration> {
     let merged = merged(flags)?;
-    let defaults = Config::builder()
-        .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
-        .build()?;
+    let defaults = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build()?;
     let mut reader = Reader::new(merged);
     reader.refuse_unknown(&defaults, "error_domains");
     let configuration = read(&mut reader);
     match (reader.finish(), configuration) {
         (Ok(()), Some(configuration)) => Ok(configuration),
-        (Err(faults), _) => bail!(
-            "the configuration has {} fault(s):\n  {}",
-            faults.len(),
-            faults.join("\n  ")
-        ),
+        (Err(faults), _) => {
+            bail!("the configuration has {} fault(s):\n  {}", faults.len(), faults.join("\n  "))
+        }
         (Ok(()), None) => bail!("the configuration could not be read"),
     }
 }
@@ -104,9 +100,8 @@ pub(crate) fn print(flags: &Flags) -> anyhow::Result<String> {
     if let Some(store) = shown.get_mut("store") {
         *store = Value::from(without_password(&store.to_string()));
     }
-    let (tables, plain): (Vec<_>, Vec<_>) = shown
-        .into_iter()
-        .partition(|(_, value)| matches!(value.kind, config::ValueKind::Table(_)));
+    let (tables, plain): (Vec<_>, Vec<_>) =
+        shown.into_iter().partition(|(_, value)| matches!(value.kind, config::ValueKind::Table(_)));
     let mut text = String::new();
     for (key, value) in &plain {
         writeln!(text, "{key} = {}", toml_value(value))?;
@@ -119,9 +114,8 @@ pub(crate) fn print(flags: &Flags) -> anyhow::Result<String> {
 
 fn write_table(text: &mut String, name: &str, table: Value) -> anyhow::Result<()> {
     let entries: BTreeMap<String, Value> = table.into_table()?.into_iter().collect();
-    let (tables, plain): (Vec<_>, Vec<_>) = entries
-        .into_iter()
-        .partition(|(_, value)| matches!(value.kind, config::ValueKind::Table(_)));
+    let (tables, plain): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|(_, value)| matches!(value.kind, config::ValueKind::Table(_)));
     if !plain.is_empty() {
         writeln!(text, "\n[{name}]")?;
     }
@@ -167,9 +161,7 @@ fn merged(flags: &Flags) -> anyhow::Result<Config> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("BACKSTOP_") && ours(name))
         .collect();
-    let environment = Environment::with_prefix("BACKSTOP")
-        .prefix_separator("_")
-        .separator("__");
+    let environment = Environment::with_prefix("BACKSTOP").prefix_separator("_").separator("__");
     builder = builder.add_source(environment.source(Some(variables)));
     builder = builder.set_override_option("store", flags.store.clone())?;
     builder = builder.set_override_option("listen", flags.listen.clone())?;
@@ -265,10 +257,7 @@ fn engine(reader: &mut Reader) -> Settings {
 fn telemetry(reader: &mut Reader) -> Telemetry {
     let format = reader.text("telemetry.log_format");
     if !matches!(format.as_str(), "text" | "json") {
-        reader.fault(
-            "telemetry.log_format",
-            format!("\"{format}\" is neither text nor json"),
-        );
+        reader.fault("telemetry.log_format", format!("\"{format}\" is neither text nor json"));
     }
     let log_filter = reader.text("telemetry.log_filter");
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log_filter) {
@@ -321,17 +310,11 @@ fn error_row(reader: &mut Reader, key: &str, code: Code, value: Value) -> Row {
         let understood = match field.as_str() {
             "fin_code" => FinCode::parse(&text).map(|code| row.fin_code = code),
             "tier" => Tier::parse(&text).map(|tier| row.tier = tier),
-            "http_status" => text
-                .parse()
-                .ok()
-                .filter(|s| (400..600).contains(s))
-                .map(|s| row.http_status = s),
+            "http_status" => {
+                text.parse().ok().filter(|s| (400..600).contains(s)).map(|s| row.http_status = s)
+            }
             "retry" => value.into_bool().ok().map(|retry| {
-                row.retry = if retry {
-                    RetryRule::Policy
-                } else {
-                    RetryRule::Never
-                };
+                row.retry = if retry { RetryRule::Policy } else { RetryRule::Never };
             }),
             _ => None,
         };
@@ -351,20 +334,14 @@ mod tests {
     fn with_file(text: &str) -> anyhow::Result<Configuration> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), text)?;
-        load(&Flags {
-            config: Some(file.path().to_owned()),
-            ..Flags::default()
-        })
+        load(&Flags { config: Some(file.path().to_owned()), ..Flags::default() })
     }
 
     #[test]
     fn the_defaults_of_the_file_are_the_defaults_of_the_code() {
         let read = load(&Flags::default()).unwrap();
         assert_eq!(format!("{:?}", read.engine), format!("{:?}", Settings::default()));
-        assert_eq!(
-            format!("{:?}", read.server),
-            format!("{:?}", ServerSettings::default())
-        );
+        assert_eq!(format!("{:?}", read.server), format!("{:?}", ServerSettings::default()));
         assert_eq!(read.participants, ParticipantSettings::default());
         assert_eq!(read.postgres, PostgresSettings::default());
     }
@@ -377,18 +354,8 @@ mod tests {
         )
         .unwrap_err()
         .to_string();
-        for part in [
-            "stor:",
-            "listen:",
-            "lease.ttl:",
-            "limits.labels_max:",
-            ".tier:",
-            "NOPE",
-        ] {
-            assert!(
-                told.to_lowercase().contains(&part.to_lowercase()),
-                "{part} in {told}"
-            );
+        for part in ["stor:", "listen:", "lease.ttl:", "limits.labels_max:", ".tier:", "NOPE"] {
+            assert!(told.to_lowercase().contains(&part.to_lowercase()), "{part} in {told}");
         }
     }
 
@@ -409,10 +376,9 @@ mod tests {
             without_password("postgres://bank:secret@db:5432/backstop"),
             "postgres://bank:***@db:5432/backstop"
         );
-        for url in [
-            "postgres://bank:secret@db:5432/backstop",
-            "postgres://bank:sec@ret@db/backstop?password=secret",
-        ] {
+        for url in
+            ["postgres://bank:secret@db:5432/backstop", "postgres://bank:sec@ret@db/backstop?password=secret"]
+        {
             assert!(
                 !without_password(url).contains("secret") && !without_password(url).contains("ret@"),
                 "{url}"

@@ -13,10 +13,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(config: Config) -> Self {
-        Self {
-            config,
-            faults: Vec::new(),
-        }
+        Self { config, faults: Vec::new() }
     }
 
     pub(super) fn fault(&mut self, key: &str, what: impl std::fmt::Display) {
@@ -25,11 +22,7 @@ impl Reader {
 
     /// Every fault found, or nothing.
     pub(super) fn finish(self) -> Result<(), Vec<String>> {
-        if self.faults.is_empty() {
-            Ok(())
-        } else {
-            Err(self.faults)
-        }
+        if self.faults.is_empty() { Ok(()) } else { Err(self.faults) }
     }
 
     pub(super) fn text(&mut self, key: &str) -> String {
@@ -113,9 +106,7 @@ impl Reader {
     pub(super) fn refuse_unknown(&mut self, known: &Config, open_table: &str) {
         let known: BTreeSet<String> = paths(&known.cache).into_iter().collect();
         for path in paths(&self.config.cache) {
-            let open = path
-                .strip_prefix(open_table)
-                .is_some_and(|rest| rest.starts_with('.'));
+            let open = path.strip_prefix(open_table).is_some_and(|rest| rest.starts_with('.'));
             if !known.contains(&path) && !open {
                 self.fault(&path, "there is no such setting");
             }
@@ -123,12 +114,7 @@ impl Reader {
     }
 
     pub(super) fn table(&self, key: &str) -> Vec<(String, Value)> {
-        let mut table: Vec<_> = self
-            .config
-            .get_table(key)
-            .unwrap_or_default()
-            .into_iter()
-            .collect();
+        let mut table: Vec<_> = self.config.get_table(key).unwrap_or_default().into_iter().collect();
         table.sort_by(|a, b| a.0.cmp(&b.0));
         table
     }

@@ -16,11 +16,7 @@ struct Case {
 }
 
 fn case(what: &'static str, steps: impl IntoIterator<Item = Step>, paths: &'static [&'static str]) -> Case {
-    Case {
-        what,
-        definition: definition("faulty", steps),
-        paths,
-    }
+    Case { what, definition: definition("faulty", steps), paths }
 }
 
 fn cases() -> Vec<Case> {
@@ -41,32 +37,13 @@ fn cases() -> Vec<Case> {
         uncompensated_case(uncompensated),
         case("no steps", [], &["steps"]),
         case("more than 256 steps", many, &["steps"]),
-        case(
-            "a duplicate name",
-            [step("a", "bank"), step("a", "bank")],
-            &["steps[1].name"],
-        ),
-        case(
-            "a name that is no identifier",
-            [step("A-b", "bank")],
-            &["steps[0].name"],
-        ),
-        case(
-            "an unknown dependency",
-            [step("a", "bank").after(&["zz"])],
-            &["steps[0].depends_on[0]"],
-        ),
-        case(
-            "itself as dependency",
-            [step("a", "bank").after(&["a"])],
-            &["steps[0].depends_on[0]"],
-        ),
+        case("a duplicate name", [step("a", "bank"), step("a", "bank")], &["steps[1].name"]),
+        case("a name that is no identifier", [step("A-b", "bank")], &["steps[0].name"]),
+        case("an unknown dependency", [step("a", "bank").after(&["zz"])], &["steps[0].depends_on[0]"]),
+        case("itself as dependency", [step("a", "bank").after(&["a"])], &["steps[0].depends_on[0]"]),
         case(
             "a second pivot",
-            [
-                step("a", "bank").kind("PIVOT"),
-                step("b", "bank").kind("PIVOT").after(&["a"]),
-            ],
+            [step("a", "bank").kind("PIVOT"), step("b", "bank").kind("PIVOT").after(&["a"])],
             &["steps[1].kind"],
         ),
         case(
@@ -76,17 +53,10 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "a read-only step beside the pivot",
-            [
-                step("a", "bank").kind("PIVOT"),
-                step("b", "bank").kind("READ_ONLY"),
-            ],
+            [step("a", "bank").kind("PIVOT"), step("b", "bank").kind("READ_ONLY")],
             &["steps[1].kind"],
         ),
-        case(
-            "a retriable step without pivot",
-            [step("a", "bank").kind("RETRIABLE")],
-            &["steps[0].kind"],
-        ),
+        case("a retriable step without pivot", [step("a", "bank").kind("RETRIABLE")], &["steps[0].kind"]),
         case(
             "an unknown participant",
             [step("a", "bank").with("/action/participant", "nobody")],
@@ -102,11 +72,7 @@ fn cases() -> Vec<Case> {
             [action("method", json!("testbank.v1.Nobody/Act"))],
             &["steps[0].action.method"],
         ),
-        case(
-            "a method that is none",
-            [action("method", json!("Act"))],
-            &["steps[0].action.method"],
-        ),
+        case("a method that is none", [action("method", json!("Act"))], &["steps[0].action.method"]),
         case(
             "a streaming method",
             [action("method", json!("testbank.v1.Bank/Follow"))],
@@ -139,10 +105,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "a response of a step that does not come before",
-            [
-                step("a", "bank"),
-                step("b", "bank").with("/action/request/memo", "${steps.a.response.id}"),
-            ],
+            [step("a", "bank"), step("b", "bank").with("/action/request/memo", "${steps.a.response.id}")],
             &["steps[1].action.request.memo"],
         ),
         case(
@@ -150,16 +113,8 @@ fn cases() -> Vec<Case> {
             [action("request", json!({ "memo": "${cause.message}" }))],
             &["steps[0].action.request.memo"],
         ),
-        case(
-            "a timeout of nothing",
-            [action("timeout", json!("0s"))],
-            &["steps[0].action.timeout"],
-        ),
-        case(
-            "a negative timeout",
-            [action("timeout", json!("-1s"))],
-            &["steps[0].action.timeout"],
-        ),
+        case("a timeout of nothing", [action("timeout", json!("0s"))], &["steps[0].action.timeout"]),
+        case("a negative timeout", [action("timeout", json!("-1s"))], &["steps[0].action.timeout"]),
         case(
             "a query that is not there",
             [step("a", "bank").with("/inDoubt", "IN_DOUBT_QUERY")],
@@ -190,11 +145,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn uncompensated_case(step: Step) -> Case {
-    case(
-        "a compensatable step without compensation",
-        [step],
-        &["steps[0].compensation"],
-    )
+    case("a compensatable step without compensation", [step], &["steps[0].compensation"])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,11 +165,7 @@ async fn each_fault_is_refused_with_its_own_path() {
                 let mut expected = case.paths.to_vec();
                 expected.sort_unstable();
                 if status.code() != Code::InvalidArgument || paths != expected {
-                    wrong.push(format!(
-                        "{}: {:?} {said:?}, not {expected:?}",
-                        case.what,
-                        status.code()
-                    ));
+                    wrong.push(format!("{}: {:?} {said:?}, not {expected:?}", case.what, status.code()));
                 }
                 if said.iter().any(|(_, description)| description.is_empty()) {
                     wrong.push(format!("{}: a violation without a word", case.what));
@@ -227,18 +174,11 @@ async fn each_fault_is_refused_with_its_own_path() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let all = api
-        .definitions()
-        .list_definitions(v1::ListDefinitionsRequest::default())
-        .await
-        .unwrap();
+    let all = api.definitions().list_definitions(v1::ListDefinitionsRequest::default()).await.unwrap();
     assert_eq!(all.into_inner().definitions.len(), 0, "nothing faulty is stored");
     // After all of it the server works.
     api.define(definition("good", [step("a", "bank")])).await;
-    assert_eq!(
-        crate::common::api::state(&api.run("good", "good").await),
-        "SUCCEEDED"
-    );
+    assert_eq!(crate::common::api::state(&api.run("good", "good").await), "SUCCEEDED");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,9 +199,7 @@ async fn a_cycle_is_named_with_the_steps_on_it() {
     let said = violations(&status);
     assert!(!said.is_empty());
     for (path, description) in said {
-        let on_cycle = ["steps[1]", "steps[2]", "steps[3]"]
-            .iter()
-            .any(|step| path.starts_with(step));
+        let on_cycle = ["steps[1]", "steps[2]", "steps[3]"].iter().any(|step| path.starts_with(step));
         assert!(on_cycle, "{path} is not on the cycle: {description}");
         assert!(path.contains(".depends_on["), "{path} names the edge");
     }
@@ -292,44 +230,15 @@ async fn the_same_content_is_the_same_revision_and_other_content_the_next() {
     let only_looked_at = json!({ "definition": second, "validateOnly": true });
     let request: v1::RegisterDefinitionRequest =
         message("backstop.v1.RegisterDefinitionRequest", only_looked_at);
-    let response = api
-        .definitions()
-        .register_definition(request)
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(
-        response.definition.unwrap().revision,
-        2,
-        "the revision that it would get"
-    );
-    let get = |revision| v1::GetDefinitionRequest {
-        name: "grows".to_owned(),
-        revision,
-    };
-    let newest = api
-        .definitions()
-        .get_definition(get(0))
-        .await
-        .unwrap()
-        .into_inner()
-        .definition
-        .unwrap();
+    let response = api.definitions().register_definition(request).await.unwrap().into_inner();
+    assert_eq!(response.definition.unwrap().revision, 2, "the revision that it would get");
+    let get = |revision| v1::GetDefinitionRequest { name: "grows".to_owned(), revision };
+    let newest = api.definitions().get_definition(get(0)).await.unwrap().into_inner().definition.unwrap();
     assert_eq!(newest.revision, 1, "validate_only stores nothing");
     assert_eq!(api.define(second).await.revision, 2);
-    let old = api
-        .definitions()
-        .get_definition(get(1))
-        .await
-        .unwrap()
-        .into_inner()
-        .definition
-        .unwrap();
+    let old = api.definitions().get_definition(get(1)).await.unwrap().into_inner().definition.unwrap();
     assert_eq!(old.steps.len(), 1, "an old revision stays");
-    assert_eq!(
-        api.definitions().get_definition(get(9)).await.unwrap_err().code(),
-        Code::NotFound
-    );
+    assert_eq!(api.definitions().get_definition(get(9)).await.unwrap_err().code(), Code::NotFound);
     let both = [("old", 1), ("new", 2)];
     for (id, revision) in both {
         let json = json!({
@@ -348,22 +257,12 @@ async fn a_participant_without_reflection_needs_descriptors_in_the_request() {
     api.enlist(&silent).await;
     let json = json!({ "definition": definition("one", [step("a", "silent")]) });
     let mut request: v1::RegisterDefinitionRequest = message("backstop.v1.RegisterDefinitionRequest", json);
-    let refused = api
-        .definitions()
-        .register_definition(request.clone())
-        .await
-        .unwrap_err();
+    let refused = api.definitions().register_definition(request.clone()).await.unwrap_err();
     assert!(
         matches!(refused.code(), Code::InvalidArgument | Code::Unavailable),
         "{ACT} cannot be known: {refused}"
     );
     request.descriptors = Some(crate::common::bank::descriptors());
-    api.definitions()
-        .register_definition(request)
-        .await
-        .expect("with descriptors it is known");
-    assert_eq!(
-        crate::common::api::state(&api.run("one", "one").await),
-        "SUCCEEDED"
-    );
+    api.definitions().register_definition(request).await.expect("with descriptors it is known");
+    assert_eq!(crate::common::api::state(&api.run("one", "one").await), "SUCCEEDED");
 }

@@ -25,15 +25,10 @@ async fn still_works(backstop: &mut Backstop) {
 /// A status, the paths that it names, and its ErrorInfo's domain.
 fn told(status: &Status) -> (Code, Vec<String>) {
     let details = status.get_error_details();
-    let info = details
-        .error_info()
-        .unwrap_or_else(|| panic!("{status} has no ErrorInfo"));
+    let info = details.error_info().unwrap_or_else(|| panic!("{status} has no ErrorInfo"));
     assert_eq!(info.domain, "backstop");
     assert!(!info.reason.is_empty());
-    (
-        status.code(),
-        violations(status).into_iter().map(|(path, _)| path).collect(),
-    )
+    (status.code(), violations(status).into_iter().map(|(path, _)| path).collect())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,55 +40,21 @@ async fn a_start_that_cannot_be_names_the_field() {
         json[field] = value;
         json
     };
-    let many_labels: Value = (0..17)
-        .map(|n| (format!("k{n}"), json!("v")))
-        .collect::<serde_json::Map<_, _>>()
-        .into();
+    let many_labels: Value =
+        (0..17).map(|n| (format!("k{n}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
     let cases = [
         (with("definition", json!("")), Code::InvalidArgument, "definition"),
-        (
-            with("definition", json!("No Name")),
-            Code::InvalidArgument,
-            "definition",
-        ),
-        (
-            with("sagaId", json!("two words")),
-            Code::InvalidArgument,
-            "saga_id",
-        ),
-        (
-            with("sagaId", json!("x".repeat(129))),
-            Code::InvalidArgument,
-            "saga_id",
-        ),
-        (
-            with("sagaId", json!("line\nbreak")),
-            Code::InvalidArgument,
-            "saga_id",
-        ),
-        (
-            with("input", json!({ "cents": 9_007_199_254_740_993_u64 })),
-            Code::InvalidArgument,
-            "input.cents",
-        ),
-        (
-            with("input", json!({ "cents": 1e300 })),
-            Code::InvalidArgument,
-            "input.cents",
-        ),
+        (with("definition", json!("No Name")), Code::InvalidArgument, "definition"),
+        (with("sagaId", json!("two words")), Code::InvalidArgument, "saga_id"),
+        (with("sagaId", json!("x".repeat(129))), Code::InvalidArgument, "saga_id"),
+        (with("sagaId", json!("line\nbreak")), Code::InvalidArgument, "saga_id"),
+        (with("input", json!({ "cents": 9_007_199_254_740_993_u64 })), Code::InvalidArgument, "input.cents"),
+        (with("input", json!({ "cents": 1e300 })), Code::InvalidArgument, "input.cents"),
         (with("labels", many_labels), Code::InvalidArgument, "labels"),
         (with("wait", json!("601s")), Code::InvalidArgument, "wait"),
         (with("wait", json!("-1s")), Code::InvalidArgument, "wait"),
-        (
-            with("payloads", json!({ "nobody": "AA==" })),
-            Code::InvalidArgument,
-            "payloads",
-        ),
-        (
-            with("payloads", json!({ "debit": "AA==" })),
-            Code::InvalidArgument,
-            "payloads",
-        ),
+        (with("payloads", json!({ "nobody": "AA==" })), Code::InvalidArgument, "payloads"),
+        (with("payloads", json!({ "debit": "AA==" })), Code::InvalidArgument, "payloads"),
     ];
     let mut wrong = Vec::new();
     for (json, code, path) in cases {
@@ -120,33 +81,16 @@ async fn unknown_names_are_not_found_everywhere() {
     let mut codes = Vec::new();
     let nobody = || "nobody".to_owned();
     let start = |json| Api::start_request(json);
+    codes.push(api.sagas().start_saga(start(json!({ "definition": "nobody" }))).await.unwrap_err());
     codes.push(
-        api.sagas()
-            .start_saga(start(json!({ "definition": "nobody" })))
-            .await
-            .unwrap_err(),
-    );
-    codes.push(
-        api.sagas()
-            .start_saga(start(json!({ "definition": "one", "revision": 9 })))
-            .await
-            .unwrap_err(),
+        api.sagas().start_saga(start(json!({ "definition": "one", "revision": 9 }))).await.unwrap_err(),
     );
     codes.push(api.get("nobody").await.unwrap_err());
-    let cancel = v1::CancelSagaRequest {
-        saga_id: nobody(),
-        ..Default::default()
-    };
+    let cancel = v1::CancelSagaRequest { saga_id: nobody(), ..Default::default() };
     codes.push(api.sagas().cancel_saga(cancel).await.unwrap_err());
-    let get = v1::GetDefinitionRequest {
-        name: nobody(),
-        revision: 0,
-    };
+    let get = v1::GetDefinitionRequest { name: nobody(), revision: 0 };
     codes.push(api.definitions().get_definition(get).await.unwrap_err());
-    let simulate = v1::SimulateDefinitionRequest {
-        name: nobody(),
-        ..Default::default()
-    };
+    let simulate = v1::SimulateDefinitionRequest { name: nobody(), ..Default::default() };
     codes.push(api.definitions().simulate_definition(simulate).await.unwrap_err());
     let get = v1::GetParticipantRequest { name: nobody() };
     codes.push(api.participants().get_participant(get).await.unwrap_err());
@@ -156,12 +100,7 @@ async fn unknown_names_are_not_found_everywhere() {
         by: "ann".to_owned(),
         reason: "why not".to_owned(),
     };
-    codes.push(
-        api.operator()
-            .retry_branch(retry("nobody", "debit"))
-            .await
-            .unwrap_err(),
-    );
+    codes.push(api.operator().retry_branch(retry("nobody", "debit")).await.unwrap_err());
     for status in &codes {
         assert_eq!(told(status).0, Code::NotFound, "{status}");
     }
@@ -195,16 +134,11 @@ async fn a_filter_page_token_or_page_size_that_cannot_be_is_invalid() {
         json!({ "filter": format!("{}state = \"RUNNING\"{}", "(".repeat(5_000), ")".repeat(5_000)) }),
     ] {
         let shown: String = json.to_string().chars().take(80).collect();
-        let status = list(json)
-            .await
-            .err()
-            .unwrap_or_else(|| panic!("accepted: {shown}"));
+        let status = list(json).await.err().unwrap_or_else(|| panic!("accepted: {shown}"));
         assert_eq!(told(&status).0, Code::InvalidArgument, "{shown}: {status}");
     }
     for json in [json!({ "pageSize": 1_000_000 }), json!({})] {
-        list(json)
-            .await
-            .expect("a page size too large counts as the largest");
+        list(json).await.expect("a page size too large counts as the largest");
     }
     still_works(&mut backstop).await;
 }
@@ -218,36 +152,21 @@ async fn a_participant_that_cannot_be_names_the_field() {
         json[field] = value;
         json
     };
-    let too_many: Vec<_> = (0..65)
-        .map(|n| format!("http://127.0.0.1:{}", 1000 + n))
-        .collect();
+    let too_many: Vec<_> = (0..65).map(|n| format!("http://127.0.0.1:{}", 1000 + n)).collect();
     for (json, path) in [
         (with("name", json!("")), "participant.name"),
         (with("name", json!("Not A Name")), "participant.name"),
         (with("endpoints", json!([])), "participant.endpoints"),
-        (
-            with("endpoints", json!(["http://127.0.0.1:1", "ftp://x"])),
-            "participant.endpoints[1]",
-        ),
-        (
-            with("endpoints", json!(["127.0.0.1:1"])),
-            "participant.endpoints[0]",
-        ),
+        (with("endpoints", json!(["http://127.0.0.1:1", "ftp://x"])), "participant.endpoints[1]"),
+        (with("endpoints", json!(["127.0.0.1:1"])), "participant.endpoints[0]"),
         (with("endpoints", json!([""])), "participant.endpoints[0]"),
         (with("endpoints", json!(too_many)), "participant.endpoints"),
-        (
-            with("keepaliveInterval", json!("-1s")),
-            "participant.keepalive_interval",
-        ),
+        (with("keepaliveInterval", json!("-1s")), "participant.keepalive_interval"),
     ] {
         let status = api.register_participant(json.clone()).await.err();
         let status = status.unwrap_or_else(|| panic!("accepted: {json}"));
         let (code, paths) = told(&status);
-        assert_eq!(
-            (code, paths),
-            (Code::InvalidArgument, vec![path.to_owned()]),
-            "{json}"
-        );
+        assert_eq!((code, paths), (Code::InvalidArgument, vec![path.to_owned()]), "{json}");
     }
     still_works(&mut backstop).await;
 }
@@ -271,11 +190,7 @@ async fn an_operator_must_say_who_and_why() {
         let status = api.operator().retry_branch(retry(by, reason)).await.unwrap_err();
         assert_eq!(told(&status), (Code::InvalidArgument, vec![path.to_owned()]));
     }
-    let status = api
-        .operator()
-        .retry_branch(retry("ann", "because"))
-        .await
-        .unwrap_err();
+    let status = api.operator().retry_branch(retry("ann", "because")).await.unwrap_err();
     assert_eq!(told(&status).0, Code::FailedPrecondition, "nothing waits for her");
     let resolve = v1::ResolveBranchRequest {
         saga_id: "over".to_owned(),
@@ -285,19 +200,10 @@ async fn an_operator_must_say_who_and_why() {
         resolution: 0,
     };
     let status = api.operator().resolve_branch(resolve).await.unwrap_err();
-    assert_eq!(
-        told(&status),
-        (Code::InvalidArgument, vec!["resolution".to_owned()])
-    );
-    let cancel = v1::CancelSagaRequest {
-        saga_id: "over".to_owned(),
-        reason: "late".to_owned(),
-        by: String::new(),
-    };
-    assert_eq!(
-        told(&api.sagas().cancel_saga(cancel).await.unwrap_err()).0,
-        Code::FailedPrecondition
-    );
+    assert_eq!(told(&status), (Code::InvalidArgument, vec!["resolution".to_owned()]));
+    let cancel =
+        v1::CancelSagaRequest { saga_id: "over".to_owned(), reason: "late".to_owned(), by: String::new() };
+    assert_eq!(told(&api.sagas().cancel_saga(cancel).await.unwrap_err()).0, Code::FailedPrecondition);
     still_works(&mut backstop).await;
 }
 
@@ -312,17 +218,12 @@ async fn messages_that_are_too_large_get_a_typed_answer() {
     for size in [5 << 20, 20 << 20] {
         let json = json!({ "definition": "one", "sagaId": "huge", "input": { "account": "x".repeat(size) } });
         let status = api.start_with(json).await.unwrap_err();
-        let typed = matches!(
-            status.code(),
-            Code::InvalidArgument | Code::ResourceExhausted | Code::OutOfRange
-        );
+        let typed =
+            matches!(status.code(), Code::InvalidArgument | Code::ResourceExhausted | Code::OutOfRange);
         assert!(typed, "{size} bytes: {:?} {}", status.code(), status.message());
     }
     assert_eq!(bank.seen().len(), 0);
-    assert_eq!(
-        backstop.api().get("huge").await.unwrap_err().code(),
-        Code::NotFound
-    );
+    assert_eq!(backstop.api().get("huge").await.unwrap_err().code(), Code::NotFound);
     still_works(&mut backstop).await;
 }
 
@@ -330,11 +231,7 @@ async fn messages_that_are_too_large_get_a_typed_answer() {
 async fn bytes_that_are_no_message_and_methods_that_are_not_there_are_refused() {
     let (mut backstop, api, _bank) = server().await;
     let address = backstop.address();
-    let malformed = tool::call(
-        address,
-        &["-d", "{ \"saga_id\": "],
-        &["backstop.v1.SagaService/GetSaga"],
-    );
+    let malformed = tool::call(address, &["-d", "{ \"saga_id\": "], &["backstop.v1.SagaService/GetSaga"]);
     assert!(!malformed.status.success());
     for (method, data) in [
         ("backstop.v1.SagaService/GetSaga", r#"{"saga_id": 7}"#),
@@ -352,15 +249,9 @@ async fn bytes_that_are_no_message_and_methods_that_are_not_there_are_refused() 
     let mut client = tonic::client::Grpc::new(api.channel());
     client.ready().await.unwrap();
     let path = http::uri::PathAndQuery::from_static("/backstop.v1.SagaService/StartSaga");
-    let garbage = v1::GetSagaRequest {
-        saga_id: "\u{7f}".repeat(50),
-        view: 77,
-    };
+    let garbage = v1::GetSagaRequest { saga_id: "\u{7f}".repeat(50), view: 77 };
     let codec = tonic_prost::ProstCodec::<v1::GetSagaRequest, v1::StartSagaResponse>::default();
-    let status = client
-        .unary(tonic::Request::new(garbage), path, codec)
-        .await
-        .unwrap_err();
+    let status = client.unary(tonic::Request::new(garbage), path, codec).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     still_works(&mut backstop).await;
 }

@@ -83,22 +83,13 @@ async fn table(deduplicates: bool) -> String {
     let backstop = Backstop::start(Engine::Sqlite).await;
     let api = backstop.api();
     let bank = Bank::start("bank").await;
-    api.enlist_as(&bank, json!({ "deduplicatesByKey": deduplicates }))
-        .await;
+    api.enlist_as(&bank, json!({ "deduplicatesByKey": deduplicates })).await;
     let judged = step("judged", "bank").with("/action/retry/attemptsMax", ATTEMPTS_MAX);
-    api.define(definition(
-        "judged",
-        [step("before", "bank"), judged.after(&["before"])],
-    ))
-    .await;
+    api.define(definition("judged", [step("before", "bank"), judged.after(&["before"])])).await;
     // The saga's id is the number of the code to be said to its action.
     bank.answers(|seen| {
         let number: i32 = seen.saga().trim_start_matches("code-").parse().unwrap();
-        match (
-            seen.step().as_str(),
-            seen.phase().as_str(),
-            Code::from_i32(number),
-        ) {
+        match (seen.step().as_str(), seen.phase().as_str(), Code::from_i32(number)) {
             ("judged", "action", code) if code != Code::Ok => Reply::status(code, "as asked"),
             _ => Reply::Done,
         }
@@ -110,29 +101,14 @@ async fn table(deduplicates: bool) -> String {
         let judged = branch(&saga, "judged");
         let seen = bank.seen_of(&id);
         let count = |step: &str, phase: &str| {
-            seen.iter()
-                .filter(|seen| seen.step() == step && seen.phase() == phase)
-                .count()
+            seen.iter().filter(|seen| seen.step() == step && seen.phase() == phase).count()
         };
         let undone = judged.state().as_str_name() == "BRANCH_STATE_COMPENSATED";
-        assert_eq!(
-            count("judged", "compensation"),
-            usize::from(undone),
-            "{}",
-            shown(&saga)
-        );
+        assert_eq!(count("judged", "compensation"), usize::from(undone), "{}", shown(&saga));
         let rolled_back = state(&saga) == "ROLLED_BACK";
-        assert_eq!(
-            count("before", "compensation"),
-            usize::from(rolled_back),
-            "{}",
-            shown(&saga)
-        );
+        assert_eq!(count("before", "compensation"), usize::from(rolled_back), "{}", shown(&saga));
         let words = match &judged.failure {
-            None => vec!["OK", "-", "-", "-", "-", "-"]
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            None => vec!["OK", "-", "-", "-", "-", "-"].into_iter().map(str::to_owned).collect(),
             Some(failure) => vec![
                 failure.grpc_code.clone(),
                 failure.evidence().as_str_name().replace("EVIDENCE_", ""),
@@ -142,56 +118,30 @@ async fn table(deduplicates: bool) -> String {
                 failure.http_status.to_string(),
             ],
         };
-        assert_eq!(
-            saga.fin_code,
-            if rolled_back {
-                words[3].clone()
-            } else {
-                String::new()
-            }
-        );
+        assert_eq!(saga.fin_code, if rolled_back { words[3].clone() } else { String::new() });
         let end = judged.state().as_str_name().replace("BRANCH_STATE_", "");
-        lines.push(format!(
-            "{} {} {end} {}",
-            words.join(" "),
-            count("judged", "action"),
-            state(&saga)
-        ));
+        lines.push(format!("{} {} {end} {}", words.join(" "), count("judged", "action"), state(&saga)));
     }
     lines.join("\n")
 }
 
 /// Without indentation and columns.
 fn tidy(table: &str) -> String {
-    let lines = table
-        .trim()
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    let lines = table.trim().lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_in_force_can_be_read_and_says_the_same() {
     let backstop = Backstop::start(Engine::Sqlite).await;
-    let request = backstop_proto::v1::GetErrorTableRequest {
-        domain: String::new(),
-    };
-    let table = backstop
-        .api()
-        .operator()
-        .get_error_table(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let request = backstop_proto::v1::GetErrorTableRequest { domain: String::new() };
+    let table = backstop.api().operator().get_error_table(request).await.unwrap().into_inner();
     let rows: Vec<String> = table
         .rows
         .iter()
         .map(|row| {
             let (effect, tier) = (row.effect().as_str_name(), row.tier().as_str_name());
-            format!(
-                "{} {effect} {} {tier} {} {}",
-                row.grpc_code, row.fin_code, row.http_status, row.retried
-            )
+            format!("{} {effect} {} {tier} {} {}", row.grpc_code, row.fin_code, row.http_status, row.retried)
         })
         .collect();
     assert_eq!(rows.len(), 16, "a row for each status but OK: {rows:#?}");
@@ -204,14 +154,7 @@ async fn the_table_in_force_can_be_read_and_says_the_same() {
     ] {
         assert!(rows.iter().any(|line| line == row), "{row} is not in {rows:#?}");
     }
-    let request = backstop_proto::v1::GetErrorTableRequest {
-        domain: "nobody".to_owned(),
-    };
-    let refused = backstop
-        .api()
-        .operator()
-        .get_error_table(request)
-        .await
-        .unwrap_err();
+    let request = backstop_proto::v1::GetErrorTableRequest { domain: "nobody".to_owned() };
+    let refused = backstop.api().operator().get_error_table(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
 }

@@ -56,11 +56,7 @@ impl Book {
     }
 
     fn sum(&self) -> i64 {
-        self.done
-            .iter()
-            .filter(|(entry, _)| !self.undone.contains(*entry))
-            .map(|(_, cents)| cents)
-            .sum()
+        self.done.iter().filter(|(entry, _)| !self.undone.contains(*entry)).map(|(_, cents)| cents).sum()
     }
 }
 
@@ -98,31 +94,19 @@ async fn a_thousand_sagas_survive_three_kills_on_postgres() {
 async fn a_thousand_sagas_survive_three_kills(engine: Engine) {
     let mut backstop = Backstop::start(engine).await;
     let api = backstop.api();
-    let (left, right, credit) = (
-        Bank::start("left").await,
-        Bank::start("right").await,
-        Bank::start("credit").await,
-    );
+    let (left, right, credit) =
+        (Bank::start("left").await, Bank::start("right").await, Bank::start("credit").await);
     let banks = [&left, &right, &credit];
     for bank in banks {
-        api.enlist_as(
-            bank,
-            json!({ "deduplicatesByKey": true, "inFlightMax": 4 * SAGAS }),
-        )
-        .await;
+        api.enlist_as(bank, json!({ "deduplicatesByKey": true, "inFlightMax": 4 * SAGAS })).await;
     }
     // `left` and `right` debit concurrently; `credit` pays both out.
-    let patient = |name: &str| {
-        step(name, name)
-            .with("/action/timeout", "120s")
-            .with("/compensation/timeout", "120s")
-    };
+    let patient =
+        |name: &str| step(name, name).with("/action/timeout", "120s").with("/compensation/timeout", "120s");
     let steps = [
         patient("left"),
         patient("right"),
-        patient("credit")
-            .after(&["left", "right"])
-            .with("/action/request/cents", "${input.both}"),
+        patient("credit").after(&["left", "right"]).with("/action/request/cents", "${input.both}"),
     ];
     api.define(definition("split", steps)).await;
 
@@ -165,12 +149,7 @@ async fn a_thousand_sagas_survive_three_kills(engine: Engine) {
     // That the kills hit what they were to hit: each saga knows how often it changed hands.
     for saga in api.list("").await {
         let at_least = if number(&saga.id).is_multiple_of(2) { 2 } else { 3 };
-        assert!(
-            saga.epoch >= at_least,
-            "{} was in flight at the kills: epoch {}",
-            saga.id,
-            saga.epoch
-        );
+        assert!(saga.epoch >= at_least, "{} was in flight at the kills: epoch {}", saga.id, saga.epoch);
     }
     let succeeded = api.list_count("state = \"SUCCEEDED\"").await;
     let rolled_back = api.list_count("state = \"ROLLED_BACK\"").await;
@@ -182,10 +161,7 @@ async fn a_thousand_sagas_survive_three_kills(engine: Engine) {
             .into_iter()
             .find(|saga| (state(saga) == "ROLLED_BACK") != is_refused(&saga.id));
         let odd = api.get(&odd.expect("one of them is").id).await.unwrap();
-        panic!(
-            "{succeeded} succeeded, {rolled_back} were rolled back; for one\n{}",
-            shown(&odd)
-        );
+        panic!("{succeeded} succeeded, {rolled_back} were rolled back; for one\n{}", shown(&odd));
     }
     let book = book.lock().unwrap();
     assert_eq!(book.sum(), 0, "money was made or lost");
@@ -208,17 +184,10 @@ fn check_keys(seen: &[Seen]) {
     for seen in seen {
         let call = (seen.saga(), seen.step(), seen.phase());
         assert_eq!(seen.key(), format!("{}/{}/{}", call.0, call.1, call.2));
-        by_call
-            .entry(call)
-            .or_default()
-            .insert((seen.key(), seen.method.clone(), seen.bytes.clone()));
+        by_call.entry(call).or_default().insert((seen.key(), seen.method.clone(), seen.bytes.clone()));
     }
     for (call, different) in by_call {
-        assert_eq!(
-            different.len(),
-            1,
-            "{call:?} was called with different meanings: {different:?}"
-        );
+        assert_eq!(different.len(), 1, "{call:?} was called with different meanings: {different:?}");
     }
 }
 
@@ -233,9 +202,7 @@ async fn start_all(api: &Api) {
                     "definition": "split", "sagaId": format!("saga-{n}"),
                     "input": { "account": format!("acc-{n}"), "cents": "100", "both": "200" },
                 });
-                api.start_with(json)
-                    .await
-                    .unwrap_or_else(|status| panic!("saga-{n}: {status}"));
+                api.start_with(json).await.unwrap_or_else(|status| panic!("saga-{n}: {status}"));
             })
         })
         .collect();
@@ -247,25 +214,15 @@ async fn start_all(api: &Api) {
 async fn until_held(held: &AtomicUsize, count: usize) {
     eventually(&format!("{count} calls to be held"), || async {
         let held = held.load(Ordering::SeqCst);
-        if held >= count {
-            Ok(())
-        } else {
-            Err(format!("{held} are"))
-        }
+        if held >= count { Ok(()) } else { Err(format!("{held} are")) }
     })
     .await;
 }
 
 async fn until_ended(api: &Api, count: usize) {
     eventually(&format!("{count} sagas to end"), || async {
-        let ended = api
-            .list_count("(state = \"SUCCEEDED\" OR state = \"ROLLED_BACK\")")
-            .await;
-        if ended >= count {
-            Ok(())
-        } else {
-            Err(format!("{ended} have ended"))
-        }
+        let ended = api.list_count("(state = \"SUCCEEDED\" OR state = \"ROLLED_BACK\")").await;
+        if ended >= count { Ok(()) } else { Err(format!("{ended} have ended")) }
     })
     .await;
 }
@@ -291,18 +248,8 @@ async fn an_acknowledged_start_is_there_after_a_kill_that_follows_at_once() {
         let saga = backstop.api().rest(&id).await;
         assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
         let list: v1::ListParticipantsRequest = message("backstop.v1.ListParticipantsRequest", json!({}));
-        let list = backstop
-            .api()
-            .participants()
-            .list_participants(list)
-            .await
-            .unwrap()
-            .into_inner();
-        assert_eq!(
-            list.participants.len(),
-            1,
-            "registrations are as durable as sagas"
-        );
+        let list = backstop.api().participants().list_participants(list).await.unwrap().into_inner();
+        assert_eq!(list.participants.len(), 1, "registrations are as durable as sagas");
     }
     check_keys(&bank.seen());
 }
@@ -313,38 +260,16 @@ async fn what_may_have_been_sent_before_the_kill_is_undone_for_one_that_does_not
     let api = backstop.api();
     let bank = Bank::start("bank").await;
     api.enlist(&bank).await;
-    api.define(definition(
-        "one",
-        [step("debit", "bank").with("/action/timeout", "60s")],
-    ))
-    .await;
-    bank.answers(|seen| {
-        if seen.phase() == "action" {
-            Reply::Hang
-        } else {
-            Reply::Done
-        }
-    });
+    api.define(definition("one", [step("debit", "bank").with("/action/timeout", "60s")])).await;
+    bank.answers(|seen| if seen.phase() == "action" { Reply::Hang } else { Reply::Done });
     api.start("one", "lost").await;
-    bank.until_seen("the action", |seen| seen.phase() == "action")
-        .await;
+    bank.until_seen("the action", |seen| seen.phase() == "action").await;
     backstop.kill();
     backstop.start_again().await;
     let saga = backstop.api().rest("lost").await;
     assert_eq!(state(&saga), "ROLLED_BACK", "{}", shown(&saga));
     let calls: Vec<_> = bank.seen().iter().map(Seen::short).collect();
-    assert_eq!(
-        calls,
-        ["debit/action#1", "debit/compensation#1"],
-        "never sent twice to such a participant"
-    );
-    let epochs: Vec<_> = bank
-        .seen()
-        .iter()
-        .map(|seen| seen.number("backstop-epoch"))
-        .collect();
-    assert!(
-        epochs[0] < epochs[1],
-        "the epoch grows with each coordinator: {epochs:?}"
-    );
+    assert_eq!(calls, ["debit/action#1", "debit/compensation#1"], "never sent twice to such a participant");
+    let epochs: Vec<_> = bank.seen().iter().map(|seen| seen.number("backstop-epoch")).collect();
+    assert!(epochs[0] < epochs[1], "the epoch grows with each coordinator: {epochs:?}");
 }

@@ -11,14 +11,7 @@ fn the_demo_shows_transfers_that_succeed_and_that_are_undone_and_the_sums_agree(
     let output = run(command.args(["demo", "--exit"]).current_dir(directory.path()));
     let shown = said(&output);
     assert!(output.status.success(), "{shown}");
-    for word in [
-        "succeeded",
-        "rolled back",
-        "FIN-40005",
-        "FIN-50302",
-        "FIN-50001",
-        "grpcurl",
-    ] {
+    for word in ["succeeded", "rolled back", "FIN-40005", "FIN-50302", "FIN-50001", "grpcurl"] {
         assert!(shown.contains(word), "the demo does not say {word:?}:\n{shown}");
     }
     assert!(!shown.contains('\u{1b}'), "colours only on a terminal");

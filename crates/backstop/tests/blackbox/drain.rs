@@ -10,14 +10,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 async fn health(api: &Api) -> Result<ServingStatus, tonic::Status> {
-    let request = HealthCheckRequest {
-        service: String::new(),
-    };
-    Ok(HealthClient::new(api.channel())
-        .check(request)
-        .await?
-        .into_inner()
-        .status())
+    let request = HealthCheckRequest { service: String::new() };
+    Ok(HealthClient::new(api.channel()).check(request).await?.into_inner().status())
 }
 
 async fn held_saga(backstop: &Backstop) -> (Bank, Gate) {
@@ -66,11 +60,7 @@ async fn asked_to_end_it_stops_admitting_finishes_what_is_in_flight_and_is_gone(
     let saga = api.rest("in-flight").await;
     assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
     assert_eq!(api.get("late").await.unwrap_err().code(), Code::NotFound);
-    let once = bank
-        .seen_of("in-flight")
-        .iter()
-        .filter(|seen| seen.step() == "one")
-        .count();
+    let once = bank.seen_of("in-flight").iter().filter(|seen| seen.step() == "one").count();
     assert_eq!(once, 1, "its answer was awaited, not thrown away");
 }
 
@@ -86,10 +76,7 @@ async fn a_saga_that_outlasts_the_drain_is_handed_over_and_goes_on_after_the_res
     let saga = backstop.api().rest("in-flight").await;
     assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
     let keys: std::collections::BTreeSet<_> = bank.seen_of("in-flight").iter().map(|s| s.key()).collect();
-    assert_eq!(
-        keys.into_iter().collect::<Vec<_>>(),
-        ["in-flight/one/action", "in-flight/two/action"]
-    );
+    assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["in-flight/one/action", "in-flight/two/action"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,12 +87,10 @@ async fn metrics_bear_the_names_of_the_design() {
     api.enlist_as(&bank, json!({ "rollbackListener": true })).await;
     let steps = [step("debit", "bank"), step("credit", "bank").after(&["debit"])];
     api.define(definition("transfer", steps)).await;
-    bank.answers(
-        |seen| match (seen.saga().as_str(), seen.step().as_str(), seen.phase().as_str()) {
-            ("bad", "credit", "action") => Reply::status(Code::FailedPrecondition, "closed"),
-            _ => Reply::Done,
-        },
-    );
+    bank.answers(|seen| match (seen.saga().as_str(), seen.step().as_str(), seen.phase().as_str()) {
+        ("bad", "credit", "action") => Reply::status(Code::FailedPrecondition, "closed"),
+        _ => Reply::Done,
+    });
     api.run("transfer", "good").await;
     api.run("transfer", "bad").await;
 
@@ -136,16 +121,11 @@ async fn metrics_bear_the_names_of_the_design() {
     .await;
     let line = |name: &str, labels: &[&str]| {
         let fits = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
-        text.lines()
-            .find(fits)
-            .unwrap_or_else(|| panic!("no {name}{labels:?} in\n{text}"))
-            .to_owned()
+        text.lines().find(fits).unwrap_or_else(|| panic!("no {name}{labels:?} in\n{text}")).to_owned()
     };
     for state in ["SUCCEEDED", "ROLLED_BACK"] {
-        let ended = line(
-            "backstop_sagas_ended_total",
-            &[r#"definition="transfer""#, &format!("state=\"{state}\"")],
-        );
+        let ended =
+            line("backstop_sagas_ended_total", &[r#"definition="transfer""#, &format!("state=\"{state}\"")]);
         assert!(ended.ends_with(" 1"), "{ended}");
     }
     line(
@@ -159,10 +139,7 @@ async fn metrics_bear_the_names_of_the_design() {
             r#"tier="L3""#,
         ],
     );
-    assert!(
-        !text.contains("\"good\"") && !text.contains("saga_id"),
-        "no label without a bound"
-    );
+    assert!(!text.contains("\"good\"") && !text.contains("saga_id"), "no label without a bound");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,18 +159,10 @@ async fn logs_name_the_saga_and_never_show_a_payload() {
     api.start_with(json).await.unwrap();
     assert_eq!(state(&api.rest("logged-saga").await), "ROLLED_BACK");
     eventually("the log to name the saga", || async {
-        if backstop.log().contains("logged-saga") {
-            Ok(())
-        } else {
-            Err(backstop.log())
-        }
+        if backstop.log().contains("logged-saga") { Ok(()) } else { Err(backstop.log()) }
     })
     .await;
-    assert!(
-        !backstop.log().contains('\u{1b}'),
-        "colours only on a terminal: {}",
-        backstop.log()
-    );
+    assert!(!backstop.log().contains('\u{1b}'), "colours only on a terminal: {}", backstop.log());
     assert!(!backstop.log().contains("SECRET-IBAN"), "{}", backstop.log());
     assert!(!backstop.log().contains("123456789"), "{}", backstop.log());
 }
@@ -201,9 +170,7 @@ async fn logs_name_the_saga_and_never_show_a_payload() {
 /// A plain HTTP GET; the body.
 async fn get(address: &str, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(address)
-        .await
-        .expect("the metrics listener");
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the metrics listener");
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

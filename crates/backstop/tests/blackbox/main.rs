@@ -3,13 +3,7 @@
 //!
 //! Not here: the rules themselves (`backstop-core`), the store's contract (`backstop-sql`), what each
 //! transport failure looks like from inside (`backstop-rpc`).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod common;
 

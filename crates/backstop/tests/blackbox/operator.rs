@@ -8,10 +8,7 @@ use serde_json::json;
 use tonic::Code;
 
 fn compensations(bank: &Bank, id: &str) -> Vec<String> {
-    let undone = bank
-        .seen_of(id)
-        .into_iter()
-        .filter(|seen| seen.phase() == "compensation");
+    let undone = bank.seen_of(id).into_iter().filter(|seen| seen.phase() == "compensation");
     undone.map(|seen: Seen| seen.short()).collect()
 }
 
@@ -52,20 +49,10 @@ async fn a_refused_compensation_waits_for_a_person_and_goes_on_after_a_retry(eng
     let (mut backstop, api, bank) = stuck(engine, "stuck").await;
     let saga = api.get("stuck").await.unwrap();
     let expected = [("credit", "FAILED"), ("debit", "STUCK"), ("hold", "SUCCEEDED")];
-    assert_eq!(
-        states(&saga).into_iter().collect::<Vec<_>>(),
-        expected.map(|(n, s)| (n, s.to_owned()))
-    );
-    assert_eq!(
-        compensations(&bank, "stuck").len(),
-        3,
-        "its few attempts, and no more"
-    );
+    assert_eq!(states(&saga).into_iter().collect::<Vec<_>>(), expected.map(|(n, s)| (n, s.to_owned())));
+    assert_eq!(compensations(&bank, "stuck").len(), 3, "its few attempts, and no more");
     let failure = branch(&saga, "debit").compensation_failure.clone().unwrap();
-    assert_eq!(
-        (failure.fin_code.as_str(), failure.tier().as_str_name()),
-        ("FIN-50099", "TIER_L1")
-    );
+    assert_eq!((failure.fin_code.as_str(), failure.tier().as_str_name()), ("FIN-50099", "TIER_L1"));
     assert_eq!(api.list("state = \"NEEDS_INTERVENTION\"").await.len(), 1);
 
     // A person's queue outlives the coordinator.
@@ -85,30 +72,13 @@ async fn a_refused_compensation_waits_for_a_person_and_goes_on_after_a_retry(eng
     api.operator().retry_branch(retry).await.unwrap();
     let saga = api.rest("stuck").await;
     assert_eq!(state(&saga), "ROLLED_BACK", "{}", shown(&saga));
-    assert_eq!(
-        branch(&saga, "debit").state().as_str_name(),
-        "BRANCH_STATE_COMPENSATED"
-    );
-    assert_eq!(
-        branch(&saga, "hold").state().as_str_name(),
-        "BRANCH_STATE_COMPENSATED"
-    );
-    let hand = saga
-        .transcript
-        .iter()
-        .filter(|line| line.contains("ann") && line.contains("rights restored"));
+    assert_eq!(branch(&saga, "debit").state().as_str_name(), "BRANCH_STATE_COMPENSATED");
+    assert_eq!(branch(&saga, "hold").state().as_str_name(), "BRANCH_STATE_COMPENSATED");
+    let hand = saga.transcript.iter().filter(|line| line.contains("ann") && line.contains("rights restored"));
     assert_eq!(hand.count(), 1, "the hand stays visible: {}", shown(&saga));
     let all = compensations(&bank, "stuck");
-    assert_eq!(
-        all.iter().filter(|call| call.starts_with("debit")).count(),
-        4,
-        "{all:?}"
-    );
-    assert_eq!(
-        all.iter().filter(|call| call.starts_with("hold")).count(),
-        1,
-        "{all:?}"
-    );
+    assert_eq!(all.iter().filter(|call| call.starts_with("debit")).count(), 4, "{all:?}");
+    assert_eq!(all.iter().filter(|call| call.starts_with("hold")).count(), 1, "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,50 +92,22 @@ async fn a_stuck_branch_resolved_by_hand_lets_the_saga_roll_back() {
         resolution: resolution.into(),
     };
     let operator = || api.operator();
-    let wrong = operator()
-        .resolve_branch(resolve("debit", v1::Resolution::TookEffect))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        wrong.code(),
-        Code::FailedPrecondition,
-        "a compensation is not settled by that"
-    );
-    let early = operator()
-        .resolve_branch(resolve("hold", v1::Resolution::Undone))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        early.code(),
-        Code::FailedPrecondition,
-        "that branch does not wait"
-    );
-    let unknown = operator()
-        .resolve_branch(resolve("nothing", v1::Resolution::Undone))
-        .await
-        .unwrap_err();
+    let wrong = operator().resolve_branch(resolve("debit", v1::Resolution::TookEffect)).await.unwrap_err();
+    assert_eq!(wrong.code(), Code::FailedPrecondition, "a compensation is not settled by that");
+    let early = operator().resolve_branch(resolve("hold", v1::Resolution::Undone)).await.unwrap_err();
+    assert_eq!(early.code(), Code::FailedPrecondition, "that branch does not wait");
+    let unknown = operator().resolve_branch(resolve("nothing", v1::Resolution::Undone)).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
-    operator()
-        .resolve_branch(resolve("debit", v1::Resolution::Undone))
-        .await
-        .unwrap();
+    operator().resolve_branch(resolve("debit", v1::Resolution::Undone)).await.unwrap();
 
     let saga = api.rest("by-hand").await;
 
     assert_eq!(state(&saga), "ROLLED_BACK", "{}", shown(&saga));
     let debit = branch(&saga, "debit");
-    assert_eq!(
-        debit.state().as_str_name(),
-        "BRANCH_STATE_RESOLVED",
-        "not shown as undone by the machine"
-    );
+    assert_eq!(debit.state().as_str_name(), "BRANCH_STATE_RESOLVED", "not shown as undone by the machine");
     assert_eq!(debit.resolution(), v1::Resolution::Undone);
     let all = compensations(&bank, "by-hand");
-    assert_eq!(
-        all.iter().filter(|call| call.starts_with("hold")).count(),
-        1,
-        "{all:?}"
-    );
+    assert_eq!(all.iter().filter(|call| call.starts_with("hold")).count(), 1, "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,15 +117,8 @@ async fn a_cancelled_saga_calls_no_further_action_and_is_undone() {
     let bank = Bank::start("bank").await;
     api.enlist_as(&bank, json!({ "rollbackListener": true })).await;
     let long = |name: &str| step(name, "bank").with("/action/timeout", "30s");
-    api.define(definition(
-        "slow",
-        [
-            long("one"),
-            long("two").after(&["one"]),
-            long("three").after(&["two"]),
-        ],
-    ))
-    .await;
+    api.define(definition("slow", [long("one"), long("two").after(&["one"]), long("three").after(&["two"])]))
+        .await;
     let gate = Gate::closed();
     let held = gate.clone();
     bank.answers(move |seen| match (seen.step().as_str(), seen.phase().as_str()) {
@@ -197,43 +132,18 @@ async fn a_cancelled_saga_calls_no_further_action_and_is_undone() {
         reason: "wrong account".into(),
         by: "ann".into(),
     };
-    let answer = api
-        .sagas()
-        .cancel_saga(cancel.clone())
-        .await
-        .unwrap()
-        .into_inner()
-        .saga
-        .unwrap();
-    assert_eq!(
-        state(&answer),
-        "ROLLING_BACK",
-        "answered once the decision is durable"
-    );
+    let answer = api.sagas().cancel_saga(cancel.clone()).await.unwrap().into_inner().saga.unwrap();
+    assert_eq!(state(&answer), "ROLLING_BACK", "answered once the decision is durable");
     gate.open();
     let saga = api.rest("unwanted").await;
     assert_eq!(state(&saga), "ROLLED_BACK", "{}", shown(&saga));
     let cause = saga.cause.as_ref().unwrap();
-    assert_eq!(
-        (cause.by.as_str(), cause.reason.as_str()),
-        ("ann", "wrong account")
-    );
-    let actions: Vec<_> = bank
-        .seen()
-        .iter()
-        .filter(|s| s.phase() == "action")
-        .map(Seen::step)
-        .collect();
+    assert_eq!((cause.by.as_str(), cause.reason.as_str()), ("ann", "wrong account"));
+    let actions: Vec<_> = bank.seen().iter().filter(|s| s.phase() == "action").map(Seen::step).collect();
     assert_eq!(actions, ["one", "two"], "step three is never called");
-    assert_eq!(
-        compensations(&bank, "unwanted"),
-        ["two/compensation#1", "one/compensation#1"]
-    );
-    let told = |saga: &v1::Saga| {
-        saga.signals
-            .iter()
-            .all(|s| s.state() == v1::signal_report::State::Delivered)
-    };
+    assert_eq!(compensations(&bank, "unwanted"), ["two/compensation#1", "one/compensation#1"]);
+    let told =
+        |saga: &v1::Saga| saga.signals.iter().all(|s| s.state() == v1::signal_report::State::Delivered);
     api.until("unwanted", "to have told its listener", told).await;
     let signal = &bank.signals()[0].request;
     assert_eq!(signal.cause.as_ref().unwrap().by, "ann");
@@ -259,15 +169,9 @@ async fn past_the_pivot_there_is_no_cancelling_and_a_retriable_step_waits_for_a_
     });
     let saga = api.run("final", "past").await;
     assert_eq!(state(&saga), "NEEDS_INTERVENTION", "{}", shown(&saga));
-    let cancel = v1::CancelSagaRequest {
-        saga_id: "past".into(),
-        reason: "too late".into(),
-        by: "ann".into(),
-    };
-    assert_eq!(
-        api.sagas().cancel_saga(cancel).await.unwrap_err().code(),
-        Code::FailedPrecondition
-    );
+    let cancel =
+        v1::CancelSagaRequest { saga_id: "past".into(), reason: "too late".into(), by: "ann".into() };
+    assert_eq!(api.sagas().cancel_saga(cancel).await.unwrap_err().code(), Code::FailedPrecondition);
     let resolve = v1::ResolveBranchRequest {
         saga_id: "past".into(),
         step: "notify".into(),
@@ -278,11 +182,7 @@ async fn past_the_pivot_there_is_no_cancelling_and_a_retriable_step_waits_for_a_
     api.operator().resolve_branch(resolve).await.unwrap();
     let saga = api.rest("past").await;
     assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
-    assert_eq!(
-        compensations(&bank, "past"),
-        Vec::<String>::new(),
-        "past the pivot nothing is undone"
-    );
+    assert_eq!(compensations(&bank, "past"), Vec::<String>::new(), "past the pivot nothing is undone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,25 +205,13 @@ async fn coordinators_participants_and_simulations_are_shown() {
     assert!(!coordinators[0].expired);
     assert_eq!(coordinators[0].address, backstop.address());
 
-    let list = api
-        .participants()
-        .list_participants(v1::ListParticipantsRequest::default())
-        .await
-        .unwrap();
+    let list = api.participants().list_participants(v1::ListParticipantsRequest::default()).await.unwrap();
     let participants = list.into_inner().participants;
     assert_eq!(participants.len(), 1);
     assert_eq!(participants[0].breaker_state(), v1::BreakerState::Closed);
 
-    let simulate = v1::SimulateDefinitionRequest {
-        name: "transfer".into(),
-        ..Default::default()
-    };
-    let simulated = api
-        .definitions()
-        .simulate_definition(simulate)
-        .await
-        .unwrap()
-        .into_inner();
+    let simulate = v1::SimulateDefinitionRequest { name: "transfer".into(), ..Default::default() };
+    let simulated = api.definitions().simulate_definition(simulate).await.unwrap().into_inner();
     let refused = simulated
         .runs
         .iter()
@@ -331,21 +219,11 @@ async fn coordinators_participants_and_simulations_are_shown() {
             run.step == "credit" && run.fault() == v1::simulate_definition_response::run::Fault::Refused
         })
         .expect("credit is let fail");
-    assert_eq!(
-        refused.calls,
-        ["debit/action", "credit/action", "debit/compensation"]
-    );
+    assert_eq!(refused.calls, ["debit/action", "credit/action", "debit/compensation"]);
     assert_eq!(refused.end_state(), v1::SagaState::RolledBack);
-    assert!(
-        !simulated.interventions.is_empty(),
-        "a refused compensation ends at a person"
-    );
+    assert!(!simulated.interventions.is_empty(), "a refused compensation ends at a person");
     assert_eq!(bank.seen().len(), 0, "nobody is called");
 
-    let doctor = api
-        .operator()
-        .run_doctor(v1::RunDoctorRequest {})
-        .await
-        .unwrap_err();
+    let doctor = api.operator().run_doctor(v1::RunDoctorRequest {}).await.unwrap_err();
     assert_eq!(doctor.code(), Code::Unimplemented, "not built yet, and says so");
 }

@@ -13,11 +13,7 @@ async fn one_step(engine: Engine) -> (Backstop, Api, Bank) {
     let api = backstop.api();
     let bank = Bank::start("bank").await;
     api.enlist(&bank).await;
-    api.define(definition(
-        "one",
-        [step("debit", "bank").with("/action/timeout", "30s")],
-    ))
-    .await;
+    api.define(definition("one", [step("debit", "bank").with("/action/timeout", "30s")])).await;
     (backstop, api, bank)
 }
 
@@ -37,22 +33,14 @@ async fn a_caller_whose_deadline_passes_while_waiting_does_not_end_the_saga() {
     call.set_timeout(Duration::from_millis(300));
     let gave_up = api.sagas().start_saga(call).await.unwrap_err();
     // tonic's client calls its own deadline CANCELLED.
-    assert!(
-        matches!(gave_up.code(), Code::DeadlineExceeded | Code::Cancelled),
-        "{gave_up}"
-    );
+    assert!(matches!(gave_up.code(), Code::DeadlineExceeded | Code::Cancelled), "{gave_up}");
     assert_eq!(state(&api.get("left").await.expect("it was accepted")), "RUNNING");
 
     gate.open();
     json.as_object_mut().unwrap().remove("wait");
     let saga = api.rest("left").await;
     assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
-    let again = api
-        .sagas()
-        .start_saga(Api::start_request(json))
-        .await
-        .unwrap()
-        .into_inner();
+    let again = api.sagas().start_saga(Api::start_request(json)).await.unwrap().into_inner();
     assert!(!again.created, "the same id answers the saga that is there");
     assert_eq!(state(&again.saga.unwrap()), "SUCCEEDED");
     assert_eq!(bank.seen().len(), 1);
@@ -70,16 +58,10 @@ async fn callers_that_give_up_after_a_millisecond_can_ask_again_by_the_same_id()
     }
     for n in 0..50 {
         let id = format!("hasty-{n}");
-        api.start_with(request(&id, "5"))
-            .await
-            .expect("the same request is welcome again");
+        api.start_with(request(&id, "5")).await.expect("the same request is welcome again");
         let saga = api.rest(&id).await;
         assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
-        assert_eq!(
-            bank.seen_of(&id).len(),
-            1,
-            "called once, however often it was asked for"
-        );
+        assert_eq!(bank.seen_of(&id).len(), 1, "called once, however often it was asked for");
     }
 }
 
@@ -124,28 +106,12 @@ async fn the_same_id_with_another_request_is_refused(engine: Engine) {
         let refused = api.start_with(request("pay-7", "6")).await.unwrap_err();
         assert_eq!(refused.code(), Code::AlreadyExists, "round {round}: {refused}");
     }
-    let same = api
-        .sagas()
-        .start_saga(Api::start_request(request("pay-7", "5")))
-        .await
-        .unwrap()
-        .into_inner();
+    let same = api.sagas().start_saga(Api::start_request(request("pay-7", "5"))).await.unwrap().into_inner();
     assert!(!same.created);
     assert_eq!(same.saga.unwrap().state(), v1::SagaState::Succeeded);
-    let calls: Vec<_> = bank
-        .seen()
-        .iter()
-        .map(|s| format!("{} {}", s.saga(), s.posting().cents))
-        .collect();
-    assert_eq!(
-        calls.len(),
-        2,
-        "nothing is called twice because of a repeated start: {calls:?}"
-    );
-    assert!(
-        calls.contains(&"pay-7 5".to_owned()) && calls.contains(&"pay-70 6".to_owned()),
-        "{calls:?}"
-    );
+    let calls: Vec<_> = bank.seen().iter().map(|s| format!("{} {}", s.saga(), s.posting().cents)).collect();
+    assert_eq!(calls.len(), 2, "nothing is called twice because of a repeated start: {calls:?}");
+    assert!(calls.contains(&"pay-7 5".to_owned()) && calls.contains(&"pay-70 6".to_owned()), "{calls:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,10 +122,7 @@ async fn a_hundred_callers_with_one_id_start_one_saga() {
             let api = api.clone();
             tokio::spawn(async move {
                 let request = Api::start_request(request("crowd", "5"));
-                api.sagas()
-                    .start_saga(request)
-                    .await
-                    .map(|response| response.into_inner().created)
+                api.sagas().start_saga(request).await.map(|response| response.into_inner().created)
             })
         })
         .collect();
@@ -180,10 +143,7 @@ async fn waiting_answers_the_end_or_honestly_that_it_is_still_running() {
     bank.answers(move |_| Reply::Done.after(&held));
     let mut json = request("slow", "5");
     json["wait"] = json!("0.1s");
-    let saga = api
-        .start_with(json.clone())
-        .await
-        .expect("the time being up is no error");
+    let saga = api.start_with(json.clone()).await.expect("the time being up is no error");
     assert_eq!(state(&saga), "RUNNING");
     json["wait"] = json!("30s");
     let waiting = tokio::spawn({
@@ -191,11 +151,7 @@ async fn waiting_answers_the_end_or_honestly_that_it_is_still_running() {
         async move { api.start_with(json).await }
     });
     gate.open();
-    assert_eq!(
-        state(&waiting.await.unwrap().unwrap()),
-        "SUCCEEDED",
-        "how long to wait is no other request"
-    );
+    assert_eq!(state(&waiting.await.unwrap().unwrap()), "SUCCEEDED", "how long to wait is no other request");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,10 +163,7 @@ async fn an_id_is_made_when_the_caller_has_none() {
     let second = api.start_with(json).await.unwrap();
     assert_ne!(first.id, second.id);
     for saga in [first, second] {
-        assert_eq!(
-            uuid::Uuid::parse_str(&saga.id).expect("a UUID").get_version_num(),
-            7
-        );
+        assert_eq!(uuid::Uuid::parse_str(&saga.id).expect("a UUID").get_version_num(), 7);
         assert_eq!(state(&saga), "SUCCEEDED");
     }
 }
@@ -219,10 +172,7 @@ async fn an_id_is_made_when_the_caller_has_none() {
 async fn a_raw_payload_arrives_byte_for_byte() {
     let (_backstop, api, bank) = one_step(Engine::Sqlite).await;
     let mut raw = definition("raw", [step("debit", "bank")]);
-    raw["steps"][0]["action"]
-        .as_object_mut()
-        .unwrap()
-        .remove("request");
+    raw["steps"][0]["action"].as_object_mut().unwrap().remove("request");
     api.define(raw).await;
     // A field that no one describes, and fields out of order: nobody may tidy them up.
     let bytes = vec![0x10, 0x05, 0x0a, 0x01, b'x', 0xfa, 0x3f, 0x02, 0x01, 0x02];
@@ -237,11 +187,5 @@ async fn a_raw_payload_arrives_byte_for_byte() {
     api.sagas().start_saga(start).await.unwrap();
     let saga = api.rest("raw").await;
     assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
-    assert_eq!(
-        bank.seen_of("raw")
-            .iter()
-            .map(|s: &Seen| s.bytes.to_vec())
-            .collect::<Vec<_>>(),
-        [bytes]
-    );
+    assert_eq!(bank.seen_of("raw").iter().map(|s: &Seen| s.bytes.to_vec()).collect::<Vec<_>>(), [bytes]);
 }

@@ -2,8 +2,12 @@
 
 use crate::common::api::{shown, state};
 use crate::common::{Api, Backstop, Bank, Engine, Reply, definition, eventually, step};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -28,7 +32,8 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let scopes = request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+        let scopes =
+            request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
         self.spans.lock().unwrap().extend(scopes.flat_map(|scope| scope.spans));
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
@@ -48,7 +53,8 @@ impl Collector {
     async fn spans(&self, at_least: usize) -> Vec<Span> {
         eventually("the spans of the saga", || async {
             let spans: Vec<Span> = self.spans.lock().unwrap().clone();
-            let ours: Vec<Span> = spans.into_iter().filter(|span| hex(&span.trace_id) == CALLERS_TRACE).collect();
+            let ours: Vec<Span> =
+                spans.into_iter().filter(|span| hex(&span.trace_id) == CALLERS_TRACE).collect();
             if ours.len() >= at_least { Ok(ours) } else { Err(format!("{} spans: {ours:#?}", ours.len())) }
         })
         .await
@@ -101,7 +107,8 @@ async fn one_trace_leads_from_the_caller_to_the_participants() {
     let server = spans.iter().find(|span| span.name == "backstop.v1.SagaService/StartSaga").unwrap();
     assert_eq!(hex(&server.parent_span_id), CALLERS_SPAN);
     let calls: Vec<&Span> = spans.iter().filter(|span| span.parent_span_id == server.span_id).collect();
-    let said = |span: &&Span| format!("{}/{}", attribute(span, "backstop.step"), attribute(span, "backstop.phase"));
+    let said =
+        |span: &&Span| format!("{}/{}", attribute(span, "backstop.step"), attribute(span, "backstop.phase"));
     let mut names: Vec<String> = calls.iter().map(said).collect();
     names.sort();
     assert_eq!(names, ["credit/action", "debit/action", "debit/compensation"]);
@@ -117,7 +124,8 @@ async fn one_trace_leads_from_the_caller_to_the_participants() {
     assert_eq!(attribute(failed, "backstop.tier"), "L3");
     // What each participant got is the place of its own call in that trace.
     for seen in bank.seen_of("traced-1") {
-        let call = calls.iter().find(|span| said(span) == format!("{}/{}", seen.step(), seen.phase())).unwrap();
+        let call =
+            calls.iter().find(|span| said(span) == format!("{}/{}", seen.step(), seen.phase())).unwrap();
         let place = format!("00-{CALLERS_TRACE}-{}-01", hex(&call.span_id));
         assert_eq!(seen.text("traceparent"), place);
     }

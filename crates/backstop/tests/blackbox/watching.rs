@@ -9,22 +9,13 @@ use std::collections::BTreeSet;
 use tonic::Code;
 
 async fn watch(api: &Api, id: &str, after_seq: u64) -> tonic::Streaming<v1::WatchSagaResponse> {
-    let request = v1::WatchSagaRequest {
-        saga_id: id.to_owned(),
-        after_seq,
-    };
-    api.sagas()
-        .watch_saga(request)
-        .await
-        .expect("the saga can be watched")
-        .into_inner()
+    let request = v1::WatchSagaRequest { saga_id: id.to_owned(), after_seq };
+    api.sagas().watch_saga(request).await.expect("the saga can be watched").into_inner()
 }
 
 async fn next(stream: &mut tonic::Streaming<v1::WatchSagaResponse>) -> Option<v1::Event> {
     let waited = tokio::time::timeout(crate::common::PATIENCE, stream.message()).await;
-    let message = waited
-        .expect("an event comes in time")
-        .expect("the stream does not fail");
+    let message = waited.expect("an event comes in time").expect("the stream does not fail");
     message.map(|response| response.event.expect("an event"))
 }
 
@@ -37,9 +28,7 @@ async fn a_watcher_goes_on_after_the_last_event_seen_over_a_reconnect_and_a_rest
     let steps = [
         step("one", "bank").with("/action/timeout", "30s"),
         step("two", "bank").after(&["one"]).with("/action/timeout", "30s"),
-        step("three", "bank")
-            .after(&["two"])
-            .with("/action/timeout", "30s"),
+        step("three", "bank").after(&["two"]).with("/action/timeout", "30s"),
     ];
     api.define(definition("slow", steps)).await;
     let (second, third) = (Gate::closed(), Gate::closed());
@@ -63,10 +52,7 @@ async fn a_watcher_goes_on_after_the_last_event_seen_over_a_reconnect_and_a_rest
     let mut stream = watch(&api, "watched", seqs[1]).await;
     second.open();
     let event = next(&mut stream).await.expect("the event of step two comes live");
-    assert_eq!(
-        (event.step.as_str(), event.r#type()),
-        ("two", v1::event::Type::ActionSucceeded)
-    );
+    assert_eq!((event.step.as_str(), event.r#type()), ("two", v1::event::Type::ActionSucceeded));
     seqs.push(event.seq);
     lines.push(event.line);
     bank.until_seen("step three", |seen| seen.step() == "three").await;
@@ -80,11 +66,7 @@ async fn a_watcher_goes_on_after_the_last_event_seen_over_a_reconnect_and_a_rest
         seqs.push(event.seq);
         lines.push(event.line);
     }
-    assert_eq!(
-        seqs,
-        (1..=seqs.len() as u64).collect::<Vec<_>>(),
-        "each once and in order: {lines:#?}"
-    );
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "each once and in order: {lines:#?}");
     let saga = api.get("watched").await.unwrap();
     assert_eq!(state(&saga), "SUCCEEDED");
     assert_eq!(saga.transcript.len(), lines.len());
@@ -109,15 +91,8 @@ async fn a_watcher_of_an_ended_saga_gets_all_of_it_and_the_end() {
     use v1::event::Type::{ActionSucceeded, Started, Succeeded};
     assert_eq!(types, [Started, ActionSucceeded, Succeeded]);
     let mut nothing = watch(&api, "over", saga.seq).await;
-    assert_eq!(
-        next(&mut nothing).await,
-        None,
-        "after the last event there is only the end"
-    );
-    let request = v1::WatchSagaRequest {
-        saga_id: "nobody".to_owned(),
-        after_seq: 0,
-    };
+    assert_eq!(next(&mut nothing).await, None, "after the last event there is only the end");
+    let request = v1::WatchSagaRequest { saga_id: "nobody".to_owned(), after_seq: 0 };
     let refused = match api.sagas().watch_saga(request).await {
         Err(status) => status,
         Ok(response) => response.into_inner().message().await.unwrap_err(),
@@ -142,12 +117,10 @@ async fn lists_page_through_everything_and_filters_choose(engine: Engine) {
     api.enlist(&bank).await;
     api.define(definition("good", [step("debit", "bank")])).await;
     api.define(definition("bad", [step("debit", "bank")])).await;
-    bank.answers(
-        |seen| match (seen.text("backstop-definition").as_str(), seen.phase().as_str()) {
-            ("bad@1", "action") => Reply::status(Code::FailedPrecondition, "no"),
-            _ => Reply::Done,
-        },
-    );
+    bank.answers(|seen| match (seen.text("backstop-definition").as_str(), seen.phase().as_str()) {
+        ("bad@1", "action") => Reply::status(Code::FailedPrecondition, "no"),
+        _ => Reply::Done,
+    });
     for n in 0..30 {
         let name = if n % 3 == 0 { "bad" } else { "good" };
         let json = json!({
@@ -164,18 +137,10 @@ async fn lists_page_through_everything_and_filters_choose(engine: Engine) {
     let mut ids = Vec::new();
     let mut token = String::new();
     loop {
-        let request = v1::ListSagasRequest {
-            page_size: 7,
-            page_token: token,
-            filter: String::new(),
-        };
+        let request = v1::ListSagasRequest { page_size: 7, page_token: token, filter: String::new() };
         let page = api.sagas().list_sagas(request).await.unwrap().into_inner();
         assert!(page.sagas.len() <= 7);
-        assert!(
-            page.sagas
-                .iter()
-                .all(|saga| saga.branches.is_empty() && saga.transcript.is_empty())
-        );
+        assert!(page.sagas.iter().all(|saga| saga.branches.is_empty() && saga.transcript.is_empty()));
         ids.extend(page.sagas.into_iter().map(|saga| saga.id));
         token = page.next_page_token;
         if token.is_empty() {
@@ -208,20 +173,8 @@ async fn lists_page_through_everything_and_filters_choose(engine: Engine) {
 
     // A token belongs to its filter.
     let request = message::<v1::ListSagasRequest>("backstop.v1.ListSagasRequest", json!({ "pageSize": 5 }));
-    let token = api
-        .sagas()
-        .list_sagas(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .next_page_token;
-    let other = v1::ListSagasRequest {
-        page_size: 5,
-        page_token: token,
-        filter: "definition = \"bad\"".into(),
-    };
-    assert_eq!(
-        api.sagas().list_sagas(other).await.unwrap_err().code(),
-        Code::InvalidArgument
-    );
+    let token = api.sagas().list_sagas(request).await.unwrap().into_inner().next_page_token;
+    let other =
+        v1::ListSagasRequest { page_size: 5, page_token: token, filter: "definition = \"bad\"".into() };
+    assert_eq!(api.sagas().list_sagas(other).await.unwrap_err().code(), Code::InvalidArgument);
 }

@@ -53,12 +53,7 @@ impl Said {
             Self::Withdrawn => Evidence::NotSent(NotSent::Withdrawn),
             Self::NotFound => Evidence::ParticipantSaid(Code::NotFound),
         };
-        Outcome::Failed {
-            evidence,
-            message: String::new(),
-            details: Details::default(),
-            pushback: None,
-        }
+        Outcome::Failed { evidence, message: String::new(), details: Details::default(), pushback: None }
     }
 }
 
@@ -155,9 +150,7 @@ impl Books {
     /// What may have become of a call that was dropped.
     pub(crate) fn fates(&self, phase: Phase, stragglers: bool) -> impl Iterator<Item = Said> + use<> {
         let travels = stragglers && self.keyed && phase == Phase::Action;
-        [Said::TimeoutDone, Said::TimeoutNot]
-            .into_iter()
-            .chain(travels.then_some(Said::TimeoutTravels))
+        [Said::TimeoutDone, Said::TimeoutNot].into_iter().chain(travels.then_some(Said::TimeoutTravels))
     }
 
     /// Changes the books as this answer has it; false if that does the same thing twice.
@@ -171,10 +164,7 @@ impl Books {
                 true
             }
             Phase::Compensation => {
-                if matches!(
-                    said,
-                    Said::Ok | Said::InternalDone | Said::UnavailableDone | Said::TimeoutDone
-                ) {
+                if matches!(said, Said::Ok | Said::InternalDone | Said::UnavailableDone | Said::TimeoutDone) {
                     self.effect = 0;
                     self.undone = true;
                 }

@@ -34,10 +34,7 @@ impl World {
     /// All that may happen next; empty only once the saga has ended and every word has been said.
     pub(crate) fn enabled(&self) -> Vec<Choice> {
         if let Some(call) = self.dropped.first() {
-            return self.books[call.step]
-                .fates(call.phase, self.left.stragglers)
-                .map(Choice::Fate)
-                .collect();
+            return self.books[call.step].fates(call.phase, self.left.stragglers).map(Choice::Fate).collect();
         }
         let mut choices = Vec::new();
         for (place, call) in self.out.iter().enumerate() {

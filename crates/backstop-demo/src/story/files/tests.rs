@@ -26,22 +26,15 @@ fn the_files_that_come_with_the_demo_are_sound_and_tell_every_kind_of_ending() {
         })
         .collect();
     assert_eq!(tiers.len(), 3, "one of each tier");
-    assert!(
-        transfers
-            .iter()
-            .any(|transfer| transfer.expect == Expectation::Succeeded)
-    );
+    assert!(transfers.iter().any(|transfer| transfer.expect == Expectation::Succeeded));
 }
 
 #[test]
 fn a_line_is_read_as_it_stands() {
     let read = with_line("p-1,A,B,5,EUR,rent,,ledger_b,ROLLED_BACK,credit,FIN-50302,L2").unwrap();
     assert_eq!(read[0].down.as_deref(), Some("ledger_b"));
-    let expect = Expectation::RolledBack {
-        step: "credit".into(),
-        fin_code: "FIN-50302".into(),
-        tier: v1::Tier::L2,
-    };
+    let expect =
+        Expectation::RolledBack { step: "credit".into(), fin_code: "FIN-50302".into(), tier: v1::Tier::L2 };
     assert_eq!(read[0].expect, expect);
 }
 
@@ -64,10 +57,7 @@ fn a_cell_that_cannot_be_names_line_and_column() {
         ("p-1,A,B,5,EUR,,,,ROLLED_BACK,debit,FIN-40005,L4", "expect_tier"),
     ] {
         let said = with_line(line).unwrap_err();
-        assert!(
-            said.starts_with(&format!("t.csv:2: {column} is ")),
-            "{line}: {said}"
-        );
+        assert!(said.starts_with(&format!("t.csv:2: {column} is ")), "{line}: {said}");
     }
 }
 

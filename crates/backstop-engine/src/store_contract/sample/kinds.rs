@@ -21,61 +21,27 @@ pub fn every_kind() -> Vec<EventKind> {
     let later = Timestamp(LONG_AGO.0 + 5_000_000);
     let ledger = || ParticipantName::parse("ledger").unwrap();
     let mut kinds = vec![
-        EventKind::Adopted {
-            epoch: Epoch(2),
-            coordinator: coordinator("c2"),
-        },
+        EventKind::Adopted { epoch: Epoch(2), coordinator: coordinator("c2") },
         EventKind::Released,
-        EventKind::ActionSucceeded {
-            step: step(),
-            attempt: 1,
-            elapsed,
-            response: Bytes::new(),
-        },
+        EventKind::ActionSucceeded { step: step(), attempt: 1, elapsed, response: Bytes::new() },
         EventKind::ActionSucceeded {
             step: step(),
             attempt: u32::MAX,
             elapsed: Duration::ZERO,
             response: Bytes::from_static(&[0, 255, 1]),
         },
-        EventKind::CompensationSucceeded {
-            step: step(),
-            attempt: 2,
-            elapsed,
-        },
-        EventKind::SignalReported {
-            participant: ledger(),
-            attempts: 3,
-            error: None,
-        },
-        EventKind::SignalReported {
-            participant: ledger(),
-            attempts: 3,
-            error: Some(HARD_TEXT.to_owned()),
-        },
-        EventKind::SignalReported {
-            participant: ledger(),
-            attempts: 3,
-            error: Some(String::new()),
-        },
+        EventKind::CompensationSucceeded { step: step(), attempt: 2, elapsed },
+        EventKind::SignalReported { participant: ledger(), attempts: 3, error: None },
+        EventKind::SignalReported { participant: ledger(), attempts: 3, error: Some(HARD_TEXT.to_owned()) },
+        EventKind::SignalReported { participant: ledger(), attempts: 3, error: Some(String::new()) },
         EventKind::InterventionOpened,
-        EventKind::BranchRetried {
-            step: step(),
-            by: "ada".to_owned(),
-            reason: HARD_TEXT.to_owned(),
-        },
+        EventKind::BranchRetried { step: step(), by: "ada".to_owned(), reason: HARD_TEXT.to_owned() },
         EventKind::Succeeded,
         EventKind::RolledBack,
     ];
     for next in [Next::RetryAt(later), Next::AskAt(later), Next::GiveUp] {
         for found in [None, Some(Bytes::new()), Some(Bytes::from_static(b"answer"))] {
-            kinds.push(EventKind::QueryAnswered {
-                step: step(),
-                attempt: 1,
-                elapsed,
-                found,
-                next,
-            });
+            kinds.push(EventKind::QueryAnswered { step: step(), attempt: 1, elapsed, found, next });
         }
     }
     for (index, failure) in failures().into_iter().enumerate() {
@@ -91,55 +57,23 @@ pub fn every_kind() -> Vec<EventKind> {
                 settles_doubt,
                 next,
             },
-            EventKind::QueryFailed {
-                step: step(),
-                attempt,
-                elapsed,
-                failure: failure.clone(),
-                next,
-            },
-            EventKind::CompensationFailed {
-                step: step(),
-                attempt,
-                elapsed,
-                failure,
-                next,
-            },
+            EventKind::QueryFailed { step: step(), attempt, elapsed, failure: failure.clone(), next },
+            EventKind::CompensationFailed { step: step(), attempt, elapsed, failure, next },
         ]);
     }
     for (kind, failure) in [
         (CauseKind::BranchFailed(step()), failures().pop()),
         (CauseKind::DeadlinePassed, None),
-        (
-            CauseKind::Cancelled {
-                by: "bob".to_owned(),
-                reason: HARD_TEXT.to_owned(),
-            },
-            None,
-        ),
-        (
-            CauseKind::Cancelled {
-                by: "bob".to_owned(),
-                reason: "why".to_owned(),
-            },
-            failures().pop(),
-        ),
+        (CauseKind::Cancelled { by: "bob".to_owned(), reason: HARD_TEXT.to_owned() }, None),
+        (CauseKind::Cancelled { by: "bob".to_owned(), reason: "why".to_owned() }, failures().pop()),
         (CauseKind::Resolved(step()), None),
     ] {
         let signals = vec![ledger(), ParticipantName::parse("audit").unwrap()];
-        kinds.push(EventKind::RollbackDecided {
-            cause: Box::new(Cause { kind, failure }),
-            signals,
-        });
+        kinds.push(EventKind::RollbackDecided { cause: Box::new(Cause { kind, failure }), signals });
     }
     for resolution in [Resolution::TookEffect, Resolution::NoEffect, Resolution::Undone] {
         let (by, reason) = (HARD_TEXT.to_owned(), "by hand".to_owned());
-        kinds.push(EventKind::BranchResolved {
-            step: step(),
-            by,
-            reason,
-            resolution,
-        });
+        kinds.push(EventKind::BranchResolved { step: step(), by, reason, resolution });
     }
     kinds
 }
@@ -157,11 +91,7 @@ fn failures() -> Vec<Failure> {
         tier: [Tier::L1, Tier::L2, Tier::L3][index % 3],
         message: "account closed".to_owned(),
         details: Details::default(),
-        pushback: [
-            None,
-            Some(Pushback::Stop),
-            Some(Pushback::After(Duration::new(3, 7))),
-        ][index % 3],
+        pushback: [None, Some(Pushback::Stop), Some(Pushback::After(Duration::new(3, 7)))][index % 3],
     };
     let mut failures: Vec<Failure> = evidences.into_iter().enumerate().map(bare).collect();
     failures.push(Failure {

@@ -7,8 +7,8 @@
 use super::disk::{Disk, Process};
 use async_trait::async_trait;
 use backstop_core::{
-    Call, Code, Details, Event, EventKind, Evidence, Fault, NoAnswer, Outcome, ParticipantName, Phase, Saga, Signal,
-    StepName,
+    Call, Code, Details, Event, EventKind, Evidence, Fault, NoAnswer, Outcome, ParticipantName, Phase, Saga,
+    Signal, StepName,
 };
 use backstop_engine::ports::participants::{CallReply, CallRequest, Calls, Participants};
 use backstop_engine::ports::store::{Participant, StoredRevision};
@@ -72,6 +72,8 @@ pub(crate) struct Seen {
     pub(crate) at: Instant,
     pub(crate) timeout: Duration,
     pub(crate) end: End,
+    /// What it failed with, if it was answered so.
+    pub(crate) failed: Option<Evidence>,
 }
 
 impl Seen {
@@ -174,6 +176,7 @@ impl Bank {
             at: Instant::now(),
             timeout,
             end: End::Out,
+            failed: None,
         };
         let events = self.disk.journal(&saga.id).map(|journal| journal.events).unwrap_or_default();
         let mut faults = faults_of(saga, call, &events);
@@ -277,7 +280,9 @@ impl Participants for BankOf {
         let does = {
             let mut state = self.bank.state();
             if !events.iter().any(|event| matches!(event.kind, EventKind::RollbackDecided { .. })) {
-                state.faults.push(format!("{name} was told of a rollback of {} that is not on disk", saga.id));
+                state
+                    .faults
+                    .push(format!("{name} was told of a rollback of {} that is not on disk", saga.id));
             }
             state.told.push((saga.id.to_string(), name.to_string(), Instant::now()));
             state.listeners.get(name.as_str()).copied().unwrap_or(Listen::Ok)
@@ -319,6 +324,9 @@ impl Calls for BankOf {
             };
             let outcome = self.bank.answer(place, reply, timeout).await;
             ending.answered = true;
+            if let Outcome::Failed { evidence, .. } = &outcome {
+                self.bank.state().seen[place].failed = Some(*evidence);
+            }
             CallReply { outcome, peer_clock: None }
         };
         self.process.alive(work).await

@@ -11,8 +11,8 @@ use backstop_core::{
 };
 use backstop_engine::memory_store::MemoryStore;
 use backstop_engine::ports::store::{
-    Append, Appended, CoordinatorRow, Head, Journal, Orphan, Participant, SagaCursor, SagaFilter, Store, StoreError,
-    StoreResult, StoredRevision,
+    Append, Appended, CoordinatorRow, Head, Journal, Orphan, Participant, SagaCursor, SagaFilter, Store,
+    StoreError, StoreResult, StoredRevision,
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -29,9 +29,12 @@ const BEGINNING: Timestamp = Timestamp(1_700_000_000_000_000);
 /// What becomes of one call of `append`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    NotApplied,
-    UnknownButApplied,
-    UnknownAndNotApplied,
+    /// Certainly not applied.
+    Refuse,
+    /// Applied, and nobody hears of it.
+    ApplyAndForget,
+    /// Not applied, and nobody hears of that.
+    Forget,
 }
 
 /// The data, shared by all coordinators.
@@ -48,7 +51,8 @@ struct Switches {
     down: bool,
     faults: VecDeque<Fault>,
     poisoned: BTreeSet<SagaId>,
-    to_be_stolen: BTreeSet<SagaId>,
+    /// How many more appends of its own each of these has before another one's comes in between.
+    to_be_stolen: BTreeMap<SagaId, usize>,
     unreadable: BTreeSet<SagaId>,
     renewals_fail: bool,
     append_takes: Duration,
@@ -114,7 +118,12 @@ impl Disk {
 
     /// Another coordinator, which lives, takes the saga over just before its next append.
     pub(crate) fn steal_at_next_append(&self, saga: &str) {
-        self.switches().to_be_stolen.insert(SagaId::parse(saga).unwrap());
+        self.switches().to_be_stolen.insert(SagaId::parse(saga).unwrap(), 0);
+    }
+
+    /// Another coordinator takes the saga over between its next append and the one after.
+    pub(crate) fn steal_at_next_but_one_append(&self, saga: &str) {
+        self.switches().to_be_stolen.insert(SagaId::parse(saga).unwrap(), 1);
     }
 
     /// The saga's journal cannot be read.
@@ -170,9 +179,16 @@ impl Disk {
 
     fn steal(&self, batch: &[Append]) {
         for append in batch {
-            if !self.switches().to_be_stolen.remove(&append.saga) {
-                continue;
+            let Some(there) = self.journal(&append.saga) else { continue };
+            match self.switches().to_be_stolen.get_mut(&append.saga) {
+                None => continue,
+                Some(0) => {}
+                Some(left) => {
+                    *left -= 1;
+                    continue;
+                }
             }
+            self.switches().to_be_stolen.remove(&append.saga);
             let thief = CoordinatorId::parse("thief").unwrap();
             let lives = CoordinatorRow {
                 coordinator: thief.clone(),
@@ -182,7 +198,6 @@ impl Disk {
                 expired: false,
             };
             self.switches().leases.insert(thief.clone(), lives);
-            let there = self.journal(&append.saga).unwrap();
             let (seq, epoch) = (there.head.seq.next(), Epoch(there.head.epoch.0 + 1));
             let last = there.events.last().unwrap();
             let kind = EventKind::Adopted { epoch, coordinator: thief.clone() };
@@ -205,18 +220,18 @@ impl Disk {
         }
         let fault = self.fault_of(batch)?;
         match fault {
-            Some(Fault::NotApplied) => return Err(StoreError::NotApplied("as the story wants".to_owned())),
-            Some(Fault::UnknownAndNotApplied) => {
+            Some(Fault::Refuse) => return Err(StoreError::NotApplied("as the story wants".to_owned())),
+            Some(Fault::Forget) => {
                 return Err(StoreError::Unknown("as the story wants: not applied".to_owned()));
             }
-            Some(Fault::UnknownButApplied) | None => {}
+            Some(Fault::ApplyAndForget) | None => {}
         }
         self.steal(batch);
         let answers = self.inner.append(batch).await?;
         self.switches().written.push(batch.to_vec());
         match fault {
-            Some(Fault::UnknownButApplied) => Err(StoreError::Unknown("as the story wants: applied".to_owned())),
-            Some(Fault::NotApplied | Fault::UnknownAndNotApplied) | None => Ok(answers),
+            Some(Fault::ApplyAndForget) => Err(StoreError::Unknown("as the story wants: applied".to_owned())),
+            Some(Fault::Refuse | Fault::Forget) | None => Ok(answers),
         }
     }
 
@@ -226,7 +241,8 @@ impl Disk {
         let mut heads = self.inner.list(&all, None, usize::MAX).now_or_never().unwrap().unwrap();
         heads.sort_by(|a, b| a.saga.cmp(&b.saga));
         let switches = self.switches();
-        let lives = |owner: &CoordinatorId| switches.leases.get(owner).is_some_and(|row| row.expires_at > now);
+        let lives =
+            |owner: &CoordinatorId| switches.leases.get(owner).is_some_and(|row| row.expires_at > now);
         let is_orphan = |head: &Head| match &head.owner {
             Some(owner) => !lives(owner),
             None => head.wake_at.is_some_and(|at| at <= now),
@@ -318,7 +334,12 @@ impl Store for DiskOf {
         self.up(self.disk.inner.events(saga, after, limit)).await
     }
 
-    async fn list(&self, filter: &SagaFilter, cursor: Option<&SagaCursor>, limit: usize) -> StoreResult<Vec<Head>> {
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        cursor: Option<&SagaCursor>,
+        limit: usize,
+    ) -> StoreResult<Vec<Head>> {
         self.up(self.disk.inner.list(filter, cursor, limit)).await
     }
 
@@ -337,11 +358,19 @@ impl Store for DiskOf {
         self.up(self.disk.inner.put_revision(name, spec, descriptors, fingerprint, now)).await
     }
 
-    async fn revision(&self, name: &DefinitionName, revision: Option<Revision>) -> StoreResult<Option<StoredRevision>> {
+    async fn revision(
+        &self,
+        name: &DefinitionName,
+        revision: Option<Revision>,
+    ) -> StoreResult<Option<StoredRevision>> {
         self.up(self.disk.inner.revision(name, revision)).await
     }
 
-    async fn definitions(&self, after: Option<&DefinitionName>, limit: usize) -> StoreResult<Vec<StoredRevision>> {
+    async fn definitions(
+        &self,
+        after: Option<&DefinitionName>,
+        limit: usize,
+    ) -> StoreResult<Vec<StoredRevision>> {
         self.up(self.disk.inner.definitions(after, limit)).await
     }
 
@@ -353,7 +382,11 @@ impl Store for DiskOf {
         self.up(self.disk.inner.participant(name)).await
     }
 
-    async fn participants(&self, after: Option<&ParticipantName>, limit: usize) -> StoreResult<Vec<Participant>> {
+    async fn participants(
+        &self,
+        after: Option<&ParticipantName>,
+        limit: usize,
+    ) -> StoreResult<Vec<Participant>> {
         self.up(self.disk.inner.participants(after, limit)).await
     }
 

@@ -147,7 +147,16 @@ impl Drop for World {
     fn drop(&mut self) {
         let faults = self.bank.faults();
         if !std::thread::panicking() {
-            assert!(faults.is_empty(), "the bank saw what must never happen: {faults:#?}");
+            let stories: Vec<String> = faults
+                .iter()
+                .filter_map(|fault| fault.split_once(": "))
+                .map(|(saga, _)| format!("{saga}:\n{}", self.told(saga)))
+                .collect();
+            assert!(
+                faults.is_empty(),
+                "the bank saw what must never happen: {faults:#?}\n{}",
+                stories.first().map_or("", String::as_str)
+            );
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Each step calls a participant of its own that bears the step's name, unless it says `at`.
 
 use backstop_core::{
-    CallSpec, CompensationOrder, DefinitionSpec, OnFailure, ParticipantName, RetryPolicy, StepKind, StepSpec, Timestamp,
+    CallSpec, CompensationOrder, DefinitionSpec, OnFailure, ParticipantName, RetryPolicy, StepKind, StepSpec,
+    Timestamp,
 };
 use backstop_engine::ports::store::Participant;
 use std::collections::BTreeMap;
@@ -67,7 +68,9 @@ impl Plan {
         self.participants.remove(&old);
         self.participants.entry(name.to_owned()).or_insert_with(|| participant(name));
         let step = self.last();
-        for call in [Some(&mut step.action), step.compensation.as_mut(), step.query.as_mut()].into_iter().flatten() {
+        for call in
+            [Some(&mut step.action), step.compensation.as_mut(), step.query.as_mut()].into_iter().flatten()
+        {
             call.participant = name.to_owned();
         }
         self

@@ -104,10 +104,8 @@ pub(crate) fn text_of(path: &str) -> Result<(String, String), CliError> {
     if path == "-" {
         return Ok(("<stdin>".to_owned(), bounded(path, std::io::stdin().lock())?));
     }
-    let file = std::fs::File::open(path).map_err(|error| CliError::Unreadable {
-        path: path.to_owned(),
-        problem: error.to_string(),
-    })?;
+    let file = std::fs::File::open(path)
+        .map_err(|error| CliError::Unreadable { path: path.to_owned(), problem: error.to_string() })?;
     Ok((path.to_owned(), bounded(path, file)?))
 }
 
@@ -118,10 +116,7 @@ fn bounded(path: &str, from: impl Read) -> Result<String, CliError> {
         Ok(_) => format!("it is larger than {TEXT_BYTES_MAX} bytes"),
         Err(error) => error.to_string(),
     };
-    Err(CliError::Unreadable {
-        path: path.to_owned(),
-        problem,
-    })
+    Err(CliError::Unreadable { path: path.to_owned(), problem })
 }
 
 /// Understands a text as a definition.
@@ -146,31 +141,16 @@ fn message<M: Message + Default>(
     name: &str,
     text: &str,
 ) -> Result<(M, Source), CliError> {
-    let faults = |faults| CliError::Faults {
-        text: name.to_owned(),
-        faults,
-    };
+    let faults = |faults| CliError::Faults { text: name.to_owned(), faults };
     let descriptor = json::descriptor(full_name)?;
     let root = read::document(text).map_err(faults)?;
     let value = shape::message(&descriptor, &root).map_err(faults)?;
     // What `shape` lets pass, the mapping takes; if they should ever disagree, it is still said.
-    let unexpected = |problem: String| {
-        faults(vec![Fault {
-            at: root.at,
-            path: Path::default().to_string(),
-            problem,
-        }])
-    };
+    let unexpected =
+        |problem: String| faults(vec![Fault { at: root.at, path: Path::default().to_string(), problem }]);
     let message = DynamicMessage::deserialize(descriptor, value)
         .map_err(|error| unexpected(error.to_string()))?
         .transcode_to()
         .map_err(|error| unexpected(error.to_string()))?;
-    Ok((
-        message,
-        Source {
-            name: name.to_owned(),
-            part,
-            root,
-        },
-    ))
+    Ok((message, Source { name: name.to_owned(), part, root }))
 }

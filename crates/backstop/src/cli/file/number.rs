@@ -28,10 +28,7 @@ pub(super) fn classify(word: &str) -> Word {
         return Word::Refused("is a number that is not written in decimal: put it in quotes if it is a text");
     }
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (
-            mantissa,
-            Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)),
-        ),
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))),
         None => (unsigned, None),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -50,8 +47,7 @@ pub(super) fn classify(word: &str) -> Word {
 }
 
 fn is_radix(text: &str, prefix: &str, radix: u32) -> bool {
-    text.strip_prefix(prefix)
-        .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_digit(radix)))
+    text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_digit(radix)))
 }
 
 /// The number as a double that says the same.
@@ -63,20 +59,16 @@ pub(super) fn exact(text: &str) -> Result<serde_json::Number, String> {
     if let Ok(whole) = text.parse::<i128>() {
         return match i64::try_from(whole) {
             Ok(small) if whole.abs() < WHOLE_MAX => Ok(serde_json::Number::from(small)),
-            Ok(_) | Err(_) => Err(format!(
-                "{text} is beyond 2^53, where doubles skip whole numbers; {}",
-                advice()
-            )),
+            Ok(_) | Err(_) => {
+                Err(format!("{text} is beyond 2^53, where doubles skip whole numbers; {}", advice()))
+            }
         };
     }
     #[expect(clippy::cast_precision_loss, reason = "2^53 is a double")]
     let too_large = WHOLE_MAX as f64;
     let double: f64 = text.parse().map_err(|_| format!("{text} is no number"))?;
     if !double.is_finite() || (double.fract() == 0.0 && double.abs() >= too_large) {
-        return Err(format!(
-            "{text} is beyond 2^53, where doubles skip whole numbers; {}",
-            advice()
-        ));
+        return Err(format!("{text} is beyond 2^53, where doubles skip whole numbers; {}", advice()));
     }
     if significant_digits(text) > DIGITS_MAX {
         return Err(format!(
@@ -92,9 +84,5 @@ fn significant_digits(text: &str) -> usize {
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     let digits = digits.trim_start_matches('0');
     // Zeros at the end of a fraction say nothing that a double would lose.
-    if mantissa.contains('.') {
-        digits.trim_end_matches('0').len()
-    } else {
-        digits.len()
-    }
+    if mantissa.contains('.') { digits.trim_end_matches('0').len() } else { digits.len() }
 }

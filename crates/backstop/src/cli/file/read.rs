@@ -99,10 +99,9 @@ impl<'text> Reader<'text> {
             match event {
                 Event::Nothing | Event::StreamStart | Event::DocumentEnd => {}
                 Event::DocumentStart(_) if root.is_some() => {
-                    return Err(self.fault(
-                        position(span.start),
-                        "a second document begins: one file, one document",
-                    ));
+                    return Err(
+                        self.fault(position(span.start), "a second document begins: one file, one document")
+                    );
                 }
                 Event::DocumentStart(_) => {
                     let first = self.next()?;
@@ -131,17 +130,9 @@ impl<'text> Reader<'text> {
 
     fn not_yaml(&self, error: &ScanError) -> Fault {
         let at = position(*error.marker());
-        let line = self
-            .text
-            .lines()
-            .nth(at.line.saturating_sub(1))
-            .unwrap_or_default();
+        let line = self.text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default();
         let indent = &line[..line.len() - line.trim_start().len()];
-        let hint = if indent.contains('\t') {
-            "; indent with spaces, not with tabs"
-        } else {
-            ""
-        };
+        let hint = if indent.contains('\t') { "; indent with spaces, not with tabs" } else { "" };
         self.fault(at, &format!("this is not YAML: {}{hint}", error.info()))
     }
 
@@ -181,8 +172,7 @@ impl<'text> Reader<'text> {
         };
         let node = Node { at, value };
         if anchor != 0 {
-            self.anchors
-                .insert(anchor, (node.clone(), self.nodes - before + 1));
+            self.anchors.insert(anchor, (node.clone(), self.nodes - before + 1));
         }
         Ok(node)
     }
@@ -277,23 +267,15 @@ impl<'text> Reader<'text> {
 
     fn refuse_tag(&mut self, at: Position, tag: Option<&Tag>) {
         if let Some(tag) = tag {
-            self.faults
-                .push(self.fault(at, &format!("the tag {tag} means nothing here")));
+            self.faults.push(self.fault(at, &format!("the tag {tag} means nothing here")));
         }
     }
 
     fn fault(&self, at: Position, problem: &str) -> Fault {
-        Fault {
-            at,
-            path: self.path.to_string(),
-            problem: problem.to_owned(),
-        }
+        Fault { at, path: self.path.to_string(), problem: problem.to_owned() }
     }
 }
 
 fn position(marker: Marker) -> Position {
-    Position {
-        line: marker.line(),
-        column: marker.col() + 1,
-    }
+    Position { line: marker.line(), column: marker.col() + 1 }
 }

@@ -14,16 +14,9 @@ use std::collections::HashMap;
 
 /// The document as the JSON mapping of the message, ready to be taken by prost-reflect.
 pub(super) fn message(descriptor: &MessageDescriptor, root: &Node) -> Result<Json, Vec<Fault>> {
-    let mut shaper = Shaper {
-        path: Path::default(),
-        faults: Vec::new(),
-    };
+    let mut shaper = Shaper { path: Path::default(), faults: Vec::new() };
     let json = shaper.message(descriptor, root);
-    if shaper.faults.is_empty() {
-        Ok(json)
-    } else {
-        Err(shaper.faults)
-    }
+    if shaper.faults.is_empty() { Ok(json) } else { Err(shaper.faults) }
 }
 
 struct Shaper {
@@ -34,11 +27,7 @@ struct Shaper {
 impl Shaper {
     /// Notes a fault; what stands in for the value is never sent.
     fn fault(&mut self, node: &Node, problem: impl Into<String>) -> Json {
-        self.faults.push(Fault {
-            at: node.at,
-            path: self.path.to_string(),
-            problem: problem.into(),
-        });
+        self.faults.push(Fault { at: node.at, path: self.path.to_string(), problem: problem.into() });
         Json::Null
     }
 
@@ -51,11 +40,7 @@ impl Shaper {
             _ => {}
         }
         let Value::Map(entries) = &node.value else {
-            let problem = format!(
-                "here go the fields of a {}, not {}",
-                descriptor.name(),
-                node.value.kind()
-            );
+            let problem = format!("here go the fields of a {}, not {}", descriptor.name(), node.value.kind());
             return self.fault(node, problem);
         };
         let mut object = serde_json::Map::new();
@@ -80,11 +65,7 @@ impl Shaper {
     }
 
     fn fault_at_key(&mut self, entry: &Entry, problem: String) {
-        self.faults.push(Fault {
-            at: entry.at,
-            path: self.path.to_string(),
-            problem,
-        });
+        self.faults.push(Fault { at: entry.at, path: self.path.to_string(), problem });
     }
 
     fn unknown_field(&mut self, descriptor: &MessageDescriptor, entry: &Entry) {
@@ -93,10 +74,7 @@ impl Shaper {
             Some(name) => format!("did you mean {name}?"),
             None => format!("it has {}", names.join(", ")),
         };
-        self.fault_at_key(
-            entry,
-            format!("a {} has no such field; {hint}", descriptor.name()),
-        );
+        self.fault_at_key(entry, format!("a {} has no such field; {hint}", descriptor.name()));
     }
 
     fn field(&mut self, field: &FieldDescriptor, node: &Node) -> Json {
@@ -129,21 +107,18 @@ impl Shaper {
             Kind::Enum(values) => self.enum_value(values, node),
             Kind::String => match &node.value {
                 Value::Text(text) => Json::String(text.clone()),
-                Value::Number(_) | Value::Bool(_) => self.fault(
-                    node,
-                    format!("here goes a text, not {}: put it in quotes", node.value.kind()),
-                ),
+                Value::Number(_) | Value::Bool(_) => {
+                    self.fault(node, format!("here goes a text, not {}: put it in quotes", node.value.kind()))
+                }
                 Value::Null | Value::List(_) | Value::Map(_) => {
                     self.fault(node, format!("here goes a text, not {}", node.value.kind()))
                 }
             },
             Kind::Bool => match node.value {
                 Value::Bool(value) => Json::Bool(value),
-                Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => self
-                    .fault(
-                        node,
-                        format!("here goes true or false, not {}", node.value.kind()),
-                    ),
+                Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => {
+                    self.fault(node, format!("here goes true or false, not {}", node.value.kind()))
+                }
             },
             Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => self.whole(node, i32::MIN.into(), i32::MAX.into()),
             Kind::Uint32 | Kind::Fixed32 => self.whole(node, 0, u32::MAX.into()),
@@ -156,10 +131,7 @@ impl Shaper {
 
     fn whole(&mut self, node: &Node, min: i128, max: i128) -> Json {
         let (Value::Number(text) | Value::Text(text)) = &node.value else {
-            return self.fault(
-                node,
-                format!("here goes a whole number, not {}", node.value.kind()),
-            );
+            return self.fault(node, format!("here goes a whole number, not {}", node.value.kind()));
         };
         match text.parse::<i128>() {
             Ok(whole) if (min..=max).contains(&whole) => Json::String(whole.to_string()),
@@ -171,22 +143,15 @@ impl Shaper {
     fn enum_value(&mut self, values: &EnumDescriptor, node: &Node) -> Json {
         let prefix = enum_prefix(values.name());
         let Value::Text(text) = &node.value else {
-            return self.fault(
-                node,
-                format!("here goes {}", choices(values, &prefix).join(" or ")),
-            );
+            return self.fault(node, format!("here goes {}", choices(values, &prefix).join(" or ")));
         };
         let full = format!("{prefix}{text}");
-        let found = values
-            .values()
-            .find(|value| value.name() == text || value.name() == full);
+        let found = values.values().find(|value| value.name() == text || value.name() == full);
         match found {
             Some(value) => Json::String(value.name().to_owned()),
             None => {
-                let problem = format!(
-                    "there is no {text}; here goes {}",
-                    choices(values, &prefix).join(" or ")
-                );
+                let problem =
+                    format!("there is no {text}; here goes {}", choices(values, &prefix).join(" or "));
                 self.fault(node, problem)
             }
         }
@@ -201,11 +166,7 @@ impl Shaper {
                 let nanos = duration.as_nanos();
                 let sign = if nanos < 0 { "-" } else { "" };
                 let nanos = nanos.unsigned_abs();
-                Json::String(format!(
-                    "{sign}{}.{:09}s",
-                    nanos / 1_000_000_000,
-                    nanos % 1_000_000_000
-                ))
+                Json::String(format!("{sign}{}.{:09}s", nanos / 1_000_000_000, nanos % 1_000_000_000))
             }
             Err(_) => self.fault(node, format!("{text} is no duration; say 50ms, 2s or 1m 30s")),
         }
@@ -264,9 +225,7 @@ impl Shaper {
 }
 
 fn field(descriptor: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
-    descriptor
-        .get_field_by_name(name)
-        .or_else(|| descriptor.get_field_by_json_name(name))
+    descriptor.get_field_by_name(name).or_else(|| descriptor.get_field_by_json_name(name))
 }
 
 /// `STEP_KIND_` of `StepKind`.
@@ -285,13 +244,7 @@ fn choices(values: &EnumDescriptor, prefix: &str) -> Vec<String> {
     values
         .values()
         .filter(|value| value.number() != 0)
-        .map(|value| {
-            value
-                .name()
-                .strip_prefix(prefix)
-                .unwrap_or(value.name())
-                .to_owned()
-        })
+        .map(|value| value.name().strip_prefix(prefix).unwrap_or(value.name()).to_owned())
         .collect()
 }
 

@@ -53,30 +53,13 @@ fn a_file_may_say_things_shorter_than_the_json_mapping() {
     let transfer = understood(TRANSFER);
     assert_eq!(transfer.compensation_order(), CompensationOrder::Lifo);
     assert_eq!(transfer.on_failure(), OnFailure::Cancel);
-    assert_eq!(
-        transfer.deadline,
-        Some(prost_types::Duration {
-            seconds: 30,
-            nanos: 0
-        })
-    );
-    let [risk, debit] = transfer.steps.as_slice() else {
-        panic!("two steps")
-    };
+    assert_eq!(transfer.deadline, Some(prost_types::Duration { seconds: 30, nanos: 0 }));
+    let [risk, debit] = transfer.steps.as_slice() else { panic!("two steps") };
     assert_eq!(risk.kind(), StepKind::ReadOnly);
-    assert_eq!(
-        (debit.kind(), debit.in_doubt()),
-        (StepKind::Unspecified, InDoubt::Resend)
-    );
+    assert_eq!((debit.kind(), debit.in_doubt()), (StepKind::Unspecified, InDoubt::Resend));
     assert_eq!(debit.depends_on, ["risk"]);
     let action = debit.action.as_ref().unwrap();
-    assert_eq!(
-        action.timeout,
-        Some(prost_types::Duration {
-            seconds: 0,
-            nanos: 500_000_000
-        })
-    );
+    assert_eq!(action.timeout, Some(prost_types::Duration { seconds: 0, nanos: 500_000_000 }));
     assert_eq!(action.retry.as_ref().unwrap().attempts_max, 3);
     assert_eq!(
         json::of_struct(action.request.as_ref().unwrap()).to_string(),
@@ -144,26 +127,15 @@ steps:
 fn a_field_unlike_any_other_lists_what_there_is() {
     assert_eq!(
         faults("name: a\nretries: 3"),
-        [
-            "2:1  retries: a Definition has no such field; it has name, revision, description, error_domain, \
-         deadline, compensation_order, on_failure, steps, create_time"
-        ]
+        ["2:1  retries: a Definition has no such field; it has name, revision, description, error_domain, \
+         deadline, compensation_order, on_failure, steps, create_time"]
     );
 }
 
 #[test]
 fn a_number_that_a_double_would_change_is_refused_before_it_is_sent() {
     let with = |number: &str| format!("steps:\n- action:\n    request: {{amount: {number}}}\n");
-    for kept in [
-        "0",
-        "-7",
-        "9007199254740991",
-        "0.1",
-        "10.50",
-        "1e3",
-        "123456789012.345",
-        "1.0",
-    ] {
+    for kept in ["0", "-7", "9007199254740991", "0.1", "10.50", "1e3", "123456789012.345", "1.0"] {
         understood(&with(kept));
     }
     for (lost, why) in [
@@ -179,10 +151,7 @@ fn a_number_that_a_double_would_change_is_refused_before_it_is_sent() {
     ] {
         let told = faults(&with(lost));
         assert_eq!(told.len(), 1, "{lost}");
-        assert!(
-            told[0].starts_with("3:23  steps[0].action.request.amount: "),
-            "{told:?}"
-        );
+        assert!(told[0].starts_with("3:23  steps[0].action.request.amount: "), "{told:?}");
         assert!(told[0].contains(why), "{told:?}");
     }
     understood(&with("\"9007199254740993\""));
@@ -212,28 +181,16 @@ fn a_key_that_is_there_twice_is_a_fault_and_names_the_first() {
 
 #[test]
 fn what_is_no_single_yaml_document_is_told_with_its_line() {
-    assert_eq!(
-        faults("name: a\n---\nname: b\n"),
-        ["2:1  a second document begins: one file, one document"]
-    );
+    assert_eq!(faults("name: a\n---\nname: b\n"), ["2:1  a second document begins: one file, one document"]);
     assert_eq!(faults(""), ["1:1  it is empty"]);
     assert_eq!(faults("# only a comment\n"), ["1:1  it is empty"]);
-    assert_eq!(
-        faults("- a"),
-        ["1:1  here go the fields of a Definition, not a list"]
-    );
+    assert_eq!(faults("- a"), ["1:1  here go the fields of a Definition, not a list"]);
     let tab = faults("name: a\nsteps:\n\t- name: b\n");
-    assert!(
-        tab[0].starts_with("3:") && tab[0].ends_with("indent with spaces, not with tabs"),
-        "{tab:?}"
-    );
+    assert!(tab[0].starts_with("3:") && tab[0].ends_with("indent with spaces, not with tabs"), "{tab:?}");
     let open = faults("name: \"a\nsteps: []\n");
     assert!(open[0].contains("this is not YAML"), "{open:?}");
     assert!(faults("<<: {name: a}\n")[0].contains("merge keys are not part of YAML 1.2"));
-    assert_eq!(
-        faults("name: !secret a\n"),
-        ["1:7  name: the tag !secret means nothing here"]
-    );
+    assert_eq!(faults("name: !secret a\n"), ["1:7  name: the tag !secret means nothing here"]);
     assert_eq!(faults("? [a]\n: b\n"), ["1:3  a key must be a plain name"]);
 }
 
@@ -242,22 +199,13 @@ fn a_bomb_of_anchors_is_defused() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..10 {
         let inner = level - 1;
-        bomb += &format!(
-            "a{level}: &a{level} [{}]\n",
-            vec![format!("*a{inner}"); 10].join(", ")
-        );
+        bomb += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{inner}"); 10].join(", "));
     }
     let told = faults(&bomb);
     assert_eq!(told.len(), 1);
-    assert!(
-        told[0].contains(&format!("more than {NODES_MAX} values")),
-        "{told:?}"
-    );
+    assert!(told[0].contains(&format!("more than {NODES_MAX} values")), "{told:?}");
     let told = faults("name: &a [*a]\n");
-    assert!(
-        told[0].contains("refers to the value that it stands in"),
-        "{told:?}"
-    );
+    assert!(told[0].contains("refers to the value that it stands in"), "{told:?}");
 }
 
 #[test]
@@ -282,26 +230,14 @@ fn a_server_fault_finds_its_line_or_the_nearest_parent() {
     assert_eq!(place("steps[1].depends_on[0]"), (12, 18));
     assert_eq!(place("steps[1].action.request.account"), (20, 18));
     assert_eq!(place("steps[1].action.request.flags[2]"), (23, 26));
-    assert_eq!(
-        place("steps[1].query.method"),
-        (11, 5),
-        "there is no query: the step"
-    );
+    assert_eq!(place("steps[1].query.method"), (11, 5), "there is no query: the step");
     assert_eq!(place("steps[9].name"), (7, 1), "there is no such step: the steps");
     assert_eq!(place("on_failure"), (6, 12), "the file says onFailure");
     assert_eq!(place(""), (2, 1));
-    assert_eq!(
-        place("definition.steps[0].kind"),
-        (9, 11),
-        "a path from the request's root"
-    );
+    assert_eq!(place("definition.steps[0].kind"), (9, 11), "a path from the request's root");
     assert_eq!(source.place("descriptors"), None, "that is not in the file");
     let (_, dotted) = input("i", "a: {x: 1}\na.b: {c: 2}\n").unwrap();
-    assert_eq!(
-        dotted.place("input.a.b.c"),
-        Some(Position { line: 2, column: 10 }),
-        "the longest key wins"
-    );
+    assert_eq!(dotted.place("input.a.b.c"), Some(Position { line: 2, column: 10 }), "the longest key wins");
     assert_eq!(dotted.place("labels"), None, "that is not in the input");
 }
 
@@ -316,29 +252,16 @@ fn what_is_shown_can_be_registered_again() {
         r#"{"null": "null", "": "", "a: b": "- x", "n": -1.5, "e": {}, "l": [], "k": [[1], {"y": "no"}]}"#,
     );
     transfer.steps[0].action.as_mut().unwrap().request = Some(odd.unwrap().0);
-    let yaml = write_definition(&v1::Definition {
-        revision: 3,
-        ..transfer.clone()
-    })
-    .unwrap();
+    let yaml = write_definition(&v1::Definition { revision: 3, ..transfer.clone() }).unwrap();
     assert_eq!(understood(&yaml), transfer, "{yaml}");
-    assert!(
-        yaml.contains("\n  - name: debit\n    depends_on: [risk]\n"),
-        "{yaml}"
-    );
+    assert!(yaml.contains("\n  - name: debit\n    depends_on: [risk]\n"), "{yaml}");
     assert!(yaml.contains("kind: READ_ONLY"), "{yaml}");
-    assert!(
-        !yaml.contains("revision"),
-        "what only the server says is left out"
-    );
+    assert!(!yaml.contains("revision"), "what only the server says is left out");
 }
 
 #[test]
 fn a_file_that_is_too_large_is_not_read() {
     let endless = std::io::repeat(b'a');
     let told = bounded("big.yaml", endless).unwrap_err().render(Paint::OFF);
-    assert!(
-        told.contains("big.yaml cannot be read: it is larger than"),
-        "{told}"
-    );
+    assert!(told.contains("big.yaml cannot be read: it is larger than"), "{told}");
 }

@@ -125,9 +125,7 @@ fn descend<'tree, 'path>(node: &'tree Node, path: &'path str) -> Option<(Positio
 
 /// What follows the key in the path; the path says snake_case, the file may say lowerCamelCase.
 fn after_key<'path>(path: &'path str, key: &str) -> Option<&'path str> {
-    let rest = path
-        .strip_prefix(key)
-        .or_else(|| path.strip_prefix(&snake_case(key)))?;
+    let rest = path.strip_prefix(key).or_else(|| path.strip_prefix(&snake_case(key)))?;
     (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
 }
 

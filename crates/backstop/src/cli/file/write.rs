@@ -11,11 +11,7 @@ use serde_json::Value as Json;
 
 /// The definition as YAML, without what only the server says (revision, time).
 pub(crate) fn definition(definition: &v1::Definition) -> Result<String, CliError> {
-    let own = v1::Definition {
-        revision: 0,
-        create_time: None,
-        ..definition.clone()
-    };
+    let own = v1::Definition { revision: 0, create_time: None, ..definition.clone() };
     let message = json::reflect("backstop.v1.Definition", &own)?;
     let mut out = String::new();
     for line in message_lines(&message)? {
@@ -62,9 +58,7 @@ fn list_lines(items: &[Value]) -> Result<Vec<String>, CliError> {
     let mut lines = Vec::new();
     for item in items {
         let Value::Message(item) = item else {
-            return Err(CliError::Mapping(
-                "a list of messages holds something else".to_owned(),
-            ));
+            return Err(CliError::Mapping("a list of messages holds something else".to_owned()));
         };
         let nested = message_lines(item)?;
         if nested.is_empty() {
@@ -98,12 +92,7 @@ fn well_known(field: &FieldDescriptor, message: &DynamicMessage) -> Result<Optio
 fn block(key: &str, value: &Json) -> Vec<String> {
     match value {
         Json::Object(fields) if !fields.is_empty() => std::iter::once(format!("{}:", word(key)))
-            .chain(
-                fields
-                    .iter()
-                    .flat_map(|(key, value)| block(key, value))
-                    .map(|line| format!("  {line}")),
-            )
+            .chain(fields.iter().flat_map(|(key, value)| block(key, value)).map(|line| format!("  {line}")))
             .collect(),
         Json::Object(_) | Json::Array(_) | Json::String(_) | Json::Null | Json::Bool(_) | Json::Number(_) => {
             vec![format!("{}: {}", word(key), flow(value))]
@@ -116,9 +105,7 @@ fn plain(field: &FieldDescriptor, value: &Value) -> Result<String, CliError> {
         (Value::EnumNumber(number), Kind::Enum(values)) => {
             let prefix = enum_prefix(values.name());
             let value = values.get_value(*number);
-            let name = value
-                .as_ref()
-                .map(|value| value.name().strip_prefix(&prefix).unwrap_or(value.name()));
+            let name = value.as_ref().map(|value| value.name().strip_prefix(&prefix).unwrap_or(value.name()));
             // A value that this program's contract does not know yet.
             name.map(str::to_owned)
                 .ok_or_else(|| CliError::Mapping(format!("{} has no value {number}", values.full_name())))
@@ -129,10 +116,7 @@ fn plain(field: &FieldDescriptor, value: &Value) -> Result<String, CliError> {
         (Value::I64(number), _) => Ok(number.to_string()),
         (Value::U32(number), _) => Ok(number.to_string()),
         (Value::U64(number), _) => Ok(number.to_string()),
-        _ => Err(CliError::Mapping(format!(
-            "{} cannot be written as YAML",
-            field.full_name()
-        ))),
+        _ => Err(CliError::Mapping(format!("{} cannot be written as YAML", field.full_name()))),
     }
 }
 
@@ -141,10 +125,8 @@ fn flow(value: &Json) -> String {
     match value {
         Json::Object(fields) if fields.is_empty() => "{}".to_owned(),
         Json::Object(fields) => {
-            let fields: Vec<_> = fields
-                .iter()
-                .map(|(key, value)| format!("{}: {}", word(key), flow(value)))
-                .collect();
+            let fields: Vec<_> =
+                fields.iter().map(|(key, value)| format!("{}: {}", word(key), flow(value))).collect();
             format!("{{ {} }}", fields.join(", "))
         }
         Json::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
@@ -156,9 +138,7 @@ fn flow(value: &Json) -> String {
 /// A text without quotes where nothing else can be read into it.
 fn word(text: &str) -> String {
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/' | b'-'))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/' | b'-'))
         && !matches!(
             text.to_ascii_lowercase().as_str(),
             "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"

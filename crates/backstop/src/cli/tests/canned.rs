@@ -91,10 +91,7 @@ impl Canned {
     }
 
     fn answer<Q: std::fmt::Debug, A>(&self, request: Request<Q>, answer: A) -> Result<Response<A>, Status> {
-        self.asked
-            .lock()
-            .unwrap()
-            .push(format!("{:?}", request.into_inner()));
+        self.asked.lock().unwrap().push(format!("{:?}", request.into_inner()));
         match &self.refusal {
             Some(status) => Err(status.clone()),
             None => Ok(Response::new(answer)),
@@ -106,14 +103,7 @@ impl Canned {
 fn page<T: Clone>(all: &[T], page_size: i32, page_token: &str) -> (Vec<T>, String) {
     let from: usize = page_token.parse().unwrap_or(0);
     let to = (from + usize::try_from(page_size).unwrap()).min(all.len());
-    (
-        all[from..to].to_vec(),
-        if to < all.len() {
-            to.to_string()
-        } else {
-            String::new()
-        },
-    )
+    (all[from..to].to_vec(), if to < all.len() { to.to_string() } else { String::new() })
 }
 
 #[tonic::async_trait]
@@ -125,40 +115,20 @@ impl SagaService for Canned {
         if self.is_silent {
             std::future::pending::<()>().await;
         }
-        self.answer(
-            request,
-            StartSagaResponse {
-                saga: Some(self.saga.clone()),
-                created: self.created,
-            },
-        )
+        self.answer(request, StartSagaResponse { saga: Some(self.saga.clone()), created: self.created })
     }
 
     async fn get_saga(&self, request: Request<GetSagaRequest>) -> Result<Response<GetSagaResponse>, Status> {
-        self.answer(
-            request,
-            GetSagaResponse {
-                saga: Some(self.saga.clone()),
-            },
-        )
+        self.answer(request, GetSagaResponse { saga: Some(self.saga.clone()) })
     }
 
     async fn list_sagas(
         &self,
         request: Request<ListSagasRequest>,
     ) -> Result<Response<ListSagasResponse>, Status> {
-        let (sagas, next_page_token) = page(
-            &self.sagas,
-            request.get_ref().page_size,
-            &request.get_ref().page_token,
-        );
-        self.answer(
-            request,
-            ListSagasResponse {
-                sagas,
-                next_page_token,
-            },
-        )
+        let (sagas, next_page_token) =
+            page(&self.sagas, request.get_ref().page_size, &request.get_ref().page_token);
+        self.answer(request, ListSagasResponse { sagas, next_page_token })
     }
 
     type WatchSagaStream = Pin<Box<dyn Stream<Item = Result<WatchSagaResponse, Status>> + Send>>;
@@ -167,10 +137,7 @@ impl SagaService for Canned {
         &self,
         request: Request<WatchSagaRequest>,
     ) -> Result<Response<Self::WatchSagaStream>, Status> {
-        self.asked
-            .lock()
-            .unwrap()
-            .push(format!("{:?}", request.into_inner()));
+        self.asked.lock().unwrap().push(format!("{:?}", request.into_inner()));
         let events = self.streams.lock().unwrap().pop_front().unwrap_or_default();
         Ok(Response::new(Box::pin(tokio_stream::iter(events))))
     }
@@ -179,12 +146,7 @@ impl SagaService for Canned {
         &self,
         request: Request<CancelSagaRequest>,
     ) -> Result<Response<CancelSagaResponse>, Status> {
-        self.answer(
-            request,
-            CancelSagaResponse {
-                saga: Some(self.saga.clone()),
-            },
-        )
+        self.answer(request, CancelSagaResponse { saga: Some(self.saga.clone()) })
     }
 }
 
@@ -195,25 +157,14 @@ impl DefinitionService for Canned {
         request: Request<RegisterDefinitionRequest>,
     ) -> Result<Response<RegisterDefinitionResponse>, Status> {
         let definition = Some(self.definition.clone());
-        self.answer(
-            request,
-            RegisterDefinitionResponse {
-                definition,
-                created: self.created,
-            },
-        )
+        self.answer(request, RegisterDefinitionResponse { definition, created: self.created })
     }
 
     async fn get_definition(
         &self,
         request: Request<GetDefinitionRequest>,
     ) -> Result<Response<GetDefinitionResponse>, Status> {
-        self.answer(
-            request,
-            GetDefinitionResponse {
-                definition: Some(self.definition.clone()),
-            },
-        )
+        self.answer(request, GetDefinitionResponse { definition: Some(self.definition.clone()) })
     }
 
     async fn list_definitions(
@@ -221,13 +172,7 @@ impl DefinitionService for Canned {
         request: Request<ListDefinitionsRequest>,
     ) -> Result<Response<ListDefinitionsResponse>, Status> {
         let definitions = vec![self.definition.clone()];
-        self.answer(
-            request,
-            ListDefinitionsResponse {
-                definitions,
-                next_page_token: String::new(),
-            },
-        )
+        self.answer(request, ListDefinitionsResponse { definitions, next_page_token: String::new() })
     }
 
     async fn simulate_definition(
@@ -252,30 +197,16 @@ impl ParticipantService for Canned {
         &self,
         request: Request<GetParticipantRequest>,
     ) -> Result<Response<GetParticipantResponse>, Status> {
-        self.answer(
-            request,
-            GetParticipantResponse {
-                participant: self.participants.first().cloned(),
-            },
-        )
+        self.answer(request, GetParticipantResponse { participant: self.participants.first().cloned() })
     }
 
     async fn list_participants(
         &self,
         request: Request<ListParticipantsRequest>,
     ) -> Result<Response<ListParticipantsResponse>, Status> {
-        let (participants, next_page_token) = page(
-            &self.participants,
-            request.get_ref().page_size,
-            &request.get_ref().page_token,
-        );
-        self.answer(
-            request,
-            ListParticipantsResponse {
-                participants,
-                next_page_token,
-            },
-        )
+        let (participants, next_page_token) =
+            page(&self.participants, request.get_ref().page_size, &request.get_ref().page_token);
+        self.answer(request, ListParticipantsResponse { participants, next_page_token })
     }
 }
 
@@ -285,24 +216,14 @@ impl OperatorService for Canned {
         &self,
         request: Request<RetryBranchRequest>,
     ) -> Result<Response<RetryBranchResponse>, Status> {
-        self.answer(
-            request,
-            RetryBranchResponse {
-                saga: Some(self.saga.clone()),
-            },
-        )
+        self.answer(request, RetryBranchResponse { saga: Some(self.saga.clone()) })
     }
 
     async fn resolve_branch(
         &self,
         request: Request<ResolveBranchRequest>,
     ) -> Result<Response<ResolveBranchResponse>, Status> {
-        self.answer(
-            request,
-            ResolveBranchResponse {
-                saga: Some(self.saga.clone()),
-            },
-        )
+        self.answer(request, ResolveBranchResponse { saga: Some(self.saga.clone()) })
     }
 
     async fn list_coordinators(

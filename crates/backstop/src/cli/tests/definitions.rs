@@ -14,16 +14,9 @@ async fn a_definition_is_registered_shown_listed_and_simulated() {
     let dir = std::env::temp_dir().join(format!("backstop-cli-{}", uuid::Uuid::now_v7()));
     std::fs::create_dir(&dir).unwrap();
     let path = dir.join("transfer.yaml");
-    std::fs::write(
-        &path,
-        "name: transfer\nsteps:\n- name: debit\n  depends_on: [x]\n",
-    )
-    .unwrap();
+    std::fs::write(&path, "name: transfer\nsteps:\n- name: debit\n  depends_on: [x]\n").unwrap();
     let file = path.to_str().unwrap();
-    let steps = vec![Step {
-        name: "debit".to_owned(),
-        ..Step::default()
-    }];
+    let steps = vec![Step { name: "debit".to_owned(), ..Step::default() }];
     let definition = Definition {
         name: "transfer".to_owned(),
         revision: 3,
@@ -48,20 +41,10 @@ async fn a_definition_is_registered_shown_listed_and_simulated() {
         ],
         interventions: vec!["debit: NO_ANSWER".to_owned()],
     };
-    let server = Canned {
-        definition,
-        simulation,
-        created: true,
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    let server = Canned { definition, simulation, created: true, ..Canned::default() }.serve().await;
 
     let ran = run(&server.url, &["definition", "register", file]).await;
-    assert_eq!(
-        (ran.exit, ran.out.as_str()),
-        (Exit::Done, "transfer@3 is registered\n")
-    );
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, "transfer@3 is registered\n"));
     assert!(server.asked()[0].contains("depends_on: [\"x\"]"));
     let ran = run(&server.url, &["definition", "register", file, "--validate-only"]).await;
     assert_eq!(ran.out, "transfer@3 would be valid; nothing was stored\n");
@@ -72,19 +55,11 @@ async fn a_definition_is_registered_shown_listed_and_simulated() {
     );
     let ran = run(&server.url, &["definition", "list"]).await;
     assert!(
-        ran.out
-            .lines()
-            .nth(1)
-            .unwrap()
-            .starts_with("transfer@3  1      2026-11-24T00:00:00Z  -"),
+        ran.out.lines().nth(1).unwrap().starts_with("transfer@3  1      2026-11-24T00:00:00Z  -"),
         "{}",
         ran.out
     );
-    let ran = run(
-        &server.url,
-        &["definition", "simulate", "--file", file, "--transcripts"],
-    )
-    .await;
+    let ran = run(&server.url, &["definition", "simulate", "--file", file, "--transcripts"]).await;
     assert_eq!(
         ran.out,
         "\
@@ -111,35 +86,15 @@ async fn a_faulty_definition_shows_file_line_and_path_whoever_finds_the_fault() 
     // Nobody listens there: faults of shape need no server.
     let ran = run("http://127.0.0.1:1", &["definition", "register", file]).await;
     assert_eq!(ran.exit, Exit::Failed);
-    assert!(
-        ran.err
-            .starts_with(&format!("{file}:4:9  steps[0].kind: there is no SOFT;")),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.starts_with(&format!("{file}:4:9  steps[0].kind: there is no SOFT;")), "{}", ran.err);
     assert!(ran.err.ends_with("has 1 fault\n"), "{}", ran.err);
 
-    std::fs::write(
-        &path,
-        "name: transfer\nsteps:\n- name: debit\n  depends_on: [x]\n",
-    )
-    .unwrap();
+    std::fs::write(&path, "name: transfer\nsteps:\n- name: debit\n  depends_on: [x]\n").unwrap();
     let mut details = ErrorDetails::new();
-    details.set_bad_request(vec![FieldViolation::new(
-        "steps[0].depends_on[0]",
-        "there is no step \"x\"",
-    )]);
-    let refusal = Status::with_error_details(
-        tonic::Code::InvalidArgument,
-        "the definition has 1 fault",
-        details,
-    );
-    let server = Canned {
-        refusal: Some(refusal),
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    details.set_bad_request(vec![FieldViolation::new("steps[0].depends_on[0]", "there is no step \"x\"")]);
+    let refusal =
+        Status::with_error_details(tonic::Code::InvalidArgument, "the definition has 1 fault", details);
+    let server = Canned { refusal: Some(refusal), ..Canned::default() }.serve().await;
     for verb in [vec!["register", file], vec!["simulate", "--file", file]] {
         let ran = run(&server.url, &[["definition"].as_slice(), &verb].concat()).await;
         assert_eq!(ran.exit, Exit::Failed);

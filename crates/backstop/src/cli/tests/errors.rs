@@ -9,10 +9,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 fn refused(details: ErrorDetails) -> CliError {
     let status =
         tonic::Status::with_error_details(tonic::Code::InvalidArgument, "two \u{1b}[31mfaults", details);
-    CliError::Said {
-        status: Box::new(status),
-        source_text: None,
-    }
+    CliError::Said { status: Box::new(status), source_text: None }
 }
 
 fn details() -> ErrorDetails {
@@ -27,10 +24,7 @@ fn details() -> ErrorDetails {
         [
             ("fin_code".to_owned(), "FIN-40005".to_owned()),
             ("tier".to_owned(), "L3".to_owned()),
-            (
-                "trace_id".to_owned(),
-                "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
-            ),
+            ("trace_id".to_owned(), "4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
         ],
     );
     details.set_retry_info(Some(Duration::from_secs(2)));
@@ -79,14 +73,8 @@ fn a_violation_in_a_file_shows_its_line_or_that_of_its_nearest_parent() {
 #[test]
 fn a_status_without_details_still_says_its_code() {
     let status = Box::new(tonic::Status::not_found("there is no saga pay-7"));
-    let error = CliError::Said {
-        status,
-        source_text: None,
-    };
-    assert_eq!(
-        error.render(Paint::OFF),
-        "error: there is no saga pay-7\n  code    NOT_FOUND\n"
-    );
+    let error = CliError::Said { status, source_text: None };
+    assert_eq!(error.render(Paint::OFF), "error: there is no saga pay-7\n  code    NOT_FOUND\n");
 }
 
 #[test]
@@ -99,10 +87,7 @@ fn what_the_message_says_already_is_not_said_twice() {
         "filter: foo is not understood",
         details,
     );
-    let error = CliError::Said {
-        status: Box::new(status),
-        source_text: None,
-    };
+    let error = CliError::Said { status: Box::new(status), source_text: None };
     assert_eq!(
         error.render(Paint::OFF),
         "error: filter: foo is not understood\n  code    INVALID_ARGUMENT\n"

@@ -1,17 +1,14 @@
 //! The sagas that the stories are about.
 
-use backstop_proto::v1::{RollbackCause, rollback_cause::Kind};
 use backstop_proto::v1::failure::{Effect, Evidence};
 use backstop_proto::v1::{Branch, BranchState, Failure, Saga, SagaState, Tier};
+use backstop_proto::v1::{RollbackCause, rollback_cause::Kind};
 use prost_types::Timestamp;
 
 /// An instant of the stories.
 pub(super) fn at(millis: i64) -> Option<Timestamp> {
     let nanos = i32::try_from(millis % 1000).unwrap() * 1_000_000;
-    Some(Timestamp {
-        seconds: 1_795_478_400 + millis / 1000,
-        nanos,
-    })
+    Some(Timestamp { seconds: 1_795_478_400 + millis / 1000, nanos })
 }
 
 /// `pay-7`, whose credit was refused.
@@ -49,11 +46,7 @@ pub(super) fn rolled_back() -> Saga {
             "0001 saga     started        transfer@3".to_owned(),
             "0002 saga     rolled back".to_owned(),
         ],
-        labels: [
-            ("region".to_owned(), "eu".to_owned()),
-            ("customer".to_owned(), "42".to_owned()),
-        ]
-        .into(),
+        labels: [("region".to_owned(), "eu".to_owned()), ("customer".to_owned(), "42".to_owned())].into(),
         create_time: at(0),
         end_time: at(34),
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
@@ -73,11 +66,7 @@ pub(super) fn stuck() -> Saga {
         }),
         ..Branch::default()
     };
-    let failed = Branch {
-        step: "credit".to_owned(),
-        state: BranchState::Failed.into(),
-        ..Branch::default()
-    };
+    let failed = Branch { step: "credit".to_owned(), state: BranchState::Failed.into(), ..Branch::default() };
     Saga {
         state: SagaState::NeedsIntervention.into(),
         branches: vec![branch, failed],

@@ -36,11 +36,7 @@ async fn run(server: &str, args: &[&str]) -> Ran {
     let program = Program::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
     let (mut terminal, out, err) = captured::terminal();
     let exit = program.command.run_on(&program.connect, &mut terminal).await;
-    Ran {
-        exit,
-        out: out.text(),
-        err: err.text(),
-    }
+    Ran { exit, out: out.text(), err: err.text() }
 }
 
 /// What clap says of a wrong command line; it exits with 2.
@@ -58,13 +54,8 @@ fn the_command_line_is_well_formed_and_each_verb_has_an_example() {
     let mut verbs = 0;
     for noun in command.get_subcommands() {
         for verb in noun.get_subcommands() {
-            let help = verb
-                .get_after_help()
-                .unwrap_or_else(|| panic!("{} has no example", verb.get_name()));
-            assert!(
-                help.to_string()
-                    .contains(&format!("backstop {} {}", noun.get_name(), verb.get_name()))
-            );
+            let help = verb.get_after_help().unwrap_or_else(|| panic!("{} has no example", verb.get_name()));
+            assert!(help.to_string().contains(&format!("backstop {} {}", noun.get_name(), verb.get_name())));
             verbs += 1;
         }
     }
@@ -78,10 +69,7 @@ fn examples_in_the_help_are_command_lines() {
     for noun in Program::command().get_subcommands() {
         for verb in noun.get_subcommands() {
             let help = verb.get_after_help().unwrap().to_string();
-            for line in help
-                .lines()
-                .filter(|line| line.trim_start().starts_with("backstop "))
-            {
+            for line in help.lines().filter(|line| line.trim_start().starts_with("backstop ")) {
                 let line = line.split(" > ").next().unwrap().to_owned() + &by_somebody(verb);
                 let words = words(&line);
                 if let Err(error) = Program::try_parse_from(&words) {
@@ -96,11 +84,7 @@ fn examples_in_the_help_are_command_lines() {
 
 /// `--by` has no default where `$USER` is not set.
 fn by_somebody(verb: &clap::Command) -> String {
-    if verb.get_arguments().any(|arg| arg.get_id() == "by") {
-        " --by ann".to_owned()
-    } else {
-        String::new()
-    }
+    if verb.get_arguments().any(|arg| arg.get_id() == "by") { " --by ann".to_owned() } else { String::new() }
 }
 
 /// Splits a shell line; single quotes hold words together.

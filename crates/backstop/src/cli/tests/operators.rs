@@ -22,12 +22,7 @@ async fn participants_are_registered_and_shown_with_their_breakers() {
         update_time: at(0),
         ..Participant::default()
     };
-    let server = Canned {
-        participants: vec![ledger],
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    let server = Canned { participants: vec![ledger], ..Canned::default() }.serve().await;
     let args = [
         "participant",
         "register",
@@ -60,8 +55,7 @@ async fn participants_are_registered_and_shown_with_their_breakers() {
     );
     let ran = run(&server.url, &["participant", "show", "ledger"]).await;
     assert!(
-        ran.out
-            .contains("in flight   7 (at most the coordinator's default)\nbreaker     OPEN\n"),
+        ran.out.contains("in flight   7 (at most the coordinator's default)\nbreaker     OPEN\n"),
         "{}",
         ran.out
     );
@@ -86,13 +80,8 @@ async fn coordinators_and_the_error_table_are_tables() {
         overridden: true,
     };
     let server = Canned {
-        coordinators: ListCoordinatorsResponse {
-            coordinators: vec![coordinator],
-        },
-        table: GetErrorTableResponse {
-            domain: "payment".to_owned(),
-            rows: vec![row],
-        },
+        coordinators: ListCoordinatorsResponse { coordinators: vec![coordinator] },
+        table: GetErrorTableResponse { domain: "payment".to_owned(), rows: vec![row] },
         ..Canned::default()
     }
     .serve()
@@ -111,18 +100,10 @@ async fn coordinators_and_the_error_table_are_tables() {
 #[tokio::test]
 async fn a_doctor_that_is_not_built_yet_vouches_for_nothing() {
     let refusal = Some(Status::unimplemented("not built yet"));
-    let server = Canned {
-        refusal,
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    let server = Canned { refusal, ..Canned::default() }.serve().await;
     let ran = run(&server.url, &["doctor"]).await;
     assert_eq!(ran.exit, Exit::Failed);
-    assert_eq!(
-        ran.err,
-        "error: the doctor is not built yet in this server: nothing was checked\n"
-    );
+    assert_eq!(ran.err, "error: the doctor is not built yet in this server: nothing was checked\n");
     let server = Canned::default().serve().await;
     let ran = run(&server.url, &["doctor"]).await;
     assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, "the store is sound\n"));
@@ -130,47 +111,27 @@ async fn a_doctor_that_is_not_built_yet_vouches_for_nothing() {
 
 #[tokio::test]
 async fn json_prints_the_answer_in_protobufs_mapping() {
-    let server = Canned {
-        saga: rolled_back(),
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    let server = Canned { saga: rolled_back(), ..Canned::default() }.serve().await;
     let ran = run(&server.url, &["saga", "show", "pay-7", "--json"]).await;
     let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(json["saga"]["state"], "SAGA_STATE_ROLLED_BACK");
-    assert_eq!(
-        json["saga"]["cause"]["failure"]["fieldViolations"][0]["field"],
-        "account"
-    );
+    assert_eq!(json["saga"]["cause"]["failure"]["fieldViolations"][0]["field"], "account");
     assert!(!ran.out.contains('\u{1b}'));
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named_with_the_way_to_start_one() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let ran = run(&free.to_string(), &["saga", "show", "pay-7"]).await;
     assert_eq!(ran.exit, Exit::Failed);
     assert!(
-        ran.err
-            .starts_with(&format!("error: no Backstop server answers at http://{free}: ")),
+        ran.err.starts_with(&format!("error: no Backstop server answers at http://{free}: ")),
         "{}",
         ran.err
     );
-    assert!(
-        ran.err.contains("refused") && ran.err.contains("`backstop serve`"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("refused") && ran.err.contains("`backstop serve`"), "{}", ran.err);
     let ran = run("ftp://here", &["saga", "show", "pay-7"]).await;
-    assert!(
-        ran.err.contains("ftp://here is no address of a server"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("ftp://here is no address of a server"), "{}", ran.err);
 }
 
 #[test]

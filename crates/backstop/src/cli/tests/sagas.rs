@@ -11,18 +11,9 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 #[tokio::test]
 async fn a_saga_is_shown_with_its_cause_in_a_sentence_and_its_transcript_as_sent() {
-    let server = Canned {
-        saga: rolled_back(),
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    let server = Canned { saga: rolled_back(), ..Canned::default() }.serve().await;
     let ran = run(&server.url, &["saga", "show", "pay-7"]).await;
-    assert_eq!(
-        ran.exit,
-        Exit::Done,
-        "to show a saga that was rolled back is no failure"
-    );
+    assert_eq!(ran.exit, Exit::Done, "to show a saga that was rolled back is no failure");
     assert_eq!(
         ran.out,
         "\
@@ -49,16 +40,10 @@ async fn a_status_of_our_own_making_is_not_put_into_the_participants_mouth() {
     let failure = saga.cause.as_mut().unwrap().failure.as_mut().unwrap();
     failure.evidence = Evidence::ConnectionLost.into();
     failure.message.clear();
-    let server = Canned {
-        saga,
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    let server = Canned { saga, ..Canned::default() }.serve().await;
     let ran = run(&server.url, &["saga", "show", "pay-7"]).await;
     assert!(
-        ran.out
-            .contains("cause       step credit failed: the connection broke during the call\n"),
+        ran.out.contains("cause       step credit failed: the connection broke during the call\n"),
         "{}",
         ran.out
     );
@@ -66,12 +51,7 @@ async fn a_status_of_our_own_making_is_not_put_into_the_participants_mouth() {
 
 #[tokio::test]
 async fn a_stuck_saga_says_which_branch_waits_and_what_to_type() {
-    let server = Canned {
-        saga: stuck(),
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    let server = Canned { saga: stuck(), ..Canned::default() }.serve().await;
     let ran = run(&server.url, &["saga", "show", "pay-7"]).await;
     assert!(
         ran.out.contains(
@@ -82,92 +62,41 @@ async fn a_stuck_saga_says_which_branch_waits_and_what_to_type() {
         "{}",
         ran.out
     );
-    assert!(
-        !ran.out.contains("step credit is"),
-        "a refused action waits for nobody: {}",
-        ran.out
-    );
+    assert!(!ran.out.contains("step credit is"), "a refused action waits for nobody: {}", ran.out);
 }
 
 #[tokio::test]
 async fn with_wait_the_end_of_the_saga_is_the_exit_code() {
-    let running = Saga {
-        state: SagaState::Running.into(),
-        ..rolled_back()
-    };
-    let succeeded = Saga {
-        state: SagaState::Succeeded.into(),
-        cause: None,
-        ..rolled_back()
-    };
+    let running = Saga { state: SagaState::Running.into(), ..rolled_back() };
+    let succeeded = Saga { state: SagaState::Succeeded.into(), cause: None, ..rolled_back() };
     for (saga, exit) in [
         (succeeded, Exit::Done),
         (rolled_back(), Exit::RolledBack),
         (stuck(), Exit::NeedsIntervention),
         (running.clone(), Exit::Failed),
     ] {
-        let server = Canned {
-            saga,
-            created: true,
-            ..Canned::default()
-        }
-        .serve()
-        .await;
+        let server = Canned { saga, created: true, ..Canned::default() }.serve().await;
         let ran = run(&server.url, &["saga", "start", "transfer", "--wait", "3s"]).await;
         assert_eq!(ran.exit, exit, "{}", ran.out);
         assert!(server.asked()[0].contains("wait: Some(Duration { seconds: 3, nanos: 0 })"));
-        assert_eq!(
-            ran.err.contains("still RUNNING after 3.0s"),
-            exit == Exit::Failed,
-            "{}",
-            ran.err
-        );
+        assert_eq!(ran.err.contains("still RUNNING after 3.0s"), exit == Exit::Failed, "{}", ran.err);
     }
-    let server = Canned {
-        saga: running,
-        created: true,
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    let server = Canned { saga: running, created: true, ..Canned::default() }.serve().await;
     let ran = run(&server.url, &["saga", "start", "transfer"]).await;
     assert_eq!(ran.exit, Exit::Done, "accepted, which is all that was asked");
 }
 
 #[tokio::test]
 async fn start_sends_what_was_typed_and_an_id_of_its_own() {
-    let server = Canned {
-        saga: rolled_back(),
-        ..Canned::default()
-    }
-    .serve()
-    .await;
-    let args = [
-        "saga",
-        "start",
-        "transfer@3",
-        "--input",
-        r#"{"amount": "1050"}"#,
-        "--label",
-        "a=b=c",
-    ];
+    let server = Canned { saga: rolled_back(), ..Canned::default() }.serve().await;
+    let args = ["saga", "start", "transfer@3", "--input", r#"{"amount": "1050"}"#, "--label", "a=b=c"];
     let ran = run(&server.url, &args).await;
     assert!(ran.err.contains("was there already"), "{}", ran.err);
     let asked = &server.asked()[0];
-    for part in [
-        "definition: \"transfer\", revision: 3",
-        "StringValue(\"1050\")",
-        "{\"a\": \"b=c\"}",
-    ] {
+    for part in ["definition: \"transfer\", revision: 3", "StringValue(\"1050\")", "{\"a\": \"b=c\"}"] {
         assert!(asked.contains(part), "{asked}");
     }
-    let id = asked
-        .split("saga_id: \"")
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap();
+    let id = asked.split("saga_id: \"").nth(1).unwrap().split('"').next().unwrap();
     assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 7);
 }
 
@@ -180,97 +109,35 @@ async fn an_input_from_a_file_shows_the_servers_faults_in_it() {
     let mut details = ErrorDetails::new();
     details.set_bad_request(vec![FieldViolation::new("input.amount", "is no number")]);
     let refusal = Status::with_error_details(tonic::Code::InvalidArgument, "1 fault", details);
-    let server = Canned {
-        refusal: Some(refusal),
-        ..Canned::default()
-    }
-    .serve()
-    .await;
-    let ran = run(
-        &server.url,
-        &[
-            "saga",
-            "start",
-            "transfer",
-            "--input",
-            &format!("@{}", path.display()),
-        ],
-    )
-    .await;
+    let server = Canned { refusal: Some(refusal), ..Canned::default() }.serve().await;
+    let ran =
+        run(&server.url, &["saga", "start", "transfer", "--input", &format!("@{}", path.display())]).await;
     assert_eq!(ran.exit, Exit::Failed);
-    assert!(
-        ran.err.contains("input.json:2:13  input.amount: is no number\n"),
-        "{}",
-        ran.err
-    );
-    assert!(
-        !ran.err.contains("may have been started"),
-        "a refusal leaves no doubt"
-    );
-    let ran = run(
-        &server.url,
-        &[
-            "saga",
-            "start",
-            "transfer",
-            "--input",
-            "{amount: 9007199254740993}",
-        ],
-    )
-    .await;
-    assert!(
-        ran.err
-            .starts_with("--input:1:10  amount: 9007199254740993 is beyond 2^53"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("input.json:2:13  input.amount: is no number\n"), "{}", ran.err);
+    assert!(!ran.err.contains("may have been started"), "a refusal leaves no doubt");
+    let ran = run(&server.url, &["saga", "start", "transfer", "--input", "{amount: 9007199254740993}"]).await;
+    assert!(ran.err.starts_with("--input:1:10  amount: 9007199254740993 is beyond 2^53"), "{}", ran.err);
     std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[tokio::test]
 async fn a_start_without_an_answer_says_how_to_find_the_saga() {
-    let server = Canned {
-        is_silent: true,
-        ..Canned::default()
-    }
-    .serve()
-    .await;
-    let ran = run(
-        &server.url,
-        &["--timeout", "50ms", "saga", "start", "transfer", "--id", "pay-7"],
-    )
-    .await;
+    let server = Canned { is_silent: true, ..Canned::default() }.serve().await;
+    let ran = run(&server.url, &["--timeout", "50ms", "saga", "start", "transfer", "--id", "pay-7"]).await;
     assert_eq!(ran.exit, Exit::Failed);
-    assert!(
-        ran.err.contains("saga pay-7 may have been started"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("saga pay-7 may have been started"), "{}", ran.err);
     assert!(ran.err.contains("did not answer within 50.0ms"), "{}", ran.err);
 }
 
 #[tokio::test]
 async fn a_list_turns_pages_until_it_has_what_was_asked_for() {
-    let sagas: Vec<Saga> = (0..1_200)
-        .map(|number| Saga {
-            id: format!("pay-{number}"),
-            ..rolled_back()
-        })
-        .collect();
-    let server = Canned {
-        sagas,
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    let sagas: Vec<Saga> =
+        (0..1_200).map(|number| Saga { id: format!("pay-{number}"), ..rolled_back() }).collect();
+    let server = Canned { sagas, ..Canned::default() }.serve().await;
     let all = run(&server.url, &["saga", "list", "--limit", "0"]).await;
     assert_eq!(all.out.lines().count(), 1_201);
     assert!(
-        all.out
-            .lines()
-            .last()
-            .unwrap()
-            .starts_with("pay-1199  transfer@3  ROLLED_BACK  FIN-40005  2026-")
+        all.out.lines().last().unwrap().starts_with("pay-1199  transfer@3  ROLLED_BACK  FIN-40005  2026-")
     );
     assert_eq!((server.asked().len(), all.err.as_str()), (3, ""));
     let some = run(&server.url, &["saga", "list"]).await;
@@ -307,37 +174,22 @@ async fn the_flags_of_a_list_become_one_filter() {
     let expected = "(state = \"ROLLED_BACK\" OR state = \"NEEDS_INTERVENTION\") AND definition = \"transfer\" \
                     AND fin_code = \"FIN-40005\" AND labels.customer = \"4\\\"2\" AND labels.a.b = \"c\" \
                     AND create_time >= \"2026-11-23T00:00:00Z\"";
-    assert!(
-        server.asked()[0].contains(&format!("filter: {expected:?}")),
-        "{:?}",
-        server.asked()
-    );
+    assert!(server.asked()[0].contains(&format!("filter: {expected:?}")), "{:?}", server.asked());
 }
 
 #[tokio::test]
 async fn cancel_and_the_operators_verbs_say_who_and_why() {
-    let server = Canned {
-        saga: stuck(),
-        ..Canned::default()
-    }
-    .serve()
-    .await;
+    let server = Canned { saga: stuck(), ..Canned::default() }.serve().await;
     let who = ["--by", "ann", "--reason", "ticket 4711"];
     for (verb, words) in [
         ("saga cancel", vec!["saga", "cancel", "pay-7"]),
         ("branch retry", vec!["branch", "retry", "pay-7", "debit"]),
-        (
-            "branch resolve",
-            vec!["branch", "resolve", "pay-7", "debit", "--resolution", "no-effect"],
-        ),
+        ("branch resolve", vec!["branch", "resolve", "pay-7", "debit", "--resolution", "no-effect"]),
     ] {
         let ran = run(&server.url, &[words.as_slice(), &who].concat()).await;
         assert_eq!(ran.exit, Exit::Done, "{verb}: {}", ran.err);
         let asked = server.asked().pop().unwrap();
-        assert!(
-            asked.contains("\"ann\"") && asked.contains("\"ticket 4711\""),
-            "{asked}"
-        );
+        assert!(asked.contains("\"ann\"") && asked.contains("\"ticket 4711\""), "{asked}");
     }
     assert!(server.asked()[2].contains("resolution: NoEffect"));
 }

@@ -10,23 +10,13 @@ use std::sync::Mutex;
 use tonic::Status;
 
 fn event(seq: u64, kind: Type, line: &str) -> Result<WatchSagaResponse, Status> {
-    let event = Event {
-        seq,
-        r#type: kind.into(),
-        line: line.to_owned(),
-        ..Event::default()
-    };
+    let event = Event { seq, r#type: kind.into(), line: line.to_owned(), ..Event::default() };
     Ok(WatchSagaResponse { event: Some(event) })
 }
 
 fn canned(state: SagaState, seq: u64, streams: impl IntoIterator<Item = Streamed>) -> Canned {
     Canned {
-        saga: Saga {
-            id: "pay-7".to_owned(),
-            state: state.into(),
-            seq,
-            ..Saga::default()
-        },
+        saga: Saga { id: "pay-7".to_owned(), state: state.into(), seq, ..Saga::default() },
         streams: Mutex::new(streams.into_iter().collect::<VecDeque<_>>()),
         ..Canned::default()
     }
@@ -34,10 +24,7 @@ fn canned(state: SagaState, seq: u64, streams: impl IntoIterator<Item = Streamed
 
 #[tokio::test]
 async fn a_saga_is_watched_to_its_end_and_the_end_is_the_exit_code() {
-    for (kind, exit) in [
-        (Type::Succeeded, Exit::Done),
-        (Type::RolledBack, Exit::RolledBack),
-    ] {
+    for (kind, exit) in [(Type::Succeeded, Exit::Done), (Type::RolledBack, Exit::RolledBack)] {
         let events = vec![
             event(1, Type::Started, "0001 saga     started        transfer@3"),
             event(2, kind, "0002 saga     over \u{1b}[2J"),
@@ -45,10 +32,7 @@ async fn a_saga_is_watched_to_its_end_and_the_end_is_the_exit_code() {
         let server = canned(SagaState::Running, 2, [events]).serve().await;
         let ran = run(&server.url, &["saga", "watch", "pay-7"]).await;
         assert_eq!(ran.exit, exit);
-        assert_eq!(
-            ran.out,
-            "0001 saga     started        transfer@3\n0002 saga     over \\u{1b}[2J\n"
-        );
+        assert_eq!(ran.out, "0001 saga     started        transfer@3\n0002 saga     over \\u{1b}[2J\n");
     }
 }
 
@@ -60,18 +44,12 @@ async fn a_broken_stream_goes_on_after_the_last_event() {
         Err(Status::unavailable("the coordinator is leaving")),
     ];
     // The next coordinator repeats an event, as one that ignores `after_seq` would.
-    let second = vec![
-        event(2, Type::ActionSucceeded, "two"),
-        event(3, Type::Succeeded, "three"),
-    ];
+    let second = vec![event(2, Type::ActionSucceeded, "two"), event(3, Type::Succeeded, "three")];
     let server = canned(SagaState::Running, 2, [first, second]).serve().await;
     let ran = run(&server.url, &["saga", "watch", "pay-7"]).await;
     assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, "one\ntwo\nthree\n"));
     let asked = server.asked();
-    assert!(
-        asked[0].contains("after_seq: 0") && asked[1].contains("after_seq: 2"),
-        "{asked:?}"
-    );
+    assert!(asked[0].contains("after_seq: 0") && asked[1].contains("after_seq: 2"), "{asked:?}");
 }
 
 #[tokio::test]
@@ -85,16 +63,10 @@ async fn a_stream_that_ends_early_loses_no_event_though_the_saga_is_over_by_then
 
 #[tokio::test]
 async fn an_intervention_ends_the_watch_only_if_it_is_still_open() {
-    let opened = vec![
-        event(1, Type::Started, "one"),
-        event(2, Type::InterventionOpened, "two"),
-    ];
+    let opened = vec![event(1, Type::Started, "one"), event(2, Type::InterventionOpened, "two")];
     let server = canned(SagaState::NeedsIntervention, 2, [opened]).serve().await;
     let ran = run(&server.url, &["saga", "watch", "pay-7"]).await;
-    assert_eq!(
-        (ran.exit, ran.out.as_str()),
-        (Exit::NeedsIntervention, "one\ntwo\n")
-    );
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::NeedsIntervention, "one\ntwo\n"));
 
     let resolved = vec![
         event(2, Type::InterventionOpened, "two"),
@@ -103,10 +75,7 @@ async fn an_intervention_ends_the_watch_only_if_it_is_still_open() {
     ];
     let server = canned(SagaState::RolledBack, 4, [resolved]).serve().await;
     let ran = run(&server.url, &["saga", "watch", "pay-7", "--after", "1"]).await;
-    assert_eq!(
-        (ran.exit, ran.out.as_str()),
-        (Exit::RolledBack, "two\nthree\nfour\n")
-    );
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::RolledBack, "two\nthree\nfour\n"));
 }
 
 #[tokio::test]
@@ -118,13 +87,8 @@ async fn a_saga_that_was_over_before_has_its_end_as_exit_code() {
 
 #[tokio::test]
 async fn what_another_attempt_cannot_mend_ends_the_watch() {
-    let server = canned(
-        SagaState::Running,
-        1,
-        [vec![Err(Status::not_found("there is no saga pay-7"))]],
-    )
-    .serve()
-    .await;
+    let server =
+        canned(SagaState::Running, 1, [vec![Err(Status::not_found("there is no saga pay-7"))]]).serve().await;
     let ran = run(&server.url, &["saga", "watch", "pay-7"]).await;
     assert_eq!(ran.exit, Exit::Failed);
     assert!(ran.err.contains("NOT_FOUND"), "{}", ran.err);
@@ -141,12 +105,7 @@ async fn a_stream_that_ends_again_and_again_is_given_up() {
 
 #[tokio::test]
 async fn json_comes_a_line_an_event() {
-    let server = canned(SagaState::Succeeded, 1, [vec![event(1, Type::Succeeded, "one")]])
-        .serve()
-        .await;
+    let server = canned(SagaState::Succeeded, 1, [vec![event(1, Type::Succeeded, "one")]]).serve().await;
     let ran = run(&server.url, &["--json", "saga", "watch", "pay-7"]).await;
-    assert_eq!(
-        ran.out,
-        "{\"event\":{\"line\":\"one\",\"seq\":\"1\",\"type\":\"TYPE_SUCCEEDED\"}}\n"
-    );
+    assert_eq!(ran.out, "{\"event\":{\"line\":\"one\",\"seq\":\"1\",\"type\":\"TYPE_SUCCEEDED\"}}\n");
 }

@@ -27,36 +27,24 @@ pub(crate) struct Api {
 pub(crate) fn message<T: prost::Message + Default>(name: &str, json: Value) -> T {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     let pool = POOL.get_or_init(|| DescriptorPool::decode(backstop_proto::DESCRIPTORS).expect("descriptors"));
-    let descriptor = pool
-        .get_message_by_name(name)
-        .unwrap_or_else(|| panic!("no message {name}"));
+    let descriptor = pool.get_message_by_name(name).unwrap_or_else(|| panic!("no message {name}"));
     let shown = json.to_string();
     let message = DynamicMessage::deserialize(descriptor, json)
         .unwrap_or_else(|error| panic!("{name} cannot be {shown}: {error}"));
-    message
-        .transcode_to()
-        .expect("the generated type is the described one")
+    message.transcode_to().expect("the generated type is the described one")
 }
 
 /// The field violations of a status: path and description.
 pub(crate) fn violations(status: &Status) -> Vec<(String, String)> {
     let details = status.get_error_details();
-    let violations = details
-        .bad_request()
-        .map(|bad| bad.field_violations.clone())
-        .unwrap_or_default();
-    violations
-        .into_iter()
-        .map(|violation| (violation.field, violation.description))
-        .collect()
+    let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+    violations.into_iter().map(|violation| (violation.field, violation.description)).collect()
 }
 
 impl Api {
     pub(crate) fn at(address: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        Self {
-            channel: endpoint.connect_lazy(),
-        }
+        Self { channel: endpoint.connect_lazy() }
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -89,9 +77,7 @@ impl Api {
         let mut participant = settings;
         participant["name"] = json!(bank.name);
         participant["endpoints"] = json!([bank.endpoint()]);
-        self.register_participant(participant)
-            .await
-            .expect("the participant is registered");
+        self.register_participant(participant).await.expect("the participant is registered");
     }
 
     pub(crate) async fn register_participant(&self, participant: Value) -> Result<v1::Participant, Status> {
@@ -142,17 +128,8 @@ impl Api {
     }
 
     pub(crate) async fn get(&self, saga_id: &str) -> Result<v1::Saga, Status> {
-        let request = v1::GetSagaRequest {
-            saga_id: saga_id.to_owned(),
-            view: 0,
-        };
-        Ok(self
-            .sagas()
-            .get_saga(request)
-            .await?
-            .into_inner()
-            .saga
-            .expect("a saga"))
+        let request = v1::GetSagaRequest { saga_id: saga_id.to_owned(), view: 0 };
+        Ok(self.sagas().get_saga(request).await?.into_inner().saga.expect("a saga"))
     }
 
     /// Waits until the saga has ended or needs a person.
@@ -177,17 +154,8 @@ impl Api {
         let mut all = Vec::new();
         let mut page_token = String::new();
         loop {
-            let request = v1::ListSagasRequest {
-                page_size: 500,
-                page_token,
-                filter: filter.to_owned(),
-            };
-            let page = self
-                .sagas()
-                .list_sagas(request)
-                .await
-                .expect("a page of sagas")
-                .into_inner();
+            let request = v1::ListSagasRequest { page_size: 500, page_token, filter: filter.to_owned() };
+            let page = self.sagas().list_sagas(request).await.expect("a page of sagas").into_inner();
             all.extend(page.sagas);
             page_token = page.next_page_token;
             if page_token.is_empty() {
@@ -205,17 +173,9 @@ pub(crate) fn branch<'a>(saga: &'a v1::Saga, step: &str) -> &'a v1::Branch {
 
 /// Each branch's state by step: `debit COMPENSATED`.
 pub(crate) fn states(saga: &v1::Saga) -> BTreeMap<&str, String> {
-    let short = |branch: &v1::Branch| {
-        branch
-            .state()
-            .as_str_name()
-            .trim_start_matches("BRANCH_STATE_")
-            .to_owned()
-    };
-    saga.branches
-        .iter()
-        .map(|branch| (branch.step.as_str(), short(branch)))
-        .collect()
+    let short =
+        |branch: &v1::Branch| branch.state().as_str_name().trim_start_matches("BRANCH_STATE_").to_owned();
+    saga.branches.iter().map(|branch| (branch.step.as_str(), short(branch))).collect()
 }
 
 /// `ROLLED_BACK`.
@@ -225,11 +185,5 @@ pub(crate) fn state(saga: &v1::Saga) -> &'static str {
 
 /// A saga for a panic's message.
 pub(crate) fn shown(saga: &v1::Saga) -> String {
-    format!(
-        "{} is {}, branches {:?}\n{}",
-        saga.id,
-        state(saga),
-        states(saga),
-        saga.transcript.join("\n")
-    )
+    format!("{} is {}, branches {:?}\n{}", saga.id, state(saga), states(saga), saga.transcript.join("\n"))
 }

@@ -113,11 +113,7 @@ impl Bank {
         let incoming = TcpListenerStream::new(socket).map(move |accepted| {
             accepted.and_then(|stream| {
                 let (stream, twin) = with_twin(stream)?;
-                connections
-                    .connections
-                    .lock()
-                    .unwrap()
-                    .insert(stream.peer_addr()?, twin);
+                connections.connections.lock().unwrap().insert(stream.peer_addr()?, twin);
                 Ok::<_, std::io::Error>(stream)
             })
         });
@@ -133,12 +129,7 @@ impl Bank {
             // The end of the test aborts this task; an error here would show as missing calls.
             let _ = router.serve_with_incoming(incoming).await;
         });
-        Self {
-            name: name.to_owned(),
-            address,
-            inner,
-            server,
-        }
+        Self { name: name.to_owned(), address, inner, server }
     }
 
     /// `http://127.0.0.1:port`.
@@ -158,10 +149,7 @@ impl Bank {
 
     /// The requests of one saga.
     pub(crate) fn seen_of(&self, saga: &str) -> Vec<Seen> {
-        self.seen()
-            .into_iter()
-            .filter(|seen| seen.saga() == saga)
-            .collect()
+        self.seen().into_iter().filter(|seen| seen.saga() == saga).collect()
     }
 
     /// Every rollback signal so far.
@@ -207,10 +195,7 @@ fn with_twin(stream: TcpStream) -> std::io::Result<(TcpStream, std::net::TcpStre
 
 impl Inner {
     async fn handle(&self, method: String, request: Request<Bytes>) -> Result<Response<Bytes>, Status> {
-        let remote = request
-            .extensions()
-            .get::<TcpConnectInfo>()
-            .and_then(TcpConnectInfo::remote_addr);
+        let remote = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
         let seen = Seen {
             method,
             metadata: request.metadata().clone(),
@@ -235,10 +220,7 @@ impl Inner {
                     *then
                 }
                 Reply::Done => {
-                    let receipt = Receipt {
-                        id: format!("receipt of {}", seen.key()),
-                        balance_cents: 1,
-                    };
+                    let receipt = Receipt { id: format!("receipt of {}", seen.key()), balance_cents: 1 };
                     Reply::Bytes(receipt.encode_to_vec().into())
                 }
                 Reply::Bytes(bytes) => {
@@ -281,13 +263,7 @@ impl tower::Service<http::Request<Body>> for BankService {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let inner = Arc::clone(&self.0);
-        let method = request
-            .uri()
-            .path()
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         Box::pin(async move {
             let handler = tower::service_fn(move |request: Request<Bytes>| {
                 let (inner, method) = (Arc::clone(&inner), method.clone());
@@ -306,10 +282,7 @@ impl RollbackListenerService for Listener {
         &self,
         request: Request<listener::OnRollbackRequest>,
     ) -> Result<Response<listener::OnRollbackResponse>, Status> {
-        let signal = Signal {
-            arrived: next_moment(),
-            request: request.into_inner(),
-        };
+        let signal = Signal { arrived: next_moment(), request: request.into_inner() };
         self.0.signals.lock().unwrap().push(signal);
         Ok(Response::new(listener::OnRollbackResponse {}))
     }

@@ -48,9 +48,7 @@ impl Step {
     /// Sets a field by its JSON pointer: `/action/timeout`.
     pub(crate) fn with(mut self, pointer: &str, value: impl Into<Value>) -> Self {
         let (parent, field) = pointer.rsplit_once('/').expect("a pointer begins with /");
-        self.0
-            .pointer_mut(parent)
-            .unwrap_or_else(|| panic!("no {parent} in the step"))[field] = value.into();
+        self.0.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent} in the step"))[field] = value.into();
         self
     }
 }

@@ -24,11 +24,7 @@ pub(crate) struct Seen {
 impl Seen {
     /// A text of its metadata; empty if it is not there.
     pub(crate) fn text(&self, key: &str) -> String {
-        self.metadata
-            .get(key)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-            .to_owned()
+        self.metadata.get(key).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
     }
 
     pub(crate) fn saga(&self) -> String {
@@ -49,8 +45,7 @@ impl Seen {
 
     pub(crate) fn number(&self, key: &str) -> u64 {
         let text = self.text(key);
-        text.parse()
-            .unwrap_or_else(|_| panic!("metadata {key} is {text:?}, not a number"))
+        text.parse().unwrap_or_else(|_| panic!("metadata {key} is {text:?}, not a number"))
     }
 
     pub(crate) fn attempt(&self) -> u64 {
@@ -116,9 +111,6 @@ impl Gate {
 
     pub(crate) async fn passed(&self) {
         let mut opened = self.0.subscribe();
-        opened
-            .wait_for(|open| *open)
-            .await
-            .expect("the gate outlives those who wait");
+        opened.wait_for(|open| *open).await.expect("the gate outlives those who wait");
     }
 }

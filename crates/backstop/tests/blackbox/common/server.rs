@@ -99,10 +99,7 @@ impl Backstop {
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        self.log
-            .lock()
-            .unwrap()
-            .push(format!("--- started as {}", child.id()));
+        self.log.lock().unwrap().push(format!("--- started as {}", child.id()));
         let from = self.log.lock().unwrap().len();
         for stream in [Box::new(stdout) as Box<dyn Read + Send>, Box::new(stderr)] {
             let log = Arc::clone(&self.log);
@@ -112,11 +109,7 @@ impl Backstop {
                 }
             });
         }
-        self.running = Some(Running {
-            child,
-            address: String::new(),
-            log_from: from,
-        });
+        self.running = Some(Running { child, address: String::new(), log_from: from });
         let address = self.announced(from).await;
         if let Some(running) = &mut self.running {
             running.address = address;
@@ -158,15 +151,10 @@ impl Backstop {
         let from = self.running().log_from;
         eventually("the log to name the metrics address", || async {
             let said = self.log_since(from);
-            let line = said
-                .iter()
-                .find(|line| line.contains("metrics") && line.contains("address"));
-            let port = line
-                .and_then(|line| line.rsplit_once("127.0.0.1:"))
-                .map(|(_, rest)| rest);
+            let line = said.iter().find(|line| line.contains("metrics") && line.contains("address"));
+            let port = line.and_then(|line| line.rsplit_once("127.0.0.1:")).map(|(_, rest)| rest);
             let port = port.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-            port.map(|port| format!("127.0.0.1:{port}"))
-                .ok_or_else(|| said.join("\n"))
+            port.map(|port| format!("127.0.0.1:{port}")).ok_or_else(|| said.join("\n"))
         })
         .await
     }
@@ -191,10 +179,7 @@ impl Backstop {
 
     /// Sends SIGTERM and does not wait.
     pub(crate) fn signal_to_end(&self) {
-        let status = Command::new("kill")
-            .args(["-TERM", &self.pid().to_string()])
-            .status()
-            .unwrap();
+        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
         assert!(status.success(), "kill -TERM");
     }
 
@@ -217,9 +202,7 @@ impl Backstop {
 
     /// True if the process is there.
     pub(crate) fn is_alive(&mut self) -> bool {
-        self.running
-            .as_mut()
-            .is_some_and(|running| running.child.try_wait().unwrap().is_none())
+        self.running.as_mut().is_some_and(|running| running.child.try_wait().unwrap().is_none())
     }
 
     /// All that it has printed.
@@ -238,10 +221,7 @@ impl Drop for Backstop {
         if std::thread::panicking() {
             let log = self.log.lock().unwrap();
             let from = log.len().saturating_sub(LOG_LINES_SHOWN);
-            println!(
-                "--- the last lines of backstop serve:\n{}\n---",
-                log[from..].join("\n")
-            );
+            println!("--- the last lines of backstop serve:\n{}\n---", log[from..].join("\n"));
         }
     }
 }

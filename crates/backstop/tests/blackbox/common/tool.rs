@@ -16,9 +16,7 @@ pub(crate) fn python() -> PathBuf {
 }
 
 fn xtask(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../target/xtask")
-        .join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/xtask").join(file)
 }
 
 fn find(variable: &str, name: &str, places: &[PathBuf]) -> PathBuf {
@@ -26,48 +24,30 @@ fn find(variable: &str, name: &str, places: &[PathBuf]) -> PathBuf {
         return path.into();
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .filter(|_| !name.is_empty());
+    let on_path = std::env::split_paths(&path).map(|dir| dir.join(name)).filter(|_| !name.is_empty());
     let found = on_path.chain(places.iter().cloned()).find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("not found: {places:?}; run the tests by `cargo xtask test`"))
 }
 
 /// Runs a command to its end.
 pub(crate) fn run(command: &mut Command) -> Output {
-    command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 /// All that a command said.
 pub(crate) fn said(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// `grpcurl -plaintext ADDRESS` with more arguments before and after the address.
 pub(crate) fn call(address: &str, options: &[&str], what: &[&str]) -> Output {
     let mut command = Command::new(grpcurl());
-    run(command
-        .arg("-plaintext")
-        .args(["-max-time", "30"])
-        .args(options)
-        .arg(address)
-        .args(what))
+    run(command.arg("-plaintext").args(["-max-time", "30"]).args(options).arg(address).args(what))
 }
 
 /// The same, for a call that must end well.
 pub(crate) fn call_ok(address: &str, options: &[&str], what: &[&str]) -> String {
     let output = call(address, options, what);
-    assert!(
-        output.status.success(),
-        "grpcurl {options:?} {what:?}: {}",
-        said(&output)
-    );
+    assert!(output.status.success(), "grpcurl {options:?} {what:?}: {}", said(&output));
     String::from_utf8(output.stdout).expect("grpcurl prints UTF-8")
 }
