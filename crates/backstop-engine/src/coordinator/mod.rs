@@ -1,0 +1,142 @@
+//! One running coordinator: what the outside may ask of it.
+//!
+//! Coming and going are here; `starting`, `commanding` and `reading` hold what is asked meanwhile.
+//!
+//! # Not here
+//! How one saga is driven: [`crate::runner`]. Wire types: `backstop-rpc`.
+
+mod commanding;
+mod reading;
+mod starting;
+
+pub use reading::SagaView;
+pub use starting::{StartSaga, StartedSaga};
+
+use crate::clock::StoreClock;
+use crate::definitions::Definitions;
+use crate::error::EngineError;
+use crate::gate::Gates;
+use crate::group_commit::GroupCommit;
+use crate::live::Live;
+use crate::metrics::{self, Metrics};
+use crate::ports::clock::Clock;
+use crate::ports::participants::Participants;
+use crate::ports::store::{Store, StoreError};
+use crate::resets::Resets;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::{lease, takeover};
+use backstop_core::SagaId;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A running coordinator. Cheap to clone.
+#[derive(Clone)]
+pub struct Coordinator {
+    shared: Arc<Shared>,
+}
+
+impl Coordinator {
+    /// Enters the store's list of coordinators and begins to work: to keep the lease, and to take on sagas
+    /// that nobody drives.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        participants: Arc<dyn Participants>,
+        settings: Settings,
+        address: &str,
+    ) -> Result<Self, StoreError> {
+        let clock: Arc<dyn Clock> = Arc::new(StoreClock::read(store.as_ref()).await?);
+        let settings = Arc::new(settings);
+        let metrics = Metrics::default();
+        metrics::show_zeros(&metrics);
+        let gates =
+            Arc::new(Gates::new(Arc::clone(&clock), settings.breaker, settings.in_flight_max_default));
+        let definitions = Definitions::new(
+            Arc::clone(&store),
+            Arc::clone(&participants),
+            Arc::clone(&gates),
+            Arc::clone(&clock),
+            Arc::clone(&settings),
+        );
+        let tenure = lease::enter(store.as_ref(), address, settings.lease_ttl).await?;
+        tracing::info!(coordinator = %tenure.coordinator, "the coordinator has its lease");
+        let journal = GroupCommit::spawn(
+            Arc::clone(&store),
+            settings.journal_queue_max,
+            settings.batch_events_max,
+            metrics.clone(),
+        );
+        let shared = Arc::new(Shared {
+            store,
+            journal,
+            participants,
+            gates,
+            definitions,
+            clock,
+            live: Live::new(settings.live_sagas_max, metrics.clone()),
+            metrics,
+            resets: Resets::spawn(settings.resets_per_second_max),
+            settings,
+            tenure: RwLock::new(Arc::new(tenure)),
+            draining: CancellationToken::new(),
+        });
+        metrics::observe(&Arc::downgrade(&shared));
+        tokio::spawn(lease::keep(Arc::clone(&shared), address.to_owned()));
+        tokio::spawn(takeover::watch(Arc::clone(&shared)));
+        Ok(Self { shared })
+    }
+
+    /// Definitions and participants.
+    #[must_use]
+    pub fn definitions(&self) -> &Definitions {
+        &self.shared.definitions
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// True while it may take on and drive sagas.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        !self.shared.draining.is_cancelled() && self.shared.tenure().may_act()
+    }
+
+    /// Resolves when [`Coordinator::is_serving`] may have changed: at once on shutdown, otherwise after
+    /// `at_most`, since a lease runs out in silence.
+    pub async fn serving_may_have_changed(&self, at_most: Duration) {
+        let draining = &self.shared.draining;
+        tokio::select! {
+            () = draining.cancelled(), if !draining.is_cancelled() => {}
+            () = tokio::time::sleep(at_most) => {}
+        }
+    }
+
+    /// Stops taking on sagas, lets go of those that run as soon as none of their calls is out, and ends the
+    /// lease. Sagas whose calls are not answered within `at_most` are left to takeover.
+    pub async fn drain(&self, at_most: Duration) {
+        self.shared.draining.cancel();
+        let until = Instant::now() + at_most;
+        while self.shared.live.count() > 0 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let tenure = self.shared.tenure();
+        let left = self.shared.live.count();
+        tenure.end();
+        if let Err(error) = self.shared.store.leave(&tenure.coordinator).await {
+            tracing::warn!(%error, "the lease could not be ended; it will run out");
+        }
+        tracing::info!(sagas_left_to_takeover = left, "drained");
+    }
+}
+
+fn no_saga(id: &SagaId) -> EngineError {
+    EngineError::NotFound { what: "saga", name: id.to_string() }
+}

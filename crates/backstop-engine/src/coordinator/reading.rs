@@ -1,0 +1,118 @@
+//! Looking at sagas, and at what is around them. Everything is read from the store.
+
+use super::{Coordinator, no_saga};
+use crate::error::EngineError;
+use crate::ports::participants::ParticipantLoad;
+use crate::ports::store::{CoordinatorRow, Head, Journal, Participant, SagaCursor, SagaFilter};
+use crate::takeover;
+use backstop_core::{Event, ParticipantName, Saga, SagaId, Seq};
+use std::sync::Arc;
+
+/// Events read from the store at once for a watcher.
+const WATCH_PAGE: usize = 256;
+
+/// A saga with what the store says of it.
+#[derive(Debug, Clone)]
+pub struct SagaView {
+    /// The saga, as its journal tells it.
+    pub saga: Arc<Saga>,
+    /// Who drives it.
+    pub owner: Option<String>,
+    /// Its journal.
+    pub events: Vec<Event>,
+}
+
+impl Coordinator {
+    /// A saga with its journal.
+    ///
+    /// # Errors
+    /// [`EngineError`]: NotFound, Quarantined, Store.
+    pub async fn get_saga(&self, id: &SagaId) -> Result<SagaView, EngineError> {
+        let (saga, Journal { head, events }, _) =
+            takeover::load(&self.shared, id).await?.ok_or_else(|| no_saga(id))?;
+        Ok(SagaView { saga: Arc::new(saga), owner: head.owner.map(|owner| owner.to_string()), events })
+    }
+
+    /// Sagas, newest first.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub async fn list_sagas(
+        &self,
+        filter: &SagaFilter,
+        cursor: Option<&SagaCursor>,
+        limit: usize,
+    ) -> Result<Vec<Head>, EngineError> {
+        Ok(self.shared.store.list(filter, cursor, limit).await?)
+    }
+
+    /// The next events of a saga after `after`; waits for them. Empty once the saga is over and all its
+    /// events have been seen, or when the coordinator shuts down.
+    ///
+    /// # Errors
+    /// [`EngineError`]: NotFound, Store.
+    pub async fn next_events(&self, id: &SagaId, after: Seq) -> Result<Vec<Event>, EngineError> {
+        loop {
+            let live = self.shared.live.find(id);
+            // Whether it is over is asked before the events are read: an end that comes in between is
+            // then seen in the next round, and no event is missed.
+            let head = self.shared.store.head(id).await?.ok_or_else(|| no_saga(id))?;
+            let events = self.shared.store.events(id, after, WATCH_PAGE).await?;
+            let over = head.state.is_final() && live.is_none();
+            if !events.is_empty() || over || self.shared.draining.is_cancelled() {
+                return Ok(events);
+            }
+            let poll = tokio::time::sleep(self.shared.settings.watch_poll_every);
+            let Some(mut handle) = live else {
+                poll.await;
+                continue;
+            };
+            if handle.view.borrow_and_update().seq <= after {
+                tokio::select! {
+                    _changed_or_gone = handle.view.changed() => {}
+                    () = self.shared.draining.cancelled() => {}
+                }
+            }
+        }
+    }
+
+    /// Every coordinator of the store.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub async fn coordinators(&self) -> Result<Vec<CoordinatorRow>, EngineError> {
+        Ok(self.shared.store.coordinators().await?)
+    }
+
+    /// A participant.
+    ///
+    /// # Errors
+    /// [`EngineError`]: NotFound, Store.
+    pub async fn participant(&self, name: &ParticipantName) -> Result<Participant, EngineError> {
+        let found = self.shared.store.participant(name).await?;
+        found.ok_or_else(|| EngineError::NotFound { what: "participant", name: name.to_string() })
+    }
+
+    /// Participants by name.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub async fn participants(
+        &self,
+        after: Option<&ParticipantName>,
+        limit: usize,
+    ) -> Result<Vec<Participant>, EngineError> {
+        Ok(self.shared.store.participants(after, limit).await?)
+    }
+
+    /// What this coordinator has going on with a participant.
+    #[must_use]
+    pub fn load_of(&self, name: &ParticipantName) -> ParticipantLoad {
+        let gate = self.shared.gates.of(name);
+        ParticipantLoad {
+            participant: name.clone(),
+            in_flight: gate.in_flight(),
+            breaker_open: gate.is_open(),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Starting a saga, once, and waiting for its end, honestly.
+//!
+//! # Invariants
+//! * The same id with the same request answers the saga that is there; nothing is started twice.
+//! * An accepted saga does not hang on the caller: it has a runner before its first event is written.
+
+use super::Coordinator;
+use crate::error::EngineError;
+use crate::ports::store::Appended;
+use crate::runner::Runner;
+use backstop_core::{
+    DefinitionName, Fault, Revision, Saga, SagaId, SagaState, Seq, Start, StepName, apply, start,
+};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// A saga to be started.
+#[derive(Debug, Clone)]
+pub struct StartSaga {
+    /// The id that the client chose.
+    pub id: Option<SagaId>,
+    /// The definition.
+    pub definition: DefinitionName,
+    /// Its revision; the newest if `None`.
+    pub revision: Option<Revision>,
+    /// The input: a JSON object.
+    pub input: Bytes,
+    /// Raw requests of actions.
+    pub payloads: BTreeMap<StepName, Bytes>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// SHA-256 of the request, but for id and wait.
+    pub fingerprint: [u8; 32],
+    /// W3C `traceparent` of the saga's own span.
+    pub trace_parent: Option<String>,
+}
+
+/// A saga that a StartSaga has started or found.
+#[derive(Debug, Clone)]
+pub struct StartedSaga {
+    /// The saga as it stood then.
+    pub saga: Arc<Saga>,
+    /// True if it was this call that started it.
+    pub created: bool,
+    /// Its progress, if it runs here: its last word can be read also after its runner has left.
+    view: Option<watch::Receiver<Arc<Saga>>>,
+}
+
+impl Coordinator {
+    /// Starts a saga, or finds the one that this very request has started before. The answer does not wait
+    /// for the saga's end. The saga goes on whether or not the caller waits for the answer.
+    ///
+    /// # Errors
+    /// [`EngineError`]: Invalid, NotFound, AlreadyExists, Busy, NotServing, Store.
+    pub async fn start_saga(&self, request: StartSaga) -> Result<StartedSaga, EngineError> {
+        let shared = &self.shared;
+        if !self.is_serving() {
+            return Err(EngineError::NotServing);
+        }
+        let compiled = shared.definitions.get(&request.definition, request.revision).await;
+        let slot = shared.live.slot().filter(|_| !shared.journal.is_full());
+        let (compiled, slot) = match (compiled, slot) {
+            (Ok(compiled), Some(slot)) => (compiled, slot),
+            (compiled, _) => {
+                // A repeated request finds its saga also when there is no room for a new one.
+                if let Some(id) = &request.id
+                    && let Some(saga) = self.find_started(id, &request.fingerprint).await?
+                {
+                    return Ok(saga);
+                }
+                compiled?;
+                let retry_after = shared.settings.busy_retry_after;
+                return Err(EngineError::Busy { limit: "live_sagas_max or journal_queue_max", retry_after });
+            }
+        };
+        request.check_payloads(&compiled.raw)?;
+        let id = match &request.id {
+            Some(id) => id.clone(),
+            None => fresh_saga_id()?,
+        };
+        let tenure = shared.tenure();
+        let first = start(
+            &compiled.definition,
+            shared.clock.now(),
+            Start {
+                coordinator: tenure.coordinator.clone(),
+                input: request.input,
+                payloads: request.payloads,
+                labels: request.labels,
+                trace_parent: request.trace_parent,
+            },
+        );
+        let saga = apply::begin(id.clone(), compiled.definition, &first)
+            .map_err(|corrupt| EngineError::Quarantined { saga: id.clone(), reason: corrupt.to_string() })?;
+        let saga = Arc::new(saga);
+        let Some((handle, place)) = shared.live.enter(saga, slot) else {
+            // It runs here already.
+            return self.existing(&id, &request.fingerprint).await;
+        };
+        let (accepted, answer) = oneshot::channel();
+        let runner = Runner::new(
+            Arc::clone(shared),
+            tenure,
+            place,
+            compiled.calls,
+            Arc::clone(&handle.view.borrow()),
+            request.fingerprint,
+        );
+        tokio::spawn(runner.begin(first, accepted));
+        match answer.await {
+            Ok(Appended::Written) => {
+                let saga = Arc::clone(&handle.view.borrow());
+                Ok(StartedSaga { saga, created: true, view: Some(handle.view) })
+            }
+            Ok(Appended::Lost) => self.existing(&id, &request.fingerprint).await,
+            Err(_) => Err(EngineError::NotServing),
+        }
+    }
+
+    /// Waits until the saga is over or needs a person, at most for `at_most`; answers it as it then stands.
+    ///
+    /// # Errors
+    /// [`EngineError`]: NotFound, Quarantined, Store.
+    pub async fn wait(&self, started: StartedSaga, at_most: Duration) -> Result<Arc<Saga>, EngineError> {
+        let until = Instant::now() + at_most;
+        let (id, mut view) = (started.saga.id.clone(), started.view);
+        loop {
+            let saga = match view.take() {
+                Some(view) => wait_live(view, until).await,
+                None => self.get_saga(&id).await?.saga,
+            };
+            if is_at_rest(&saga) || Instant::now() >= until || self.shared.draining.is_cancelled() {
+                return Ok(saga);
+            }
+            view = self.shared.live.find(&id).map(|handle| handle.view);
+            if view.is_none() {
+                let next_look = Instant::now() + self.shared.settings.watch_poll_every;
+                tokio::time::sleep_until(next_look.min(until)).await;
+            }
+        }
+    }
+
+    async fn find_started(
+        &self,
+        id: &SagaId,
+        fingerprint: &[u8; 32],
+    ) -> Result<Option<StartedSaga>, EngineError> {
+        let Some(head) = self.shared.store.head(id).await? else { return Ok(None) };
+        if head.fingerprint != *fingerprint {
+            let difference = "its definition, revision, input, payloads or labels".to_owned();
+            return Err(EngineError::AlreadyExists { saga: id.clone(), difference });
+        }
+        let view = self.shared.live.find(id).map(|handle| handle.view);
+        Ok(Some(StartedSaga { saga: self.get_saga(id).await?.saga, created: false, view }))
+    }
+
+    async fn existing(&self, id: &SagaId, fingerprint: &[u8; 32]) -> Result<StartedSaga, EngineError> {
+        // Its first event may be on its way to disk at this moment, by another request.
+        if let Some(handle) = self.shared.live.find(id) {
+            let mut view = handle.view;
+            if view.borrow().seq == Seq(1) && !view.has_changed().unwrap_or(true) {
+                let _accepted_or_gone =
+                    tokio::time::timeout(self.shared.settings.lease_ttl, view.changed()).await;
+            }
+        }
+        self.find_started(id, fingerprint).await?.ok_or(EngineError::NotServing)
+    }
+}
+
+impl StartSaga {
+    /// Raw requests are there for exactly the actions that have no template.
+    fn check_payloads(&self, raw: &[StepName]) -> Result<(), EngineError> {
+        let missing = raw.iter().filter(|step| !self.payloads.contains_key(*step)).map(|step| {
+            Fault::new(
+                format!("payloads.{step}"),
+                "the step's action has no request template: its request must come here",
+            )
+        });
+        let surplus = self.payloads.keys().filter(|step| !raw.contains(step)).map(|step| {
+            Fault::new(format!("payloads.{step}"), "there is no step of this name without a request template")
+        });
+        let faults: Vec<_> = missing.chain(surplus).collect();
+        if faults.is_empty() { Ok(()) } else { Err(EngineError::Invalid(faults)) }
+    }
+}
+
+async fn wait_live(mut view: watch::Receiver<Arc<Saga>>, until: Instant) -> Arc<Saga> {
+    loop {
+        let saga = Arc::clone(&view.borrow_and_update());
+        if is_at_rest(&saga) {
+            return saga;
+        }
+        match tokio::time::timeout_at(until, view.changed()).await {
+            Ok(Ok(())) => {}
+            // The runner has left (its last word is in the view), or the time is up.
+            Ok(Err(_)) | Err(_) => return Arc::clone(&view.borrow()),
+        }
+    }
+}
+
+fn is_at_rest(saga: &Saga) -> bool {
+    saga.state.is_final() || saga.state == SagaState::NeedsIntervention
+}
+
+fn fresh_saga_id() -> Result<SagaId, EngineError> {
+    SagaId::parse(&Uuid::now_v7().to_string()).map_err(|_| EngineError::NotServing)
+}
