@@ -2,9 +2,9 @@
 //!
 //! Three functions carry the whole protocol:
 //!
-//! * [`decide`] turns a saga, the time and one [`Input`] into events;
-//! * [`apply`] is the only thing that changes a [`Saga`], live and in recovery alike;
-//! * [`agenda`] reads off a saga what should be going on outside right now.
+//! * [`decide()`] turns a saga, the time and one [`Input`] into events;
+//! * [`apply()`] is the only thing that changes a [`Saga`], live and in recovery alike;
+//! * [`agenda()`] reads off a saga what should be going on outside right now.
 //!
 //! One *turn* is input → `decide` → durable append → `apply` → `agenda`. The engine owns the append;
 //! because nothing here acts, *journal before effect* is a property of the engine's turn alone.
