@@ -7,7 +7,7 @@
 use crate::agenda::{Call, agenda};
 use crate::apply::{apply, begin};
 use crate::decide::{Answer, Input, Outcome, Start, decide, start};
-use crate::definition::DefinitionSpec;
+use crate::definition::{DefinitionSpec, StepKind};
 use crate::event::Event;
 use crate::failure::Details;
 use crate::graph::Definition;
@@ -26,6 +26,9 @@ use std::time::Duration;
 /// and are undone, needs some thousands.
 const TURNS_MAX: usize = 20_000;
 
+/// What is tried without end is let fail this often before its participant is back.
+const OUTAGE_ATTEMPTS: u32 = 3;
+
 /// What fails in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -33,7 +36,8 @@ pub enum Fault {
     Nothing,
     /// The step's action is refused.
     Refused,
-    /// The step's participant never answers, whether called or asked.
+    /// The step's participant never answers, whether called or asked; one that is tried without end (a
+    /// RETRIABLE step's) answers after some attempts.
     NoAnswer,
     /// The step's action fails internally.
     Internal,
@@ -113,6 +117,8 @@ struct Script {
     fault: Fault,
     /// For [`Fault::CompensationRefused`]: the step that is refused.
     refused: Option<usize>,
+    /// The step that fails is tried without end.
+    is_endless: bool,
 }
 
 impl Script {
@@ -128,7 +134,9 @@ impl Script {
             (Fault::Refused, Phase::Action) if concerned => {
                 failed(Evidence::ParticipantSaid(Code::FailedPrecondition))
             }
-            (Fault::NoAnswer, Phase::Action | Phase::Query) if concerned => {
+            (Fault::NoAnswer, Phase::Action | Phase::Query)
+                if concerned && !(self.is_endless && call.attempt > OUTAGE_ATTEMPTS) =>
+            {
                 failed(Evidence::NoAnswer(NoAnswer::Deadline))
             }
             (Fault::Internal, Phase::Action) if concerned => {
@@ -160,7 +168,8 @@ impl Script {
 fn play(definition: &Arc<Definition>, step: Option<usize>, fault: Fault) -> Run {
     let refused =
         step.filter(|_| fault == Fault::CompensationRefused).and_then(|s| fails_after(definition, s));
-    let script = Script { step, fault, refused };
+    let is_endless = step.is_some_and(|index| definition.steps[index].kind == StepKind::Retriable);
+    let script = Script { step, fault, refused, is_endless };
     let name = step.map(|index| definition.steps[index].name.clone());
     let mut run =
         Run { step: name, fault, end_state: SagaState::Running, calls: Vec::new(), transcript: Vec::new() };

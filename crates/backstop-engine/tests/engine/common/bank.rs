@@ -4,7 +4,8 @@
 //! * At each call the bank looks into the store: a call that the journal does not allow yet, or not any
 //!   more, is written down as a fault, and the story fails at its end (`World`'s drop).
 
-use super::disk::{Disk, Process};
+use super::disk::Disk;
+use super::process::Process;
 use async_trait::async_trait;
 use backstop_core::{
     Call, Code, Details, Event, EventKind, Evidence, Fault, NoAnswer, Outcome, ParticipantName, Phase, Saga,

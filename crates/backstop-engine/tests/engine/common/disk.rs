@@ -4,6 +4,7 @@
 //! * What it says it has not applied, it has not; what it answered `Written` for is in the store below.
 //! * Its leases are shared by all coordinators, as Postgres's are; the clock is tokio's, so it can be paused.
 
+use super::process::Process;
 use async_trait::async_trait;
 use backstop_core::{
     Clock, CoordinatorId, DefinitionName, DefinitionSpec, Epoch, Event, EventKind, ParticipantName, Revision,
@@ -21,7 +22,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// When every story begins.
 const BEGINNING: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -57,7 +57,7 @@ struct Switches {
     renewals_fail: bool,
     append_takes: Duration,
     leases: BTreeMap<CoordinatorId, CoordinatorRow>,
-    tries: Vec<Vec<SagaId>>,
+    tries: Vec<Vec<(SagaId, usize)>>,
     written: Vec<Vec<Append>>,
     reads: usize,
 }
@@ -146,8 +146,8 @@ impl Disk {
         self.switches().leases.remove(&CoordinatorId::parse(coordinator).unwrap());
     }
 
-    /// Calls of `append` so far, with the sagas of each batch.
-    pub(crate) fn tries(&self) -> Vec<Vec<SagaId>> {
+    /// Calls of `append` so far, whatever became of them: the sagas of each batch, and how many events each.
+    pub(crate) fn tries(&self) -> Vec<Vec<(SagaId, usize)>> {
         self.switches().tries.clone()
     }
 
@@ -211,7 +211,9 @@ impl Disk {
     }
 
     async fn append(&self, batch: &[Append]) -> StoreResult<Vec<Appended>> {
-        self.switches().tries.push(batch.iter().map(|append| append.saga.clone()).collect());
+        self.switches()
+            .tries
+            .push(batch.iter().map(|append| (append.saga.clone(), append.events.len())).collect());
         let mut blocked = self.blocked.subscribe();
         blocked.wait_for(|blocked| !blocked).await.map(drop).unwrap();
         let takes = self.switches().append_takes;
@@ -258,39 +260,6 @@ impl Disk {
             return Err(StoreError::Unreadable("event 2 is torn".to_owned()));
         }
         Ok(())
-    }
-}
-
-/// Whether a coordinator's process still lives. A dead one gets no answer from anybody, ever.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) number: u32,
-    dead: CancellationToken,
-    /// True while it gets no journal to read.
-    stalled: watch::Sender<bool>,
-}
-
-impl Process {
-    pub(crate) fn new(number: u32) -> Arc<Self> {
-        Arc::new(Self { number, dead: CancellationToken::new(), stalled: watch::channel(false).0 })
-    }
-
-    pub(crate) fn kill(&self) {
-        self.dead.cancel();
-    }
-
-    /// Keeps it from reading journals, or lets it.
-    pub(crate) fn stall(&self, stalled: bool) {
-        self.stalled.send_replace(stalled);
-    }
-
-    /// Comes back with the answer only while the process lives.
-    pub(crate) async fn alive<T>(&self, work: impl Future<Output = T>) -> T {
-        tokio::select! {
-            biased;
-            () = self.dead.cancelled() => std::future::pending().await,
-            answer = work => answer,
-        }
     }
 }
 

@@ -8,14 +8,16 @@
 pub(crate) mod bank;
 pub(crate) mod disk;
 pub(crate) mod plan;
+pub(crate) mod process;
 
 use backstop_core::transcript::transcript;
 use backstop_core::{DefinitionName, Saga, SagaId, SagaState, Seq};
 use backstop_engine::{Coordinator, EngineError, Settings, StartSaga, StartedSaga};
 use bank::{Bank, BankOf};
 use bytes::Bytes;
-use disk::{Disk, DiskOf, Process};
+use disk::{Disk, DiskOf};
 use plan::Plan;
+use process::Process;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
