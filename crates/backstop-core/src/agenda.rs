@@ -5,7 +5,7 @@
 
 use crate::graph::PlannedCall;
 use crate::ids::{Clock, IdempotencyKey, ParticipantName, Phase};
-use crate::saga::{Branch, BranchState, Saga, SagaState, SignalState};
+use crate::saga::{BranchState, Saga, SagaState, SignalState};
 use crate::time::Timestamp;
 
 /// What should be going on.
@@ -77,12 +77,8 @@ pub fn agenda(saga: &Saga, now: Timestamp) -> Agenda {
     let mut agenda = Agenda::default();
     let clock = Clock(saga.clock.0 + 1);
     for (index, branch) in saga.branches.iter().enumerate() {
-        let Some(phase) = phase_of(branch) else { continue };
-        let progress = match phase {
-            Phase::Action => &branch.action,
-            Phase::Query => &branch.query,
-            Phase::Compensation => &branch.compensation,
-        };
+        let Some(phase) = branch.phase() else { continue };
+        let progress = branch.progress(phase);
         let call = Call { step: index, phase, attempt: progress.attempt(), clock };
         if saga.state == SagaState::RollingBack && phase == Phase::Action {
             agenda.awaited.push(call);
@@ -117,22 +113,6 @@ impl Agenda {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.calls.is_empty() && self.awaited.is_empty() && self.signals.is_empty()
-    }
-}
-
-fn phase_of(branch: &Branch) -> Option<Phase> {
-    match branch.state {
-        BranchState::Running if branch.asking => Some(Phase::Query),
-        BranchState::Running => Some(Phase::Action),
-        BranchState::Compensating => Some(Phase::Compensation),
-        BranchState::Pending
-        | BranchState::Succeeded
-        | BranchState::Failed
-        | BranchState::InDoubt
-        | BranchState::Compensated
-        | BranchState::Stuck
-        | BranchState::Skipped
-        | BranchState::Resolved => None,
     }
 }
 

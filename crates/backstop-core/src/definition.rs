@@ -42,6 +42,15 @@ pub struct StepSpec {
     pub query: Option<CallSpec>,
 }
 
+impl StepSpec {
+    /// The calls that it has, each under its field's name.
+    pub fn calls(&self) -> impl Iterator<Item = (&'static str, &CallSpec)> {
+        let compensation = self.compensation.as_ref().map(|call| ("compensation", call));
+        let query = self.query.as_ref().map(|call| ("query", call));
+        [Some(("action", &self.action)), compensation, query].into_iter().flatten()
+    }
+}
+
 /// A call of one unary method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallSpec {

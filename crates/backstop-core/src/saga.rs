@@ -4,7 +4,7 @@ use crate::definition::StepKind;
 use crate::event::Started;
 use crate::failure::Failure;
 use crate::graph::{Definition, Step};
-use crate::ids::{Clock, Epoch, ParticipantName, SagaId, Seq, StepName};
+use crate::ids::{Clock, Epoch, ParticipantName, Phase, SagaId, Seq, StepName};
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -76,6 +76,12 @@ impl SagaState {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
+    /// True if there is nothing for a machine to do: it is over, or waits for a person.
+    #[must_use]
+    pub fn is_at_rest(self) -> bool {
+        self.is_final() || self == Self::NeedsIntervention
+    }
+
     /// True if nothing will ever change it.
     #[must_use]
     pub fn is_final(self) -> bool {
@@ -108,6 +114,36 @@ pub struct Branch {
     pub settled: Option<Clock>,
     /// What an operator said of it.
     pub resolution: Option<Resolution>,
+}
+
+impl Branch {
+    /// The call that is, or is going to be, out for it.
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        match self.state {
+            BranchState::Running if self.asking => Some(Phase::Query),
+            BranchState::Running => Some(Phase::Action),
+            BranchState::Compensating => Some(Phase::Compensation),
+            BranchState::Pending
+            | BranchState::Succeeded
+            | BranchState::Failed
+            | BranchState::InDoubt
+            | BranchState::Compensated
+            | BranchState::Stuck
+            | BranchState::Skipped
+            | BranchState::Resolved => None,
+        }
+    }
+
+    /// How far one of its calls has come.
+    #[must_use]
+    pub fn progress(&self, phase: Phase) -> &Progress {
+        match phase {
+            Phase::Action => &self.action,
+            Phase::Query => &self.query,
+            Phase::Compensation => &self.compensation,
+        }
+    }
 }
 
 /// How far one call has come.

@@ -80,10 +80,7 @@ impl Run {
 /// played through before its services exist.
 pub fn assume_participants(spec: &DefinitionSpec, traits: &mut BTreeMap<ParticipantName, ParticipantTraits>) {
     for step in &spec.steps {
-        let calls = [Some(&step.action), step.compensation.as_ref(), step.query.as_ref()];
-        for name in
-            calls.into_iter().flatten().filter_map(|call| ParticipantName::parse(&call.participant).ok())
-        {
+        for name in step.calls().filter_map(|(_, call)| ParticipantName::parse(&call.participant).ok()) {
             traits.entry(name).or_default();
         }
     }

@@ -8,10 +8,10 @@ use crate::ports::store::{Participant, Store, StoredRevision};
 use crate::settings::Settings;
 use backstop_core::{
     Definition, DefinitionName, DefinitionRef, DefinitionSpec, ErrorTable, Fault, InDoubt, ParticipantName,
-    ParticipantTraits, Revision, StepKind, StepName, validate,
+    ParticipantTraits, Revision, StepKind, StepName, StepSpec, validate,
 };
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
@@ -214,14 +214,11 @@ impl Definitions {
         &self,
         spec: &DefinitionSpec,
     ) -> Result<BTreeMap<ParticipantName, ParticipantTraits>, EngineError> {
-        let calls = spec.steps.iter().flat_map(|step| {
-            [Some(&step.action), step.compensation.as_ref(), step.query.as_ref()].into_iter().flatten()
-        });
+        let calls = spec.steps.iter().flat_map(StepSpec::calls);
+        let names: BTreeSet<ParticipantName> =
+            calls.filter_map(|(_, call)| ParticipantName::parse(&call.participant).ok()).collect();
         let mut traits = BTreeMap::new();
-        for name in calls.filter_map(|call| ParticipantName::parse(&call.participant).ok()) {
-            if traits.contains_key(&name) {
-                continue;
-            }
+        for name in names {
             if let Some(participant) = self.store.participant(&name).await? {
                 self.participants.set(&participant);
                 self.gates.set(&participant.name, participant.in_flight_max);

@@ -46,7 +46,7 @@ impl Shared {
         fingerprint: [u8; 32],
     ) -> Head {
         let released = matches!(last, EventKind::Released);
-        let nobodys = released || saga.state.is_final() || saga.state == SagaState::NeedsIntervention;
+        let nobodys = released || saga.state.is_at_rest();
         let wake_at = match saga.state {
             SagaState::Running | SagaState::RollingBack if released => {
                 let picture = agenda(saga, saga.updated_at);

@@ -55,12 +55,7 @@ impl Turn {
         let Some(branch) = self.saga.branches.get(answer.step) else {
             return false;
         };
-        let (state, asking, progress) = match answer.phase {
-            Phase::Action => (BranchState::Running, false, &branch.action),
-            Phase::Query => (BranchState::Running, true, &branch.query),
-            Phase::Compensation => (BranchState::Compensating, branch.asking, &branch.compensation),
-        };
-        branch.state == state && branch.asking == asking && progress.attempt() == answer.attempt
+        branch.phase() == Some(answer.phase) && branch.progress(answer.phase).attempt() == answer.attempt
     }
 
     fn action_answer(&mut self, answer: Answer) {
@@ -153,11 +148,7 @@ impl Turn {
             return self.now;
         }
         let branch = &self.saga.branches[index];
-        let progress = match phase {
-            Phase::Action => branch.action,
-            Phase::Query => branch.query,
-            Phase::Compensation => branch.compensation,
-        };
+        let progress = branch.progress(phase);
         let key = IdempotencyKey::new(self.id(), &self.saga.definition.steps[index].name, phase);
         // Each tenure of trying begins with short waits again.
         let attempt = progress.attempt() - progress.forgiven;

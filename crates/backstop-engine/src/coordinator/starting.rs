@@ -8,9 +8,7 @@ use super::Coordinator;
 use crate::error::EngineError;
 use crate::ports::store::Appended;
 use crate::runner::Runner;
-use backstop_core::{
-    DefinitionName, Fault, Revision, Saga, SagaId, SagaState, Seq, Start, StepName, apply, start,
-};
+use backstop_core::{DefinitionName, Fault, Revision, Saga, SagaId, Seq, Start, StepName, apply, start};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -134,7 +132,7 @@ impl Coordinator {
                 Some(view) => wait_live(view, until).await,
                 None => self.get_saga(&id).await?.saga,
             };
-            if is_at_rest(&saga) || Instant::now() >= until || self.shared.draining.is_cancelled() {
+            if saga.state.is_at_rest() || Instant::now() >= until || self.shared.draining.is_cancelled() {
                 return Ok(saga);
             }
             view = self.shared.live.find(&id).map(|handle| handle.view);
@@ -192,7 +190,7 @@ impl StartSaga {
 async fn wait_live(mut view: watch::Receiver<Arc<Saga>>, until: Instant) -> Arc<Saga> {
     loop {
         let saga = Arc::clone(&view.borrow_and_update());
-        if is_at_rest(&saga) {
+        if saga.state.is_at_rest() {
             return saga;
         }
         match tokio::time::timeout_at(until, view.changed()).await {
@@ -201,10 +199,6 @@ async fn wait_live(mut view: watch::Receiver<Arc<Saga>>, until: Instant) -> Arc<
             Ok(Err(_)) | Err(_) => return Arc::clone(&view.borrow()),
         }
     }
-}
-
-fn is_at_rest(saga: &Saga) -> bool {
-    saga.state.is_final() || saga.state == SagaState::NeedsIntervention
 }
 
 fn fresh_saga_id() -> Result<SagaId, EngineError> {

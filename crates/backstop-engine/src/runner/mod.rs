@@ -16,9 +16,7 @@ use crate::ports::participants::Calls;
 use crate::ports::store::{Append, Appended};
 use crate::shared::Shared;
 use crate::tenure::Tenure;
-use backstop_core::{
-    Agenda, Corrupt, Event, Input, Saga, SagaState, Seq, agenda, apply, can_ride_along, decide,
-};
+use backstop_core::{Agenda, Corrupt, Event, Input, Saga, Seq, agenda, apply, can_ride_along, decide};
 use futures::FutureExt;
 use outside::Outside;
 use std::sync::Arc;
@@ -150,8 +148,10 @@ impl Runner {
 
     /// Nothing is left for a machine to do here: it is over, or waits for a person.
     fn is_done(&self) -> bool {
-        let at_rest = self.saga.state.is_final() || self.saga.state == SagaState::NeedsIntervention;
-        at_rest && self.ahead.is_none() && self.outside.is_quiet() && self.place.inbox.is_empty()
+        self.saga.state.is_at_rest()
+            && self.ahead.is_none()
+            && self.outside.is_quiet()
+            && self.place.inbox.is_empty()
     }
 
     /// How long to wait at most if nothing comes in.

@@ -81,19 +81,7 @@ fn fin_code(saga: &Saga) -> String {
 }
 
 fn wire_branch(saga: &Saga, step: &Step, branch: &Branch) -> v1::Branch {
-    let progress = match branch.state {
-        BranchState::Compensating => &branch.compensation,
-        BranchState::Running if branch.asking => &branch.query,
-        BranchState::Running
-        | BranchState::Pending
-        | BranchState::Succeeded
-        | BranchState::Failed
-        | BranchState::InDoubt
-        | BranchState::Compensated
-        | BranchState::Stuck
-        | BranchState::Skipped
-        | BranchState::Resolved => &branch.action,
-    };
+    let awaited = branch.phase().map(|phase| branch.progress(phase));
     let errors = &saga.definition.errors;
     v1::Branch {
         step: step.name.to_string(),
@@ -110,7 +98,7 @@ fn wire_branch(saga: &Saga, step: &Step, branch: &Branch) -> v1::Branch {
             .compensation_failure
             .as_deref()
             .map(|failure| wire_failure(errors, failure)),
-        next_attempt_time: progress.not_before.map(time::wire_timestamp),
+        next_attempt_time: awaited.and_then(|progress| progress.not_before).map(time::wire_timestamp),
         resolution: branch.resolution.map_or(v1::Resolution::Unspecified, wire_resolution).into(),
         settled_clock: branch.settled.map_or(0, |clock| clock.0),
     }

@@ -43,11 +43,7 @@ pub enum GatherError {
 /// One call of a definition with its path: `steps[1].action`.
 pub(super) fn calls(spec: &DefinitionSpec) -> impl Iterator<Item = (String, &CallSpec)> {
     spec.steps.iter().enumerate().flat_map(|(index, step)| {
-        let action = Some(("action", &step.action));
-        let compensation = step.compensation.as_ref().map(|call| ("compensation", call));
-        let query = step.query.as_ref().map(|call| ("query", call));
-        let named = [action, compensation, query].into_iter().flatten();
-        named.map(move |(name, call)| (format!("steps[{index}].{name}"), call))
+        step.calls().map(move |(name, call)| (format!("steps[{index}].{name}"), call))
     })
 }
 

@@ -34,12 +34,13 @@ impl Sagas {
 
     fn start_command(
         &self,
-        request: v1::StartSagaRequest,
+        mut request: v1::StartSagaRequest,
         trace_parent: String,
     ) -> Result<(StartSaga, Option<Duration>), Vec<Fault>> {
         let settings = self.coordinator.settings();
         let mut faults = Vec::new();
-        let id = (!request.saga_id.is_empty()).then(|| SagaId::parse(&request.saga_id));
+        let (saga_id, wait) = (std::mem::take(&mut request.saga_id), request.wait.take());
+        let id = (!saga_id.is_empty()).then(|| SagaId::parse(&saga_id));
         let id = id.transpose().map_err(|error| faults.push(Fault::new("saga_id", error.to_string())));
         let definition = DefinitionName::parse(&request.definition)
             .map_err(|error| faults.push(Fault::new("definition", error.to_string())));
@@ -55,7 +56,7 @@ impl Sagas {
         }
         let payloads = payloads(request.payloads, settings.input_bytes_max, &mut faults);
         check_labels(&request.labels, settings.labels_max, settings.label_bytes_max, &mut faults);
-        let wait = time::duration("wait", request.wait.as_ref(), &mut faults);
+        let wait = time::duration("wait", wait.as_ref(), &mut faults);
         if wait.is_some_and(|wait| wait > settings.wait_max) {
             faults.push(Fault::new(
                 "wait",
@@ -106,10 +107,9 @@ impl Sagas {
     }
 }
 
-/// SHA-256 of what makes two requests the same: all but the id and the waiting. Maps are ordered in the
-/// generated types, so the encoding is canonical.
+/// SHA-256 of a request whose id and wait have been taken out: they do not make two requests different. Maps
+/// are ordered in the generated types, so the encoding is canonical.
 fn fingerprint(request: &v1::StartSagaRequest) -> [u8; 32] {
-    let request = v1::StartSagaRequest { saga_id: String::new(), wait: None, ..request.clone() };
     Sha256::digest(request.encode_to_vec()).into()
 }
 
