@@ -44,9 +44,9 @@ pub(crate) async fn keep(shared: Arc<Shared>, address: String) {
         }
         let asked_at = Instant::now();
         match shared.store.renew(&tenure.coordinator, ttl).await {
-            Ok(true) => tenure.renewed(asked_at, ttl),
-            Ok(false) if is_over(&shared, &tenure) => return,
-            Ok(false) => {
+            Ok(Some(_)) => tenure.renewed(asked_at, ttl),
+            Ok(None) if is_over(&shared, &tenure) => return,
+            Ok(None) => {
                 tracing::error!(coordinator = %tenure.coordinator, "the lease has run out: beginning anew");
                 tenure.end();
                 begin_anew(&shared, &address).await;

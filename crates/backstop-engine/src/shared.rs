@@ -76,6 +76,8 @@ impl Shared {
             created_at: saga.started_at,
             updated_at: saga.updated_at,
             ended_at: saga.state.is_final().then_some(saga.updated_at),
+            quarantine: None,
+            retired: false,
         }
     }
 }

@@ -61,7 +61,7 @@ fn may_take_on(shared: &Shared) -> bool {
 
 /// Adopts what one query finds; answers how many sagas that were.
 async fn take_a_bite(shared: &Arc<Shared>, set_aside: &mut BTreeSet<SagaId>, dead: &Dead) -> usize {
-    let orphans = match shared.store.orphans(shared.settings.takeover_batch_max + set_aside.len()).await {
+    let orphans = match shared.store.orphans(crate::ports::store::Share::ALL, shared.settings.takeover_batch_max + set_aside.len()).await {
         Ok(orphans) => orphans,
         Err(error) => {
             tracing::warn!(%error, "sagas without an owner could not be looked for");
