@@ -44,7 +44,10 @@ pub(crate) async fn keep(shared: Arc<Shared>, address: String) {
         }
         let asked_at = Instant::now();
         match shared.store.renew(&tenure.coordinator, ttl).await {
-            Ok(Some(_)) => tenure.renewed(asked_at, ttl),
+            Ok(Some(now)) => {
+                tenure.renewed(asked_at, ttl);
+                shared.store_clock.heard(now, asked_at);
+            }
             Ok(None) if is_over(&shared, &tenure) => return,
             Ok(None) => {
                 tracing::error!(coordinator = %tenure.coordinator, "the lease has run out: beginning anew");

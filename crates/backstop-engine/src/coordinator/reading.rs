@@ -26,11 +26,19 @@ impl Coordinator {
     /// A saga with its journal.
     ///
     /// # Errors
-    /// [`EngineError`]: NotFound, Quarantined, Store.
+    /// [`EngineError`]: NotFound, Quarantined, Retired, Store.
     pub async fn get_saga(&self, id: &SagaId) -> Result<SagaView, EngineError> {
-        let (saga, Journal { head, events }, _) =
-            takeover::load(&self.shared, id).await?.ok_or_else(|| no_saga(id))?;
-        Ok(SagaView { saga: Arc::new(saga), owner: head.owner.map(|owner| owner.to_string()), events })
+        let loaded = takeover::load(&self.shared, id).await?.ok_or_else(|| no_saga(id))?;
+        let Journal { head, events } = loaded.journal;
+        Ok(SagaView { saga: Arc::new(loaded.saga), owner: head.owner.map(|owner| owner.to_string()), events })
+    }
+
+    /// A saga's head row: all that can be told of one that is quarantined or retired.
+    ///
+    /// # Errors
+    /// [`EngineError`]: NotFound, Store.
+    pub async fn head(&self, id: &SagaId) -> Result<Head, EngineError> {
+        self.shared.store.head(id).await?.ok_or_else(|| no_saga(id))
     }
 
     /// Sagas, newest first.
@@ -103,6 +111,12 @@ impl Coordinator {
         limit: usize,
     ) -> Result<Vec<Participant>, EngineError> {
         Ok(self.shared.store.participants(after, limit).await?)
+    }
+
+    /// Sagas that this coordinator has in memory.
+    #[must_use]
+    pub fn live_sagas(&self) -> usize {
+        self.shared.live.count()
     }
 
     /// What this coordinator has going on with a participant.

@@ -12,8 +12,8 @@ use backstop_core::{
 };
 use backstop_engine::memory_store::MemoryStore;
 use backstop_engine::ports::store::{
-    Append, Appended, CoordinatorRow, Head, Journal, Misfit, Orphan, Participant, Retention, Retired,
-    SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision,
+    Append, Appended, CoordinatorRow, Head, Journal, Misfit, MisfitKind, Orphan, Participant, Retention,
+    Retired, SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision,
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -54,6 +54,7 @@ struct Switches {
     /// How many more appends of its own each of these has before another one's comes in between.
     to_be_stolen: BTreeMap<SagaId, usize>,
     unreadable: BTreeSet<SagaId>,
+    newer: BTreeSet<SagaId>,
     renewals_fail: bool,
     append_takes: Duration,
     leases: BTreeMap<CoordinatorId, CoordinatorRow>,
@@ -129,6 +130,22 @@ impl Disk {
     /// The saga's journal cannot be read.
     pub(crate) fn tear(&self, saga: &str) {
         self.switches().unreadable.insert(SagaId::parse(saga).unwrap());
+    }
+
+    /// The saga's journal is in a format that this program does not know.
+    pub(crate) fn write_newer(&self, saga: &str, newer: bool) {
+        let saga = SagaId::parse(saga).unwrap();
+        let mut switches = self.switches();
+        if newer {
+            switches.newer.insert(saga);
+        } else {
+            switches.newer.remove(&saga);
+        }
+    }
+
+    /// A hand in the database: changes what is stored of a saga.
+    pub(crate) fn plant(&self, saga: &str, change: impl FnOnce(&mut Journal)) {
+        self.inner.plant(&SagaId::parse(saga).unwrap(), change);
     }
 
     /// Renewing a lease fails without an answer.
@@ -260,6 +277,9 @@ impl Disk {
     fn readable(&self, saga: &SagaId) -> StoreResult<()> {
         let mut switches = self.switches();
         switches.reads += 1;
+        if switches.newer.contains(saga) {
+            return Err(StoreError::Newer("event 2 has format 9".to_owned()));
+        }
         if switches.unreadable.contains(saga) {
             return Err(StoreError::Unreadable("event 2 is torn".to_owned()));
         }
@@ -348,7 +368,19 @@ impl Store for DiskOf {
     }
 
     async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {
-        self.up(self.disk.inner.misfits(grace, lease_max, limit)).await
+        self.up(async {
+            let mut misfits = self.disk.inner.misfits(grace, lease_max, limit).await?;
+            let (switches, now) = (self.disk.switches(), self.disk.time());
+            // The leases are this store's own.
+            misfits.retain(|misfit| {
+                let saga = SagaId::parse(&misfit.subject).ok();
+                let owner = saga.and_then(|saga| self.disk.journal(&saga)).and_then(|there| there.head.owner);
+                let lease = owner.and_then(|owner| switches.leases.get(&owner).map(|row| row.expires_at));
+                misfit.kind != MisfitKind::OwnerGone || lease.is_none_or(|at| at.plus(grace) <= now)
+            });
+            Ok(misfits)
+        })
+        .await
     }
 
     async fn put_revision(
