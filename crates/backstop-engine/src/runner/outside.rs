@@ -260,6 +260,9 @@ impl Sending {
                 self.call(pass, left).await
             }
         };
+        if is_not_sent(&reply.outcome) && !self.tenure.may_act() {
+            return Err(not_begun(false));
+        }
         let elapsed = sent.elapsed();
         self.shared.metrics.call_ended(plan.participant.as_str(), call.phase.as_str(), elapsed);
         Ok(Input::Answer(Answer {
@@ -292,7 +295,8 @@ impl Sending {
 
     /// Sends it, and tells the breaker what it should learn of its end.
     async fn call(&self, pass: Pass, timeout: Duration) -> CallReply {
-        let request = CallRequest { saga: Arc::clone(&self.saga), call: self.call, timeout };
+        let (saga, tenure) = (Arc::clone(&self.saga), Arc::clone(&self.tenure));
+        let request = CallRequest { saga, call: self.call, timeout, tenure };
         let (calls, saga) = (Arc::clone(&self.calls), Arc::clone(&self.saga));
         let sent = async move {
             let reply = calls.call(request).await;
@@ -310,6 +314,10 @@ impl Sending {
             }
         }
     }
+}
+
+fn is_not_sent(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { evidence: Evidence::NotSent(_), .. })
 }
 
 fn is_outage(saga: &Saga, outcome: &Outcome) -> bool {

@@ -318,7 +318,7 @@ impl Drop for Ending {
 #[async_trait]
 impl Calls for BankOf {
     async fn call(&self, request: CallRequest) -> CallReply {
-        let CallRequest { saga, call, timeout } = request;
+        let CallRequest { saga, call, timeout, .. } = request;
         let work = async {
             let (place, seen) = self.bank.see(self.process.number, &saga, &call, timeout);
             let mut ending = Ending { bank: Arc::clone(&self.bank), place, answered: false };
