@@ -187,5 +187,9 @@ async fn what_has_a_connection_only_after_the_lease_does_not_go_out() {
     let late = world.phase_within(Phase::Action, LONG, Duration::ZERO).await;
     assert_eq!(evidence(&late), Evidence::NotSent(NotSent::Withdrawn));
     world.call(LONG).await;
-    assert_eq!((peer.seen.requests(), peer.seen.connections()), (1, 1), "the first had only its connection made");
+    assert_eq!(
+        (peer.seen.requests(), peer.seen.connections()),
+        (1, 1),
+        "the first had only its connection made"
+    );
 }
