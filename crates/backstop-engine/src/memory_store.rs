@@ -168,6 +168,7 @@ impl Store for MemoryStore {
         let now = (self.clock)();
         let tables = self.tables();
         let is_orphan = |head: &Head| match &head.owner {
+            _ if head.quarantine.is_some() => false,
             Some(owner) => !tables.is_alive(owner, now),
             None => head.wake_at.is_some_and(|at| at <= now),
         };
@@ -205,15 +206,22 @@ impl Store for MemoryStore {
         if journal.head.quarantine.is_none() {
             return Ok(false);
         }
-        journal.head = Head { quarantine: None, retired: false, ..head.clone() };
+        // Its birth stays: stores keep a journal by it.
+        let created_at = journal.head.created_at;
+        journal.head = Head { created_at, quarantine: None, retired: false, ..head.clone() };
         Ok(true)
     }
 
     async fn retire(&self, retention: Retention, limit: usize) -> StoreResult<Retired> {
         let now = (self.clock)();
         let mut tables = self.tables();
-        let before = |age: Duration| move |head: &Head| head.ended_at.is_some_and(|at| at.plus(age) <= now);
-        let (journal_over, id_over) = (before(retention.journals_for), before(retention.ids_for));
+        let before = |age: Duration| {
+            move |head: &Head| {
+                head.quarantine.is_none() && head.ended_at.is_some_and(|at| at.plus(age) <= now)
+            }
+        };
+        let ids_for = retention.ids_for.max(retention.journals_for);
+        let (journal_over, id_over) = (before(retention.journals_for), before(ids_for));
         let mut retired = Retired::default();
         let journals = tables.sagas.values_mut().filter(|j| !j.head.retired && journal_over(&j.head));
         for journal in journals.take(limit) {
@@ -227,7 +235,8 @@ impl Store for MemoryStore {
             tables.sagas.remove(&saga);
             retired.sagas += 1;
         }
-        retired.more = retired.journals == limit as u64 || retired.sagas == limit as u64;
+        let full = |count: u64| limit > 0 && count == limit as u64;
+        retired.more = full(retired.journals) || full(retired.sagas);
         Ok(retired)
     }
 
@@ -316,7 +325,13 @@ impl Store for MemoryStore {
     }
 
     async fn put_participant(&self, participant: &Participant) -> StoreResult<()> {
-        self.tables().participants.insert(participant.name.clone(), participant.clone());
+        let mut tables = self.tables();
+        let mut entry = participant.clone();
+        // Two registrations within one tick of the clock must differ in the mark.
+        if let Some(there) = tables.participants.get(&participant.name) {
+            entry.updated_at = Timestamp(entry.updated_at.0.max(there.updated_at.0.saturating_add(1)));
+        }
+        tables.participants.insert(entry.name.clone(), entry);
         Ok(())
     }
 

@@ -194,8 +194,6 @@ pub enum MisfitKind {
     Schema,
 }
 
-/// A saga with its whole journal.
-
 /// What a list of sagas is narrowed by. Empty fields do not narrow; several are joined by AND.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SagaFilter {
@@ -318,8 +316,8 @@ pub trait Store: Send + Sync + 'static {
         reason: &str,
     ) -> StoreResult<bool>;
 
-    /// Takes a saga out of quarantine with the head that its mended journal makes. `false` if it is not in
-    /// quarantine.
+    /// Takes a saga out of quarantine with the head that its mended journal makes; only its `created_at` stays
+    /// as it is. `false` if it is not in quarantine.
     async fn restore(&self, head: &Head) -> StoreResult<bool>;
 
     /// Takes away one bite of what has ended long enough ago: the journals of at most `limit` sagas and the head
@@ -358,7 +356,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> StoreResult<Vec<StoredRevision>>;
 
-    /// Registers a participant, or replaces its registration.
+    /// Registers a participant, or replaces its registration. Its `updated_at` is stored as later than the one
+    /// before, whatever the caller's clock says.
     async fn put_participant(&self, participant: &Participant) -> StoreResult<()>;
 
     /// Something that differs after each registration of a participant, whoever registered it, for telling

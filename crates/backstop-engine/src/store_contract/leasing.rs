@@ -164,3 +164,43 @@ pub(super) async fn orphans_come_in_bites(bench: &Bench) {
     assert_eq!(store.orphans(Share::ALL, 10).await.unwrap().len(), 10);
     assert_eq!(store.orphans(Share::ALL, 0).await.unwrap().len(), 0);
 }
+
+pub(super) async fn each_orphan_is_in_exactly_one_share_and_names_its_last_owner(bench: &Bench) {
+    let store = bench.store.as_ref();
+    let lasts: Vec<char> = ('!'..='~').collect();
+    for (n, last) in lasts.iter().enumerate() {
+        let (mut saga, start) = wide(&format!("share-{last}"), "dead");
+        write_all(store, &[start]).await;
+        if n % 2 == 0 {
+            write_all(store, &[saga.parked(Some(LONG_AGO))]).await;
+        }
+    }
+    for of in [1, 2, 3, 7, 200] {
+        let mut seen = Vec::new();
+        for index in 0..of {
+            let share = Share { index, of };
+            let found = store.orphans(share, 1000).await.unwrap();
+            assert!(found.iter().all(|orphan| share.holds(&orphan.saga)), "{share:?}");
+            seen.extend(found);
+        }
+        seen.sort_by(|a, b| a.saga.cmp(&b.saga));
+        assert_eq!(seen.len(), lasts.len(), "of {of}");
+        assert!(seen.windows(2).all(|two| two[0].saga != two[1].saga), "of {of}");
+        let owners = seen.iter().filter(|orphan| orphan.owner == Some(coordinator("dead"))).count();
+        assert_eq!(owners, lasts.len() / 2, "the others were let go of");
+    }
+}
+
+pub(super) async fn a_coordinator_that_drains_is_marked_and_lives_on(bench: &Bench) {
+    let store = bench.store.as_ref();
+    let who = coordinator("drainer");
+    store.set_draining(&who).await.unwrap();
+    store.enter(&who, "", HOUR).await.unwrap();
+    assert!(!bench.second.coordinators().await.unwrap()[0].draining);
+    store.set_draining(&who).await.unwrap();
+    store.set_draining(&who).await.unwrap();
+    let rows = bench.second.coordinators().await.unwrap();
+    assert!(rows[0].draining && !rows[0].expired);
+    assert!(store.renew(&who, HOUR).await.unwrap().is_some(), "its lease runs on");
+    assert!(bench.second.coordinators().await.unwrap()[0].draining, "and it goes on draining");
+}

@@ -206,6 +206,8 @@ fn read(reader: &mut Reader) -> Option<Configuration> {
         connections_max: reader.count("postgres.connections_max"),
         acquire_timeout: reader.duration("postgres.acquire_timeout"),
         statement_timeout: reader.duration("postgres.statement_timeout"),
+        partition_width: reader.duration("postgres.partition_width"),
+        partitions_ahead: reader.count("postgres.partitions_ahead"),
     };
     let telemetry = telemetry(reader);
     Some(Configuration {
