@@ -288,11 +288,22 @@ pub(crate) struct Loaded {
 }
 
 /// Reads a saga; `None` if there is no such saga.
+///
+/// # Errors
+/// As [`follow`]; what cannot be read cannot be followed.
 pub(crate) async fn load(shared: &Shared, id: &SagaId) -> Result<Option<Loaded>, EngineError> {
-    match shared.store.journal(id).await? {
+    match read(shared, id).await? {
         Some(journal) => follow(shared, id, journal).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// A saga's journal, whatever it says.
+pub(crate) async fn read(shared: &Shared, id: &SagaId) -> Result<Option<Journal>, EngineError> {
+    shared.store.journal(id).await.map_err(|error| match error {
+        StoreError::Unreadable(reason) => EngineError::Quarantined { saga: id.clone(), reason },
+        StoreError::NotApplied(_) | StoreError::Unknown(_) | StoreError::Newer(_) => error.into(),
+    })
 }
 
 /// Follows a journal from its first event to its last.

@@ -122,15 +122,19 @@ impl Coordinator {
     }
 
     async fn replay(&self, heads: &[Head], found: &mut Examination) -> Result<(), EngineError> {
-        let whole = heads.iter().filter(|head| !head.retired);
-        let ids: Vec<_> = whole.map(|head| head.saga.clone()).collect();
+        let whole: Vec<&Head> = heads.iter().filter(|head| !head.retired).collect();
+        let ids: Vec<SagaId> = whole.iter().map(|head| head.saga.clone()).collect();
         let journals = self.shared.store.journals(&ids).await?;
-        for (id, journal) in ids.iter().zip(journals) {
-            let subject = id.to_string();
+        for (head, journal) in whole.into_iter().zip(journals) {
+            let subject = head.saga.to_string();
             let finding = match journal {
                 Ok(Some(journal)) => examine_journal(&self.shared, journal).await?,
                 // Retired between the two looks, or left to the program that wrote it.
                 Ok(None) | Err(StoreError::Newer(_)) => None,
+                // That it cannot be read is why it was set aside.
+                Err(StoreError::Unreadable(detail)) if head.quarantine.is_some() => {
+                    Some((FindingKind::Quarantined, detail))
+                }
                 Err(StoreError::Unreadable(detail)) => Some((FindingKind::JournalBroken, detail)),
                 Err(error @ (StoreError::NotApplied(_) | StoreError::Unknown(_))) => return Err(error.into()),
             };
@@ -209,7 +213,7 @@ impl Coordinator {
     /// [`EngineError`]: NotFound, Quarantined (its journal still cannot be followed), NotQuarantined, Store.
     pub async fn release_saga(&self, id: &SagaId, by: &str, reason: &str) -> Result<Saga, EngineError> {
         let shared = &self.shared;
-        let Some(Journal { head, events }) = shared.store.journal(id).await? else {
+        let Some(Journal { head, events }) = takeover::read(shared, id).await? else {
             return Err(super::no_saga(id));
         };
         if head.quarantine.is_none() {

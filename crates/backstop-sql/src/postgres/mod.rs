@@ -31,7 +31,7 @@ use line::{Line, Plans};
 use misfits::Walk;
 use partitions::Spans;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub struct PostgresSettings {
     /// How much time of births of sagas one partition of the journal spans. Retirement drops a partition at once;
     /// a saga is kept until the last one of its partition may go.
     pub partition_width: Duration,
-    /// For how many days ahead partitions are made: so long may every coordinator be down, or be without the right
+    /// How many partitions are made ahead: for so many widths may every coordinator be down, or be without the right
     /// to make tables, before events go to the default partition.
     pub partitions_ahead: u32,
 }
@@ -135,7 +135,9 @@ impl PostgresStore {
 fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
     // The parser's own error may quote what it was given.
     let options = PgConnectOptions::from_str(url).map_err(|_| OpenError::BadUrl)?;
-    Ok(options.application_name("backstop"))
+    // The driver asks before each statement whether the log would show it, and shows nothing then: with filters per
+    // layer, as the binary has them, that question swallows the next event of ours on that thread.
+    Ok(options.application_name("backstop").disable_statement_logging())
 }
 
 #[async_trait]

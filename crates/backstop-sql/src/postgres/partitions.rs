@@ -24,7 +24,6 @@ use std::time::Duration;
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Most partitions that are made at once: at a width that is too small for the time ahead, the rest is made later.
 const MADE_AT_ONCE_MAX: usize = 64;
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How the journal is cut up.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +39,8 @@ impl Spans {
         let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4);
         Self {
             width: micros(settings.partition_width).clamp(1_000_000, i64::MAX / 4),
-            ahead: micros(DAY.saturating_mul(settings.partitions_ahead)).min(i64::MAX / 4),
+            ahead: micros(settings.partition_width.saturating_mul(settings.partitions_ahead))
+                .min(i64::MAX / 4),
         }
     }
 }

@@ -103,7 +103,7 @@ mod tests {
             .filter(|service| service.full_name().starts_with("backstop.v1."))
             .flat_map(|service| service.methods().collect::<Vec<_>>())
             .collect();
-        assert_eq!(methods.len(), 17, "all four services are there");
+        assert_eq!(methods.len(), 18, "all four services are there");
         for method in methods {
             assert!(descriptor(method.output().full_name()).is_ok());
         }

@@ -32,7 +32,6 @@ async fn clocks_hours_ahead_behind_jumping_and_in_another_zone_change_nothing() 
         let own: Vec<(&str, &str)> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
         others.push(first.beside(&own).await);
     }
-    let ahead = others[0].log();
     let api = first.api();
     let bank = Bank::start("bank").await;
     api.enlist_as(&bank, json!({ "deduplicatesByKey": true })).await;
@@ -43,7 +42,7 @@ async fn clocks_hours_ahead_behind_jumping_and_in_another_zone_change_nothing() 
     let count = Arc::clone(&waiting);
     bank.answers(move |seen| match (seen.step().as_str(), seen.attempt()) {
         // A retry waits by the saga's clock: by a wrong one it would come at once, or hours later.
-        ("debit", 1) => Reply::status(Code::Unavailable, "not yet"),
+        ("debit", 1) => Reply::status(Code::Aborted, "lost a race"),
         ("credit", _) => {
             count.fetch_add(1, Ordering::SeqCst);
             Reply::Done.after(&held)
@@ -79,7 +78,6 @@ async fn clocks_hours_ahead_behind_jumping_and_in_another_zone_change_nothing() 
     }
     assert_eq!(epochs.len(), 2, "the kill hit sagas in flight: {epochs:?}");
     // That the clocks were wrong at all: their own logs bear the times that they believed in.
-    assert!(!ahead.contains("sagas_left"), "it runs");
     let hours = |log: &str| {
         let stamp = log.lines().find_map(|line| line.split_once('T').map(|(_, time)| time.to_owned()));
         stamp.and_then(|time| time.get(..2).and_then(|hour| hour.parse::<i32>().ok()))

@@ -10,7 +10,6 @@ use backstop_proto::v1::{
     BreakerState, GetErrorTableResponse, ListCoordinatorsResponse, Participant, RunDoctorResponse, Saga,
     SagaState, Tier, get_error_table_response, list_coordinators_response,
 };
-use tonic::Status;
 
 #[tokio::test]
 async fn participants_are_registered_and_shown_with_their_breakers() {
@@ -70,6 +69,7 @@ async fn coordinators_and_the_error_table_are_tables() {
         start_time: at(0),
         lease_expire_time: at(5_000),
         expired: true,
+        draining: false,
     };
     let row = get_error_table_response::Row {
         grpc_code: "INTERNAL".to_owned(),
