@@ -175,10 +175,13 @@ mod tests {
     fn row_by_row_goes_what_no_partition_takes_with_it() {
         let there = [partition(10, 20), partition(30, 40), partition(40, 50), partition(60, 70)];
         // 10..20 has been kept back for longer than its width; 20..30 is gone; 40..50 is just due; 60.. is to come.
-        let ranges = row_by_row(&there, &[20..30], 55, 10);
-        assert_eq!(ranges, [i64::MIN..20, 30..40, 50..56]);
-        assert_eq!(row_by_row(&[], &[], 5, 10), [i64::MIN..6]);
-        assert_eq!(row_by_row(&[], &[0..100], 5, 10), [i64::MIN..0]);
-        assert_eq!(row_by_row(&[partition(i64::MIN, 100)], &[], 5, 10), []);
+        let ranges = |there: &[Partition], gone: Range<i64>, until| -> Vec<(i64, i64)> {
+            let found = row_by_row(there, std::slice::from_ref(&gone), until, 10);
+            found.into_iter().map(|range| (range.start, range.end)).collect()
+        };
+        assert_eq!(ranges(&there, 20..30, 55), [(i64::MIN, 20), (30, 40), (50, 56)]);
+        assert_eq!(ranges(&[], 100..200, 5), [(i64::MIN, 6)]);
+        assert_eq!(ranges(&[], 0..100, 5), [(i64::MIN, 0)]);
+        assert_eq!(ranges(&[partition(i64::MIN, 100)], 100..200, 5), []);
     }
 }
