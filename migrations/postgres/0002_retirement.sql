@@ -29,7 +29,16 @@ ALTER TABLE coordinator ADD COLUMN draining boolean NOT NULL DEFAULT false;
 ALTER TABLE saga_event ADD COLUMN born bigint NOT NULL DEFAULT 0,
     ADD CONSTRAINT saga_event_is_legacy CHECK (born = 0::bigint) NOT VALID;
 
+-- saga_event stays as a view with the columns that the table had. The program before this one writes and reads
+-- through it (born becomes 0). Under the old name the table would have one column more, and a session whose
+-- statements were prepared before would be refused with "cached plan must not change result type" from here on.
+ALTER TABLE saga_event RENAME TO journal_legacy;
+CREATE VIEW saga_event AS
+SELECT saga_id, seq, kind, step, phase, attempt, status, evidence, effect, fin_code, tier, clock, epoch, at,
+       elapsed_us, message, format, payload
+FROM journal_legacy;
+
 COMMENT ON COLUMN saga.quarantine IS 'Why it is set aside, if its journal cannot be followed.';
 COMMENT ON COLUMN saga.retired IS 'Its journal has been deleted row by row; see also retired_span. Only this row is left of it.';
 COMMENT ON COLUMN coordinator.draining IS 'It is about to leave and takes on nothing more.';
-COMMENT ON COLUMN saga_event.born IS 'created_at of its saga, which decides the partition; 0 in what a program before migration 3 wrote.';
+COMMENT ON COLUMN journal_legacy.born IS 'created_at of its saga, which decides the partition; 0 in what a program before migration 3 wrote.';

@@ -2,19 +2,15 @@
 --
 -- What is locked, and for how long: the verifying reads all events once (a minute for some ten gigabytes) under
 -- a lock that only other changes of the schema and VACUUM wait for. Then the old table is locked whole for the
--- blink in which it gets another name and becomes a partition; its rows are not read again, because the
--- check proves what they are. Two seconds for that lock, or all is undone and tried again.
+-- blink in which it becomes a partition; its rows are not read again, because the check proves what they are. Two seconds for that lock, or all is undone and tried again.
 --
--- saga_event stays as a view with the columns that the table had. The program before this one writes through
--- it (born becomes 0, which is the legacy partition), and reads all partitions through it. A view and not the
--- partitioned table under the old name: that has one column more, and a session whose statements were
--- prepared before would be refused with "cached plan must not change result type" from here on.
+-- The program before this one goes on by way of the view saga_event: it writes into the legacy partition
+-- (born = 0), and reads all partitions.
 SET LOCAL lock_timeout = '2s';
 
-ALTER TABLE saga_event VALIDATE CONSTRAINT saga_event_is_legacy;
+ALTER TABLE journal_legacy VALIDATE CONSTRAINT saga_event_is_legacy;
 
 DROP VIEW saga_step;
-ALTER TABLE saga_event RENAME TO journal_legacy;
 
 CREATE TABLE journal (LIKE journal_legacy INCLUDING DEFAULTS INCLUDING COMMENTS) PARTITION BY RANGE (born);
 -- No key on the parent: it would have to hold born, and so promise less, and the old table would need another
@@ -27,7 +23,7 @@ CREATE TABLE journal_default (LIKE journal INCLUDING DEFAULTS INCLUDING COMMENTS
 CREATE INDEX journal_default_by_birth ON journal_default (born);
 ALTER TABLE journal ATTACH PARTITION journal_default DEFAULT;
 
-CREATE VIEW saga_event AS
+CREATE OR REPLACE VIEW saga_event AS
 SELECT saga_id, seq, kind, step, phase, attempt, status, evidence, effect, fin_code, tier, clock, epoch, at,
        elapsed_us, message, format, payload
 FROM journal;

@@ -9,26 +9,10 @@ use backstop_engine::store_contract::sample::{Sample, id};
 use backstop_engine::store_contract::{Bench, run};
 use backstop_sql::testing::Postgres;
 use backstop_sql::{OpenError, PostgresSettings, PostgresStore, postgres_migrate};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use common::{database, execute, open};
+use sqlx::{Connection, PgConnection};
 use std::sync::Arc;
 use std::time::Duration;
-
-async fn database() -> String {
-    let url = Postgres::shared().unwrap().create_database().unwrap();
-    postgres_migrate(&url).await.unwrap();
-    url
-}
-
-async fn open(url: &str) -> PostgresStore {
-    let settings = PostgresSettings { connections_max: 4, ..PostgresSettings::default() };
-    PostgresStore::connect(url, settings).await.unwrap()
-}
-
-async fn execute(url: &str, sql: &str) {
-    let mut db = PgConnection::connect(url).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
-    db.close().await.unwrap();
-}
 
 async fn contract_in(arguments: &'static [&'static str]) {
     run(async || {

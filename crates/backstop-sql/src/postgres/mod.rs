@@ -24,7 +24,7 @@ use backstop_core::{
 };
 use backstop_engine::ports::store::{
     Append, Appended, CoordinatorRow, Head, Journal, Misfit, Orphan, Participant, Retention, Retired,
-    SagaCursor, SagaFilter, Share, Store, StoreResult, StoredRevision,
+    SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision,
 };
 use bytes::Bytes;
 use line::{Line, Plans};
@@ -70,6 +70,8 @@ impl Default for PostgresSettings {
     }
 }
 
+/// How many statements in a row may each take their longest before a call on the pool is given up.
+const STATEMENTS_IN_ROW_MAX: u32 = 3;
 /// The connections that are not in the pool.
 const CONNECTIONS_OWN: u32 = 2;
 
@@ -81,6 +83,8 @@ pub struct PostgresStore {
     pool: PgPool,
     spans: Spans,
     walk: Walk,
+    /// Longest wait for what uses the pool.
+    answer_max: Duration,
 }
 
 /// Brings a database's schema up to date. Several programs may do so at once.
@@ -124,11 +128,29 @@ impl PostgresStore {
         }
         Ok(Self {
             spans,
+            answer_max: settings
+                .acquire_timeout
+                .saturating_add(settings.statement_timeout.saturating_mul(STATEMENTS_IN_ROW_MAX)),
             walk: Walk::default(),
             journal: Line::new(options.clone(), &settings, Plans::ByKey),
             lease: Line::new(options, &settings, Plans::Any),
             pool,
         })
+    }
+}
+
+impl PostgresStore {
+    /// Waits for what only reads, and no longer than all of its statements may take: a server that says nothing
+    /// at all, not even that it ended a statement, keeps nobody.
+    async fn reading<T>(&self, what: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+        let late = || StoreError::NotApplied(format!("no answer within {} ms", self.answer_max.as_millis()));
+        tokio::time::timeout(self.answer_max, what).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Likewise of what writes: it may have been applied.
+    async fn writing<T>(&self, what: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+        let late = || StoreError::Unknown(format!("no answer within {} ms", self.answer_max.as_millis()));
+        tokio::time::timeout(self.answer_max, what).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
@@ -147,15 +169,15 @@ impl Store for PostgresStore {
     }
 
     async fn journal(&self, saga: &SagaId) -> StoreResult<Option<Journal>> {
-        read::journal(&self.pool, saga).await
+        self.reading(read::journal(&self.pool, saga)).await
     }
 
     async fn head(&self, saga: &SagaId) -> StoreResult<Option<Head>> {
-        read::head(&self.pool, saga).await
+        self.reading(read::head(&self.pool, saga)).await
     }
 
     async fn events(&self, saga: &SagaId, after: Seq, limit: usize) -> StoreResult<Vec<Event>> {
-        read::events(&self.pool, saga, after, limit).await
+        self.reading(read::events(&self.pool, saga, after, limit)).await
     }
 
     async fn list(
@@ -164,15 +186,15 @@ impl Store for PostgresStore {
         cursor: Option<&SagaCursor>,
         limit: usize,
     ) -> StoreResult<Vec<Head>> {
-        read::list(&self.pool, filter, cursor, limit).await
+        self.reading(read::list(&self.pool, filter, cursor, limit)).await
     }
 
     async fn journals(&self, sagas: &[SagaId]) -> StoreResult<Vec<StoreResult<Option<Journal>>>> {
-        read::journals(&self.pool, sagas).await
+        self.reading(read::journals(&self.pool, sagas)).await
     }
 
     async fn orphans(&self, share: Share, limit: usize) -> StoreResult<Vec<Orphan>> {
-        lease::orphans(&self.pool, share, limit).await
+        self.reading(lease::orphans(&self.pool, share, limit)).await
     }
 
     async fn quarantine(
@@ -181,19 +203,19 @@ impl Store for PostgresStore {
         owner: Option<&CoordinatorId>,
         reason: &str,
     ) -> StoreResult<bool> {
-        quarantine::quarantine(&self.pool, saga, owner, reason).await
+        self.writing(quarantine::quarantine(&self.pool, saga, owner, reason)).await
     }
 
     async fn restore(&self, head: &Head) -> StoreResult<bool> {
-        quarantine::restore(&self.pool, head).await
+        self.writing(quarantine::restore(&self.pool, head)).await
     }
 
     async fn retire(&self, retention: Retention, limit: usize) -> StoreResult<Retired> {
-        retire::retire(&self.pool, &self.spans, retention, limit).await
+        self.writing(retire::retire(&self.pool, &self.spans, retention, limit)).await
     }
 
     async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {
-        misfits::misfits(&self.pool, &self.spans, &self.walk, (grace, lease_max), limit).await
+        self.reading(misfits::misfits(&self.pool, &self.spans, &self.walk, (grace, lease_max), limit)).await
     }
 
     async fn put_revision(
@@ -204,7 +226,7 @@ impl Store for PostgresStore {
         fingerprint: [u8; 32],
         now: Timestamp,
     ) -> StoreResult<StoredRevision> {
-        registry::put_revision(&self.pool, name, spec, descriptors, fingerprint, now).await
+        self.writing(registry::put_revision(&self.pool, name, spec, descriptors, fingerprint, now)).await
     }
 
     async fn revision(
@@ -212,7 +234,7 @@ impl Store for PostgresStore {
         name: &DefinitionName,
         revision: Option<Revision>,
     ) -> StoreResult<Option<StoredRevision>> {
-        registry::revision(&self.pool, name, revision).await
+        self.reading(registry::revision(&self.pool, name, revision)).await
     }
 
     async fn definitions(
@@ -220,19 +242,19 @@ impl Store for PostgresStore {
         after: Option<&DefinitionName>,
         limit: usize,
     ) -> StoreResult<Vec<StoredRevision>> {
-        registry::definitions(&self.pool, after, limit).await
+        self.reading(registry::definitions(&self.pool, after, limit)).await
     }
 
     async fn put_participant(&self, participant: &Participant) -> StoreResult<()> {
-        registry::put_participant(&self.pool, participant).await
+        self.writing(registry::put_participant(&self.pool, participant)).await
     }
 
     async fn participants_mark(&self) -> StoreResult<String> {
-        registry::participants_mark(&self.pool).await
+        self.reading(registry::participants_mark(&self.pool)).await
     }
 
     async fn participant(&self, name: &ParticipantName) -> StoreResult<Option<Participant>> {
-        registry::participant(&self.pool, name).await
+        self.reading(registry::participant(&self.pool, name)).await
     }
 
     async fn participants(
@@ -240,7 +262,7 @@ impl Store for PostgresStore {
         after: Option<&ParticipantName>,
         limit: usize,
     ) -> StoreResult<Vec<Participant>> {
-        registry::participants(&self.pool, after, limit).await
+        self.reading(registry::participants(&self.pool, after, limit)).await
     }
 
     async fn enter(&self, coordinator: &CoordinatorId, address: &str, ttl: Duration) -> StoreResult<()> {
@@ -260,7 +282,7 @@ impl Store for PostgresStore {
     }
 
     async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRow>> {
-        lease::coordinators(&self.pool).await
+        self.reading(lease::coordinators(&self.pool)).await
     }
 
     async fn now(&self) -> StoreResult<Timestamp> {

@@ -17,7 +17,7 @@ use super::PostgresSettings;
 use crate::{error, rows};
 use backstop_engine::ports::store::{StoreError, StoreResult};
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, PgPool, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgPool, Row};
 use std::time::Duration;
 
 /// Longest wait for a lock that would keep appends waiting.
@@ -93,14 +93,20 @@ pub(super) async fn now(db: &mut PgConnection) -> StoreResult<i64> {
 pub(super) async fn prepare(pool: &PgPool, spans: Spans) -> StoreResult<()> {
     let mut db = pool.acquire().await.map_err(|e| error::of_read(&e))?;
     let now = now(&mut db).await?;
-    let last = list(&mut db).await?.last().map_or(i64::MIN, |partition| partition.to);
-    // Past the last one even where that is not aligned: the width may have been another.
-    let mut from = (now - now.rem_euclid(spans.width)).max(last);
-    for _ in 0..MADE_AT_ONCE_MAX {
+    let there = list(&mut db).await?;
+    let mut from = now - now.rem_euclid(spans.width);
+    for _ in 0..there.len() + MADE_AT_ONCE_MAX {
         if from > now.saturating_add(spans.ahead) {
             break;
         }
-        let to = from - from.rem_euclid(spans.width) + spans.width;
+        if let Some(partition) = there.iter().find(|partition| partition.from <= from && from < partition.to)
+        {
+            from = partition.to;
+            continue;
+        }
+        // Up to the next that is there even where that is not aligned: the width may have been another.
+        let next = there.iter().map(|partition| partition.from).find(|next| *next > from);
+        let to = (from - from.rem_euclid(spans.width) + spans.width).min(next.unwrap_or(i64::MAX));
         if let Err(refusal) = make(&mut db, from, to).await {
             if !is_expected(&refusal) {
                 return Err(error::of_write(&refusal));
@@ -115,6 +121,9 @@ pub(super) async fn prepare(pool: &PgPool, spans: Spans) -> StoreResult<()> {
 async fn make(db: &mut PgConnection, from: i64, to: i64) -> Result<(), sqlx::Error> {
     let mut tx = db.begin().await?;
     set_lock_timeout(&mut tx).await?;
+    // One maker at a time, and the parent before the default partition, as everybody takes them: two that each
+    // held the default one to read would wait for each other. Appends do not mind this lock.
+    tx.execute("LOCK TABLE ONLY journal IN SHARE UPDATE EXCLUSIVE MODE").await?;
     // Asked by its index: to attach the partition would read all of the default one to refuse it.
     let row = sqlx::query(
         "SELECT EXISTS (SELECT 1 FROM journal_default WHERE born >= $1 AND born < $2),

@@ -15,7 +15,7 @@ use sqlx::{PgExecutor, PgPool, Postgres, QueryBuilder, Row};
 
 /// Head and events of one instant: a reader that compares them must not see an append half.
 const BEGIN: &str =
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE journal IN ACCESS SHARE MODE";
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ONLY journal IN ACCESS SHARE MODE";
 
 /// Whether a row of `saga` was retired with its span: one look into an index of few rows.
 macro_rules! in_retired_span {

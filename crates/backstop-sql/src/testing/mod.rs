@@ -9,8 +9,10 @@
 //! Needs Postgres' programs; without them [`Error::NotFound`] says how to get them.
 
 mod programs;
+mod proxy;
 
 use programs::Programs;
+pub use proxy::{Direction, Proxy};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -106,6 +108,12 @@ impl Postgres {
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Where it listens, for a [`Proxy`].
+    #[must_use]
+    pub fn address(&self) -> std::net::SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// Makes a new, empty database and answers its URL.

@@ -4,10 +4,33 @@
 use backstop_core::{Code, Seq};
 use backstop_engine::ports::store::{Append, Appended, SagaFilter, Share, Store, StoreError};
 use backstop_engine::store_contract::sample::{LONG_AGO, Sample, definition, failed, id};
+use backstop_sql::testing::Postgres;
+use backstop_sql::{PostgresSettings, PostgresStore, postgres_migrate};
 use bytes::Bytes;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// A database of its own, with this program's schema.
+pub(crate) async fn database() -> String {
+    let url = Postgres::shared().unwrap().create_database().unwrap();
+    postgres_migrate(&url).await.unwrap();
+    url
+}
+
+/// The store in it, on few connections.
+pub(crate) async fn open(url: &str) -> PostgresStore {
+    let settings = PostgresSettings { connections_max: 4, ..PostgresSettings::default() };
+    PostgresStore::connect(url, settings).await.unwrap()
+}
+
+/// Runs plain SQL beside the store.
+pub(crate) async fn execute(url: &str, sql: &str) {
+    let mut db = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+}
 
 /// A column of `saga_event` and what makes the second event of saga `bad` unreadable.
 pub(crate) const UNREADABLE: &[(&str, &str)] = &[
@@ -40,7 +63,6 @@ pub(crate) async fn plant(store: &dyn Store) -> (Append, Append) {
 }
 
 pub(crate) async fn damage_sqlite(path: &Path, column: &str, value: &str) {
-    use sqlx::Connection;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
     let mut db = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
     let value = if column == "payload" { "x''" } else { value };
