@@ -5,7 +5,8 @@
 --
 -- What is locked, and for how long:
 --   * saga against writing while three partial indexes are built, about a second for each million sagas. At a
---     larger number run the three CREATE INDEX statements by hand before, with CONCURRENTLY.
+--     larger number make saga_by_end and saga_unfinished by hand before, with CREATE INDEX CONCURRENTLY; what is
+--     there already is not made again.
 --   * coordinator, saga and saga_event whole, for the blink in which columns are added: defaults that are
 --     constants do not rewrite a table, and the check is not verified here.
 -- Whoever waits for a lock keeps everybody behind it waiting: after two seconds this gives up, and is tried
@@ -18,9 +19,9 @@ SET LOCAL lock_timeout = '2s';
 --   * Ended, by end: whose head row's time has come.
 --   * Unfinished, by birth: what keeps a span of the journal from being dropped; the checks' way to them.
 ALTER TABLE saga ADD COLUMN quarantine text, ADD COLUMN retired boolean NOT NULL DEFAULT false;
-CREATE INDEX saga_unretired ON saga (created_at) WHERE ended_at IS NOT NULL AND NOT retired;
-CREATE INDEX saga_by_end ON saga (ended_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX saga_unfinished ON saga (created_at) WHERE ended_at IS NULL;
+CREATE INDEX IF NOT EXISTS saga_unretired ON saga (created_at) WHERE ended_at IS NOT NULL AND NOT retired;
+CREATE INDEX IF NOT EXISTS saga_by_end ON saga (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS saga_unfinished ON saga (created_at) WHERE ended_at IS NULL;
 
 ALTER TABLE coordinator ADD COLUMN draining boolean NOT NULL DEFAULT false;
 
@@ -42,3 +43,12 @@ COMMENT ON COLUMN saga.quarantine IS 'Why it is set aside, if its journal cannot
 COMMENT ON COLUMN saga.retired IS 'Its journal has been deleted row by row; see also retired_span. Only this row is left of it.';
 COMMENT ON COLUMN coordinator.draining IS 'It is about to leave and takes on nothing more.';
 COMMENT ON COLUMN journal_legacy.born IS 'created_at of its saga, which decides the partition; 0 in what a program before migration 3 wrote.';
+
+-- Which programs may start on this schema: those that know this migration or a later one. A migration after which
+-- programs before it must not start any more sets it higher; one that only adds leaves it as it is, so that during
+-- a rolling upgrade a coordinator of the version before can also be restarted.
+CREATE TABLE schema_compatibility (
+    oldest_migration bigint NOT NULL
+);
+INSERT INTO schema_compatibility (oldest_migration) VALUES (3);
+COMMENT ON TABLE schema_compatibility IS 'One row: the newest migration that a program must know to start on this schema.';

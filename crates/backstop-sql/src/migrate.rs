@@ -66,7 +66,7 @@ pub(crate) async fn postgres(connection: &mut PgConnection) -> Result<(), OpenEr
     Err(OpenError::Migration(format!("it did not go through in {TRIES_MAX} tries")))
 }
 
-/// Errors unless the database has exactly this program's migrations.
+/// Errors unless the database has this program's migrations, and no others but such as this program may run with.
 pub(crate) async fn check_postgres(connection: &mut PgConnection) -> Result<(), OpenError> {
     let unreachable = |error: sqlx::Error| OpenError::Unreachable(error.to_string());
     let exists: bool = sqlx::query_scalar(
@@ -89,14 +89,30 @@ pub(crate) async fn check_postgres(connection: &mut PgConnection) -> Result<(), 
             applied.push((version, checksum));
         }
     }
-    compare(&applied, &migrator(POSTGRES))
+    let ours = migrator(POSTGRES);
+    let is_ahead = applied.iter().any(|(version, _)| !ours.version_exists(*version));
+    // A newer program has migrated the database, and is the one to say who may still run beside it.
+    let oldest = if is_ahead { oldest_to_run(connection).await? } else { None };
+    compare(&applied, &ours, oldest)
 }
 
-/// Compares what the database has seen with what this program brings.
-fn compare(applied: &[(i64, Vec<u8>)], migrator: &Migrator) -> Result<(), OpenError> {
+/// The newest migration that a program must know to run on this schema; `None` if the schema does not say.
+async fn oldest_to_run(connection: &mut PgConnection) -> Result<Option<i64>, OpenError> {
+    let asked = sqlx::query_scalar("SELECT oldest_migration FROM schema_compatibility");
+    match asked.fetch_optional(connection).await {
+        Ok(oldest) => Ok(oldest),
+        Err(sqlx::Error::Database(_no_such_table)) => Ok(None),
+        Err(other) => Err(OpenError::Unreachable(other.to_string())),
+    }
+}
+
+/// Compares what the database has seen with what this program brings. `oldest` is the newest migration that a
+/// program must know to run, if the database says so.
+fn compare(applied: &[(i64, Vec<u8>)], migrator: &Migrator, oldest: Option<i64>) -> Result<(), OpenError> {
     let needed = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
     let found = applied.iter().map(|(version, _)| *version).max().unwrap_or(0);
-    if applied.iter().any(|(version, _)| !migrator.version_exists(*version)) {
+    let is_ahead = applied.iter().any(|(version, _)| !migrator.version_exists(*version));
+    if is_ahead && oldest.is_none_or(|oldest| oldest > needed) {
         return Err(OpenError::SchemaNewer { found, needed });
     }
     for migration in migrator.iter() {
@@ -152,13 +168,16 @@ mod tests {
         let ours = migrator(POSTGRES);
         let all: Vec<(i64, Vec<u8>)> = ours.iter().map(|m| (m.version, m.checksum.to_vec())).collect();
         let needed = all.len() as i64;
-        assert!(compare(&all, &ours).is_ok());
+        assert!(compare(&all, &ours, None).is_ok());
         assert!(
-            matches!(compare(&[], &ours), Err(OpenError::SchemaOlder { found: 0, needed: n }) if n == needed)
+            matches!(compare(&[], &ours, None), Err(OpenError::SchemaOlder { found: 0, needed: n }) if n == needed)
         );
-        assert!(matches!(compare(&all[..1], &ours), Err(OpenError::SchemaOlder { found: 1, .. })));
-        let newer = compare(&[all, vec![(9, vec![])]].concat(), &ours);
+        assert!(matches!(compare(&all[..1], &ours, None), Err(OpenError::SchemaOlder { found: 1, .. })));
+        let ahead = [all, vec![(9, vec![])]].concat();
+        assert!(compare(&ahead, &ours, Some(needed)).is_ok(), "the newer one only adds");
+        assert!(compare(&ahead, &ours, Some(9)).is_err());
+        let newer = compare(&ahead, &ours, None);
         assert!(matches!(newer, Err(OpenError::SchemaNewer { found: 9, needed: n }) if n == needed));
-        assert!(matches!(compare(&[(1, vec![1])], &ours), Err(OpenError::SchemaDiffers(1))));
+        assert!(matches!(compare(&[(1, vec![1])], &ours, None), Err(OpenError::SchemaDiffers(1))));
     }
 }
