@@ -19,8 +19,11 @@ use tonic::{Code, Status};
 
 /// Longest wait for one answer before another coordinator is asked.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// Between two tries.
+/// Before the next coordinator is asked; doubles each time that all have been asked, so that load does not
+/// become a storm of its own.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(25);
+/// Longest of these.
+const TRY_AGAIN_AFTER_MAX: Duration = Duration::from_secs(1);
 /// Longest time for one saga to be accepted.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
@@ -121,11 +124,15 @@ async fn start(apis: Arc<[Api]>, number: u64, due: Moment, request: StartSagaReq
             Ok(Err(status)) if !may_ask_again(&status) => break Some(format!("{status}")),
             Ok(Err(status)) if Instant::now() >= deadline => break Some(format!("given up: {status}")),
             Err(_) if Instant::now() >= deadline => break Some("given up: no answer".to_owned()),
-            Ok(Err(_)) => tokio::time::sleep(TRY_AGAIN_AFTER).await,
-            Err(_) => {}
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(pause(tries, apis.len())).await,
         }
     };
     Started { id: request.saga_id, due, answered: now(), tries, failure }
+}
+
+fn pause(tries: u32, coordinators: usize) -> Duration {
+    let rounds = tries / u32::try_from(coordinators.max(1)).unwrap_or(u32::MAX);
+    TRY_AGAIN_AFTER.saturating_mul(1 << rounds.min(16)).min(TRY_AGAIN_AFTER_MAX)
 }
 
 /// The codes that say so, and whatever our own client made up about a lost connection.

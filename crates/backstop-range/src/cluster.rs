@@ -93,6 +93,16 @@ impl Cluster {
         Ok(member)
     }
 
+    /// True if this `backstop` knows these settings.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub async fn accepts(&self, settings: &[(&str, &str)]) -> Result<bool> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(["serve", "--print-config"]).env_clear().envs(settings.iter().copied());
+        Ok(command.kill_on_drop(true).output().await?.status.success())
+    }
+
     /// Several coordinators with the same settings.
     ///
     /// # Errors

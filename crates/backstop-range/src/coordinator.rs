@@ -112,8 +112,8 @@ impl Coordinator {
                     *running = Some(started);
                     return Ok(());
                 }
-                // Somebody's outgoing connection may have borrowed the port; the store may be down.
-                Err(error) if Instant::now() < deadline => {
+                // Somebody's outgoing connection may have borrowed the port; Postgres may be down.
+                Err(error) if self.address.get().is_some() && Instant::now() < deadline => {
                     self.log.push(format!("--- not started, tried again: {error:#}"));
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }

@@ -123,15 +123,9 @@ impl Faults {
             self.under_way.spawn(postgres(kind, Arc::clone(&self.postgres)));
             return;
         }
-        let now = Instant::now();
-        let well: Vec<usize> = (0..self.touched.len())
-            .filter(|&place| {
-                self.touched.get(place).is_some_and(|until| until.is_none_or(|until| until <= now))
-            })
-            .collect();
-        // The last one that is well stays so.
-        let victim = if well.len() > 1 { self.rng.pick(&well).copied() } else { None };
-        let Some((place, member)) = victim.and_then(|place| Some((place, self.members.get(place)?))) else {
+        let Some((place, member)) = self.victim() else {
+            // Its turn comes again, after the others'.
+            self.first.insert(0, kind);
             self.skipped += 1;
             return;
         };
@@ -141,9 +135,22 @@ impl Faults {
             Kind::Refuse | Kind::BlackHole => CUT,
         };
         if let Some(touched) = self.touched.get_mut(place) {
-            *touched = Some(now + lasts + RECOVERY);
+            *touched = Some(Instant::now() + lasts + RECOVERY);
         }
-        self.under_way.spawn(one_coordinator(kind, member.clone(), lasts));
+        self.under_way.spawn(one_coordinator(kind, member, lasts));
+    }
+
+    /// Somebody who is well, unless nobody else is.
+    fn victim(&mut self) -> Option<(usize, Member)> {
+        let now = Instant::now();
+        let is_well = |until: &Option<Instant>| until.is_none_or(|until| until <= now);
+        let places = self.touched.iter().enumerate().filter(|(_, until)| is_well(until));
+        let well: Vec<usize> = places.map(|(place, _)| place).collect();
+        if well.len() < 2 {
+            return None;
+        }
+        let place = *self.rng.pick(&well)?;
+        Some((place, self.members.get(place)?.clone()))
     }
 
     /// Waits until all are healed; answers them in order, and how many found nobody who could be touched.

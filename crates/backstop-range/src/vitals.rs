@@ -56,7 +56,8 @@ pub fn sum_of(metrics: &str, name: &str) -> f64 {
         let rest = line.strip_prefix(name)?;
         rest.starts_with(['{', ' ']).then(|| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).flatten()
     });
-    values.sum()
+    // Not `sum`: that of nothing is -0.
+    values.fold(0.0, |sum, value| sum + value)
 }
 
 #[cfg(test)]

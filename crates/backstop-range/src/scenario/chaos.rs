@@ -167,7 +167,8 @@ fn fault_line(fault: &Fault, begin: Moment) -> String {
     format!("{from:>8} {:?} {} for {lasted}", fault.kind, fault.whom)
 }
 
-/// Most calls are answered at once; some are slow, a few very slow, some answers are lost.
+/// Half of the calls are answered at once and most others soon; some are slow, a few very slow, and some
+/// answers are lost.
 fn moods(seed: u64) -> Script {
     Arc::new(move |call| {
         let (phase, attempt) = (format!("{:?}", call.phase), call.attempt.to_string());
@@ -175,11 +176,12 @@ fn moods(seed: u64) -> Script {
         let epoch = call.epoch.to_string();
         let mut rng = Rng::of(seed, &[&call.saga, &call.step, &phase, &attempt, &epoch]);
         match rng.below(1_000) {
-            0..15 => Manner::BooksAfter(Duration::from_millis(50 + rng.below(400))),
-            15..30 => Manner::AnswersAfter(Duration::from_millis(50 + rng.below(400))),
-            30..32 => Manner::BooksAfter(Duration::from_secs(3)),
-            32..34 => Manner::AnswersAfter(Duration::from_secs(3)),
-            34..40 => Manner::Loses,
+            0..25 => Manner::BooksAfter(Duration::from_millis(50 + rng.below(400))),
+            25..50 => Manner::AnswersAfter(Duration::from_millis(50 + rng.below(400))),
+            50..54 => Manner::BooksAfter(Duration::from_secs(3)),
+            54..58 => Manner::AnswersAfter(Duration::from_secs(3)),
+            58..64 => Manner::Loses,
+            64..500 => Manner::AnswersAfter(Duration::from_millis(1 + rng.below(30))),
             _ => Manner::AtOnce,
         }
     })

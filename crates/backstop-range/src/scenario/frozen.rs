@@ -1,5 +1,6 @@
 //! A coordinator is frozen with answers in its sockets, loses its sagas, and wakes: whatever it tries then
-//! reaches nobody and changes nothing.
+//! reaches nobody and changes nothing. Or its wire to Postgres swallows what it writes, and gives it out once
+//! another has the sagas.
 
 use super::{CALL_TIMEOUT, prompt};
 use crate::bank::{Bank, Gate, Manner};
@@ -7,6 +8,7 @@ use crate::cluster::{Cluster, Member};
 use crate::coordinator::eventually;
 use crate::definition;
 use crate::moment::now;
+use crate::proxy::Wire;
 use crate::report::{Kind, Report};
 use anyhow::{Context, Result};
 use backstop_proto::v1::SagaState;
@@ -30,6 +32,34 @@ pub struct Frozen {
     /// Sagas that are held
     #[arg(long, default_value_t = 30)]
     pub sagas: u32,
+    /// What holds the coordinator up
+    #[arg(long, value_enum, default_value_t = How::Process)]
+    pub how: How,
+}
+
+/// What holds the coordinator up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum How {
+    /// SIGSTOP and SIGCONT: the answers lie in its sockets
+    Process,
+    /// A black hole before Postgres: it has the answers, and its writes come out late
+    Wire,
+}
+
+async fn hold_up(member: &Member, how: How) -> Result<()> {
+    match how {
+        How::Process => member.coordinator.freeze().await?,
+        How::Wire => member.proxy.set(Wire::BlackHole),
+    }
+    Ok(())
+}
+
+async fn let_go(member: &Member, how: How) -> Result<()> {
+    match how {
+        How::Process => member.coordinator.thaw().await?,
+        How::Wire => member.proxy.set(Wire::Sound),
+    }
+    Ok(())
 }
 
 /// Runs it.
@@ -39,7 +69,7 @@ pub struct Frozen {
 pub async fn run(program: PathBuf, frozen: &Frozen) -> Result<Report> {
     let mut cluster = Cluster::start(&program).await?;
     cluster.add_many(2, &[]).await?;
-    let [Member { coordinator: a, .. }, Member { coordinator: b, .. }] = cluster.members() else {
+    let [a, b] = cluster.members() else {
         anyhow::bail!("two coordinators were started");
     };
     let apis = cluster.apis()?;
@@ -67,7 +97,7 @@ pub async fn run(program: PathBuf, frozen: &Frozen) -> Result<Report> {
     let all_held = || async { Ok((record.count() >= ids.len()).then_some(())) };
     eventually("all first calls to be held", PATIENCE, all_held).await?;
 
-    a.freeze().await?;
+    hold_up(a, frozen.how).await?;
     let frozen_at = now();
     gate.open();
     let answered = || async {
@@ -83,19 +113,19 @@ pub async fn run(program: PathBuf, frozen: &Frozen) -> Result<Report> {
     let before = transcripts(api_b, &ids).await?;
     let arrivals = record.count();
 
-    a.thaw().await?;
+    let_go(a, frozen.how).await?;
     tokio::time::sleep(WATCHED).await;
     let after = transcripts(api_b, &ids).await?;
     let late = record.since(arrivals);
-    let tried = a.counter(APPENDS_LOST).await?;
-    let lost_by_b = b.counter(APPENDS_LOST).await?;
+    let tried = a.coordinator.counter(APPENDS_LOST).await?;
+    let lost_by_b = b.coordinator.counter(APPENDS_LOST).await?;
 
-    let mut report = Report::new("frozen with answers in its sockets");
+    let mut report = Report::new(&format!("frozen with answers on their way, by {:?}", frozen.how));
     report.figure("sagas", ids.len());
     report.duration("B had finished all after", finished_at - frozen_at);
     report.figure("calls", record.count());
     report.figure("duplicates by key", record.count_if(|call| call.is_duplicate));
-    report.figure("calls after the thaw", late.len());
+    report.figure("calls after that", late.len());
     report.figure("tried", tried);
     report.figure("appends that B lost", lost_by_b);
     for call in late.iter().take(3) {
