@@ -1,7 +1,7 @@
 //! What the tests need besides Rust: found, else installed, else one line that says how to get it.
 //!
-//! Nothing is installed outside `target/xtask`, except Postgres from the system's packages, and that
-//! only as root (a container). A test never skips for want of one of these: it fails.
+//! Nothing is installed outside `target/xtask`, except Postgres and libfaketime from the system's packages, and
+//! those only as root (a container). A test never skips for want of one of these: it fails.
 
 use crate::process::{command, on_path, root, run, tools};
 use anyhow::{Context, Result, bail};
@@ -21,6 +21,8 @@ pub(crate) struct Prerequisites {
     pub(crate) grpcurl: PathBuf,
     /// A Python with grpcio: `BACKSTOP_TEST_PYTHON`.
     pub(crate) python: PathBuf,
+    /// The library that sets a process's wall clock: `BACKSTOP_TEST_FAKETIME`.
+    pub(crate) faketime: PathBuf,
 }
 
 /// Makes sure of all of them.
@@ -28,21 +30,23 @@ pub(crate) struct Prerequisites {
 /// # Errors
 /// One line for each that is missing and could not be installed.
 pub(crate) fn ensure() -> Result<Prerequisites> {
-    let (postgres_bin, grpcurl, python) = (postgres(), grpcurl(), python());
+    let (postgres_bin, grpcurl, python, faketime) = (postgres(), grpcurl(), python(), faketime());
     let missing: Vec<String> = [
         postgres_bin.as_ref().err().map(|e| format!("Postgres server: {e:#}")),
         grpcurl.as_ref().err().map(|e| format!("grpcurl: {e:#}")),
         python.as_ref().err().map(|e| format!("Python with grpcio: {e:#}")),
+        faketime.as_ref().err().map(|e| format!("libfaketime: {e:#}")),
     ]
     .into_iter()
     .flatten()
     .collect();
-    match (postgres_bin, grpcurl, python) {
-        (Ok(postgres_bin), Ok(grpcurl), Ok(python)) => {
+    match (postgres_bin, grpcurl, python, faketime) {
+        (Ok(postgres_bin), Ok(grpcurl), Ok(python), Ok(faketime)) => {
             println!("postgres  {}", postgres_bin.display());
             println!("grpcurl   {}", grpcurl.display());
             println!("python    {}", python.display());
-            Ok(Prerequisites { postgres_bin, grpcurl, python })
+            println!("faketime  {}", faketime.display());
+            Ok(Prerequisites { postgres_bin, grpcurl, python, faketime })
         }
         _ => bail!("the tests need more than is here\n  {}", missing.join("\n  ")),
     }
@@ -52,20 +56,42 @@ fn postgres() -> Result<PathBuf> {
     if let Some(found) = find_postgres() {
         return Ok(found);
     }
-    if on_path("apt-get").is_some() && is_root() {
-        println!("installing postgresql from the system's packages");
-        let apt = || {
-            let mut apt = command("apt-get");
-            apt.env("DEBIAN_FRONTEND", "noninteractive");
-            apt
-        };
-        run(apt().args(["update", "-q"]))?;
-        run(apt().args(["install", "-q", "-y", "--no-install-recommends", "postgresql"]))?;
-    }
+    install_from_the_system("postgresql")?;
     find_postgres().context(
         "not found in PATH or /usr/lib/postgresql; install it (Debian: apt-get install postgresql, \
          macOS: brew install postgresql@15)",
     )
+}
+
+/// Installs a package of Debian's or its kin's, where that is ours to do.
+fn install_from_the_system(package: &str) -> Result<()> {
+    if on_path("apt-get").is_none() || !is_root() {
+        return Ok(());
+    }
+    println!("installing {package} from the system's packages");
+    let apt = || {
+        let mut apt = command("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive");
+        apt
+    };
+    run(apt().args(["update", "-q"]))?;
+    run(apt().args(["install", "-q", "-y", "--no-install-recommends", package]))
+}
+
+fn faketime() -> Result<PathBuf> {
+    if let Some(file) = std::env::var_os("BACKSTOP_TEST_FAKETIME").map(PathBuf::from) {
+        return if file.is_file() { Ok(file) } else { bail!("{} is not there", file.display()) };
+    }
+    let find = || {
+        let folders =
+            ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib", "/usr/local/lib"];
+        folders.map(|f| Path::new(f).join("faketime/libfaketime.so.1")).into_iter().find(|f| f.is_file())
+    };
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    install_from_the_system("libfaketime")?;
+    find().context("not found; install it (Debian: apt-get install libfaketime)")
 }
 
 fn find_postgres() -> Option<PathBuf> {

@@ -31,6 +31,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         .env("BACKSTOP_TEST_PG_BIN", &prerequisites.postgres_bin)
         .env("BACKSTOP_TEST_GRPCURL", &prerequisites.grpcurl)
         .env("BACKSTOP_TEST_PYTHON", &prerequisites.python)
+        .env("BACKSTOP_TEST_FAKETIME", &prerequisites.faketime)
         .stdout(Stdio::piped());
     // Whatever looks for Postgres in PATH finds the same one.
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -68,6 +68,7 @@ pub fn begin(id: SagaId, definition: Arc<Definition>, first: &Event) -> Result<S
         state: SagaState::Running,
         cause: None,
         signals: Vec::new(),
+        parked: 0,
     };
     advance(&mut saga);
     Ok(saga)
@@ -91,6 +92,24 @@ pub fn apply(saga: &mut Saga, event: &Event) -> Result<(), Corrupt> {
         return Err(corrupt("the saga has ended".to_owned()));
     }
     change.apply(saga, &event.kind).map_err(corrupt)?;
+    saga.parked = match event.kind {
+        EventKind::Released => saga.parked.saturating_add(1),
+        EventKind::Adopted { .. }
+        | EventKind::ActionFailed { .. }
+        | EventKind::QueryFailed { .. }
+        | EventKind::CompensationFailed { .. } => saga.parked,
+        EventKind::Started(_)
+        | EventKind::ActionSucceeded { .. }
+        | EventKind::QueryAnswered { .. }
+        | EventKind::RollbackDecided { .. }
+        | EventKind::CompensationSucceeded { .. }
+        | EventKind::SignalReported { .. }
+        | EventKind::InterventionOpened
+        | EventKind::BranchRetried { .. }
+        | EventKind::BranchResolved { .. }
+        | EventKind::Succeeded
+        | EventKind::RolledBack => 0,
+    };
     saga.seq = event.seq;
     saga.clock = event.clock;
     saga.updated_at = event.at;

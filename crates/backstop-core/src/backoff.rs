@@ -4,7 +4,7 @@
 //! out just as well, and the same saga replays to the same instant.
 
 use crate::definition::RetryPolicy;
-use crate::ids::IdempotencyKey;
+use crate::ids::{IdempotencyKey, SagaId};
 use std::time::Duration;
 
 /// How long to wait after failed attempt number `attempt` (from 1): uniform in `[0, ceiling]`, where the
@@ -16,6 +16,16 @@ pub fn delay(policy: &RetryPolicy, key: &IdempotencyKey, attempt: u32) -> Durati
         policy.initial.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(policy.max);
     let micros = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX - 1);
     Duration::from_micros(spread(key.as_str(), attempt) % (micros + 1))
+}
+
+/// How long a saga stays away that nothing can be done for now, because a participant takes no calls: twice as
+/// long each time in a row that it has come back in vain, from `first` up to `longest`. Between half of that
+/// and the whole, so that the sagas of one dead participant do not all come back at once.
+#[must_use]
+pub fn parked(first: Duration, longest: Duration, saga: &SagaId, times: u32) -> Duration {
+    let doubled = first.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX));
+    let half = u64::try_from(doubled.min(longest).as_micros() / 2).unwrap_or(u64::MAX / 2);
+    Duration::from_micros(half + spread(saga.as_str(), times) % (half + 1))
 }
 
 /// FNV-1a over the key and attempt, finished with splitmix64 so that near keys land far apart.
@@ -36,6 +46,18 @@ mod tests {
 
     fn key(saga: &str) -> IdempotencyKey {
         IdempotencyKey::new(&SagaId::parse(saga).unwrap(), &StepName::parse("debit").unwrap(), Phase::Action)
+    }
+
+    #[test]
+    fn whoever_comes_back_in_vain_stays_away_twice_as_long_up_to_a_limit() {
+        let (first, longest) = (Duration::from_secs(10), Duration::from_secs(300));
+        for times in 0..70 {
+            let ceiling = first.saturating_mul(1 << times.min(10)).min(longest);
+            for n in 0..50 {
+                let wait = parked(first, longest, &SagaId::parse(&format!("saga-{n}")).unwrap(), times);
+                assert!(wait >= ceiling / 2 && wait <= ceiling, "{times}: {wait:?} of {ceiling:?}");
+            }
+        }
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct Saga {
     pub branches: Vec<Branch>,
     /// The listeners told of the rollback.
     pub signals: Vec<(ParticipantName, SignalState)>,
+    /// How often in a row it was let go of without any success meanwhile: the longer it has waited in vain, the
+    /// later it is woken.
+    pub parked: u32,
 }
 
 /// Where a saga stands.

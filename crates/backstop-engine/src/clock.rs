@@ -1,19 +1,25 @@
 //! The store's clock, carried on by our own monotonic one.
 //!
 //! # Invariants
-//! * It never goes back, whatever the machine's wall clock does: only one reading of the store's clock
-//!   enters, and monotonic time from then on.
+//! * It never goes back, whatever the machine's wall clock does: only readings of the store's clock enter, and
+//!   monotonic time between them.
+//! * All coordinators of a store stay in step with it: each renewal of the lease brings a reading. A machine that
+//!   slept, and whose monotonic clock slept with it, is set right by the first renewal.
 
 use crate::ports::clock::Clock;
 use crate::ports::store::{Store, StoreResult};
 use backstop_core::Timestamp;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::time::Instant;
 
-/// A clock set once by the store.
-#[derive(Debug, Clone, Copy)]
+/// A clock set by the store.
+#[derive(Debug)]
 pub struct StoreClock {
-    read: Timestamp,
-    at: Instant,
+    origin: Instant,
+    /// The store's time at `origin`, in microseconds since the Unix epoch.
+    offset: AtomicI64,
+    /// The latest time told, so that no correction takes time back.
+    told: AtomicI64,
 }
 
 impl StoreClock {
@@ -22,14 +28,56 @@ impl StoreClock {
     /// # Errors
     /// If the store does not answer.
     pub async fn read(store: &dyn Store) -> StoreResult<Self> {
-        let before = Instant::now();
+        let origin = Instant::now();
         let read = store.now().await?;
-        Ok(Self { read, at: before })
+        Ok(Self { origin, offset: AtomicI64::new(read.0), told: AtomicI64::new(read.0) })
+    }
+
+    /// Takes in a reading of the store's clock that was asked for at `asked_at` and has just come. A difference
+    /// that the way there and back can explain changes nothing.
+    pub fn heard(&self, read: Timestamp, asked_at: Instant) {
+        let (asked, came) = (self.at(asked_at), self.at(Instant::now()));
+        let off = if read < asked {
+            read.0 - asked.0
+        } else if read > came {
+            read.0 - came.0
+        } else {
+            return;
+        };
+        self.offset.fetch_add(off, Ordering::Relaxed);
+    }
+
+    fn at(&self, instant: Instant) -> Timestamp {
+        let since = instant.saturating_duration_since(self.origin);
+        Timestamp(self.offset.load(Ordering::Relaxed)).plus(since)
     }
 }
 
 impl Clock for StoreClock {
     fn now(&self) -> Timestamp {
-        self.read.plus(self.at.elapsed())
+        let now = self.at(Instant::now()).0;
+        Timestamp(self.told.fetch_max(now, Ordering::Relaxed).max(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certain_difference_is_taken_over_and_time_never_goes_back() {
+        let origin = Instant::now();
+        let clock = StoreClock { origin, offset: AtomicI64::new(1_000_000), told: AtomicI64::new(1_000_000) };
+        let asked = Instant::now();
+        tokio::time::advance(Duration::from_millis(10)).await;
+        clock.heard(Timestamp(1_004_000), asked);
+        assert_eq!(clock.now(), Timestamp(1_010_000), "the reading was taken somewhere on the way");
+        clock.heard(Timestamp(5_010_000), Instant::now());
+        assert_eq!(clock.now(), Timestamp(5_010_000), "the machine had slept");
+        clock.heard(Timestamp(2_010_000), Instant::now());
+        assert_eq!(clock.now(), Timestamp(5_010_000), "it waits until the store's clock has come so far");
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(clock.now(), Timestamp(6_010_000));
     }
 }

@@ -1,4 +1,9 @@
 //! Definitions and participants: registering them, and keeping revisions compiled.
+//!
+//! # Invariants
+//! * What is compiled holds the participants' traits as they were registered last, on whichever coordinator, but
+//!   for `newest_revision_age_max`: each registration makes a new generation, and what was read in an older one
+//!   is not kept (`tests/engine/registering.rs`).
 
 use crate::error::EngineError;
 use crate::gate::Gates;
@@ -6,6 +11,7 @@ use crate::ports::clock::Clock;
 use crate::ports::participants::{Calls, Participants};
 use crate::ports::store::{Participant, Store, StoredRevision};
 use crate::settings::Settings;
+use crate::shared::Shared;
 use backstop_core::{
     Definition, DefinitionName, DefinitionRef, DefinitionSpec, ErrorTable, Fault, InDoubt, ParticipantName,
     ParticipantTraits, Revision, StepKind, StepName, StepSpec, validate,
@@ -14,6 +20,9 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
+
+/// Participants read at once.
+const PARTICIPANTS_PAGE: usize = 256;
 
 /// A revision that is ready to run.
 #[derive(Clone)]
@@ -24,6 +33,15 @@ pub struct Compiled {
     pub calls: Arc<dyn Calls>,
     /// The steps whose actions have no request template: StartSaga brings their requests.
     pub raw: Arc<[StepName]>,
+    /// Whom its actions call.
+    pub participants: Arc<[ParticipantName]>,
+}
+
+#[derive(Default)]
+struct CompiledRevisions {
+    /// Grows with each registration of a participant that this coordinator hears of.
+    generation: u64,
+    by_reference: BTreeMap<DefinitionRef, Compiled>,
 }
 
 /// The registry.
@@ -33,7 +51,7 @@ pub struct Definitions {
     gates: Arc<Gates>,
     clock: Arc<dyn Clock>,
     settings: Arc<Settings>,
-    compiled: Mutex<BTreeMap<DefinitionRef, Compiled>>,
+    compiled: Mutex<CompiledRevisions>,
     /// The newest revision of a name, and when that was looked up.
     newest: Mutex<BTreeMap<DefinitionName, (Revision, Instant)>>,
 }
@@ -157,12 +175,16 @@ impl Definitions {
         if let Some(compiled) = self.cached(&stored.reference) {
             return Ok(compiled);
         }
+        let generation = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).generation;
         let compiled = self.compile(&stored).await?;
         let mut cache = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= self.settings.compiled_revisions_max {
-            cache.clear();
+        // A participant that was registered meanwhile may be another than the one just read.
+        if cache.generation == generation {
+            if cache.by_reference.len() >= self.settings.compiled_revisions_max {
+                cache.by_reference.clear();
+            }
+            cache.by_reference.insert(stored.reference, compiled.clone());
         }
-        cache.insert(stored.reference, compiled.clone());
         Ok(compiled)
     }
 
@@ -235,12 +257,26 @@ impl Definitions {
     fn make_known(&self, participant: &Participant) {
         self.participants.set(participant);
         self.gates.set(&participant.name, participant.in_flight_max);
-        // What is compiled holds the participant's traits.
-        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        compiled.generation += 1;
+        compiled.by_reference.clear();
+    }
+
+    /// Reads every participant again: some registration has changed, perhaps on another coordinator.
+    async fn read_participants(&self) -> Result<(), EngineError> {
+        let mut after: Option<ParticipantName> = None;
+        loop {
+            let page = self.store.participants(after.as_ref(), PARTICIPANTS_PAGE).await?;
+            page.iter().for_each(|participant| self.make_known(participant));
+            match page.last() {
+                Some(last) if page.len() == PARTICIPANTS_PAGE => after = Some(last.name.clone()),
+                Some(_) | None => return Ok(()),
+            }
+        }
     }
 
     fn cached(&self, reference: &DefinitionRef) -> Option<Compiled> {
-        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(reference).cloned()
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).by_reference.get(reference).cloned()
     }
 
     fn newest_known(&self, name: &DefinitionName) -> Option<Revision> {
@@ -264,7 +300,36 @@ impl Definitions {
         let calls = self.participants.prepare(stored).map_err(EngineError::Invalid)?;
         let raw = spec.steps.iter().zip(&definition.steps).filter(|(step, _)| step.action.request.is_empty());
         let raw = raw.map(|(_, step)| step.name.clone()).collect();
-        Ok(Compiled { definition: Arc::new(definition), calls, raw })
+        let participants: BTreeSet<_> =
+            definition.steps.iter().map(|step| step.action.participant.clone()).collect();
+        Ok(Compiled {
+            definition: Arc::new(definition),
+            calls,
+            raw,
+            participants: participants.into_iter().collect(),
+        })
+    }
+}
+
+/// Keeps this coordinator's view of the participants in line with what is registered on others.
+pub(crate) async fn watch(shared: Arc<Shared>) {
+    let mut known: Option<String> = None;
+    loop {
+        match shared.store.participants_mark().await {
+            Ok(mark) if known.as_ref() != Some(&mark) => {
+                // The mark was read first: what is registered in between is read now and once more.
+                match shared.definitions.read_participants().await {
+                    Ok(()) => known = Some(mark),
+                    Err(error) => tracing::warn!(%error, "participants could not be read again"),
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "it could not be told whether participants have changed"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(shared.settings.newest_revision_age_max) => {}
+            () = shared.draining.cancelled() => return,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why the engine refuses or fails a command. `backstop-rpc` turns each into a gRPC status.
 
-use crate::ports::store::StoreError;
+use crate::ports::store::{Head, StoreError};
 use backstop_core::{CoordinatorId, Fault, Refused, SagaId};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub enum EngineError {
     },
     /// The saga is not in a state for it.
     #[error("{0}")]
-    Refused(Refused),
+    Refused(#[from] Refused),
     /// Too much is going on.
     #[error("{limit} is reached")]
     Busy {
@@ -40,13 +40,21 @@ pub enum EngineError {
     /// This coordinator is about to end, or has lost its lease.
     #[error("the coordinator does not take on sagas now")]
     NotServing,
-    /// Another coordinator drives the saga.
-    #[error("saga \"{saga}\" is driven by coordinator {owner}: ask that one")]
+    /// Another coordinator drives the saga, and it could not be had to do it.
+    #[error("saga \"{saga}\" is driven by coordinator {owner}, which did not answer: ask again")]
     NotHere {
         /// The saga.
         saga: SagaId,
         /// Who drives it.
         owner: CoordinatorId,
+        /// What came of asking it last, for the log.
+        last: String,
+    },
+    /// The saga has ended so long ago that its journal is gone.
+    #[error("saga \"{}\" has ended and its journal is retired", .head.saga)]
+    Retired {
+        /// What is left of it.
+        head: Box<Head>,
     },
     /// The saga's journal cannot be replayed.
     #[error("the journal of saga \"{saga}\" cannot be replayed: {reason}")]
@@ -55,6 +63,12 @@ pub enum EngineError {
         saga: SagaId,
         /// Why.
         reason: String,
+    },
+    /// The saga is not in quarantine.
+    #[error("saga \"{saga}\" is not in quarantine")]
+    NotQuarantined {
+        /// The saga.
+        saga: SagaId,
     },
     /// The store did not do it.
     #[error("the store failed")]

@@ -4,14 +4,18 @@
 //! * Every [`Pass`] gives its permit back and tells the breaker how it went, also when it is dropped.
 //! * While the breaker is open, actions do not pass and compensations wait: an undo is never given up
 //!   for load.
+//! * What was taken over from another coordinator has at most half of the permits: a backlog of thousands does
+//!   not keep out what is new.
 
 use crate::ports::clock::Clock;
 use backstop_core::breaker::{Breaker, BreakerPolicy, BreakerState};
 use backstop_core::{NotSent, ParticipantName};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// How long a compensation waits at an open breaker before it looks again, at most.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
@@ -64,8 +68,32 @@ pub struct Gate {
     clock: Arc<dyn Clock>,
     permits_max: u32,
     permits: Arc<Semaphore>,
+    /// What a call of a saga that was taken over needs besides.
+    backlog_permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
     breaker: Mutex<Breaker>,
     changed: Notify,
+}
+
+/// How a call stands at a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Gives up, unsent, when no permit comes within its time or the breaker is open: an action or a query.
+    Prompt,
+    /// An action or a query of a saga that was taken over: it waits behind the others of its kind, and that does
+    /// not use up its attempts.
+    Backlog,
+    /// Waits also for the breaker: a compensation.
+    Undo,
+}
+
+/// Why a call did not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Barred {
+    /// It is answered as not sent.
+    NotSent(NotSent),
+    /// It has waited for as long as it may, and nothing is decided about it: it comes another time.
+    HeldBack,
 }
 
 impl Gate {
@@ -74,45 +102,60 @@ impl Gate {
             clock,
             permits_max,
             permits: Arc::new(Semaphore::new(permits_max as usize)),
+            backlog_permits: Arc::new(Semaphore::new((permits_max as usize / 2).max(1))),
+            waiting: AtomicUsize::new(0),
             breaker: Mutex::new(Breaker::new(policy)),
             changed: Notify::new(),
         }
     }
 
-    /// Passes at once or not at all, but for waiting for a permit.
+    /// Waits for the right to send one call, for at most `patience`.
     ///
     /// # Errors
-    /// Why nothing was sent.
-    pub async fn enter(self: &Arc<Self>, timeout: Duration) -> Result<Pass, NotSent> {
-        if !self.with_breaker(|breaker, now| breaker.try_pass(now)) {
-            return Err(NotSent::BreakerOpen);
-        }
-        let mut pass = Pass { gate: Arc::clone(self), permit: None, reported: false };
-        match tokio::time::timeout(timeout, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => {
-                pass.permit = Some(permit);
-                Ok(pass)
+    /// Why there is none. Nothing was sent.
+    pub async fn enter(self: &Arc<Self>, manner: Manner, patience: Duration) -> Result<Pass, Barred> {
+        let _waiting = Waiting::new(self);
+        let until = Instant::now() + patience;
+        let late = match manner {
+            Manner::Prompt => Barred::NotSent(NotSent::NoPermit),
+            Manner::Backlog | Manner::Undo => Barred::HeldBack,
+        };
+        let backlog = match manner {
+            Manner::Backlog => {
+                let permit = Arc::clone(&self.backlog_permits).acquire_owned();
+                tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok()
             }
-            Ok(Err(_)) | Err(_) => Err(NotSent::NoPermit),
-        }
-    }
-
-    /// Waits until the breaker lets it pass and a permit is free, however long that takes.
-    pub async fn enter_when_possible(self: &Arc<Self>) -> Pass {
+            Manner::Prompt | Manner::Undo => None,
+        };
         loop {
+            // Before the breaker is asked, so that no change in between is missed.
             let changed = self.changed.notified();
             if self.with_breaker(|breaker, now| breaker.try_pass(now)) {
-                let mut pass = Pass { gate: Arc::clone(self), permit: None, reported: false };
-                // The semaphore is never closed; without a permit the call merely goes uncounted.
-                pass.permit = Arc::clone(&self.permits).acquire_owned().await.ok();
-                return pass;
+                break;
             }
-            let wait = self.with_breaker(|breaker, now| match breaker.state() {
-                BreakerState::Open(until) => until.since(now),
-                BreakerState::Closed | BreakerState::Probing => LOOK_AGAIN_MAX,
-            });
-            let _either_way_look_again = tokio::time::timeout(wait.min(LOOK_AGAIN_MAX), changed).await;
+            if manner != Manner::Undo {
+                return Err(Barred::NotSent(NotSent::BreakerOpen));
+            }
+            if Instant::now() >= until {
+                return Err(late);
+            }
+            let look_again = (Instant::now() + self.breaker_wait()).min(until);
+            let _either_way_look_again = tokio::time::timeout_at(look_again, changed).await;
         }
+        let mut pass = Pass { gate: Arc::clone(self), permit: None, _backlog: backlog, reported: false };
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        // The semaphore is never closed; without a permit the call would merely go uncounted.
+        pass.permit = tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok();
+        Ok(pass)
+    }
+
+    /// Time until the breaker may let a call pass.
+    fn breaker_wait(&self) -> Duration {
+        let wait = self.with_breaker(|breaker, now| match breaker.state() {
+            BreakerState::Open(until) => until.since(now),
+            BreakerState::Closed | BreakerState::Probing => LOOK_AGAIN_MAX,
+        });
+        wait.min(LOOK_AGAIN_MAX)
     }
 
     /// True while calls are kept back.
@@ -125,6 +168,16 @@ impl Gate {
         (self.permits_max as usize).saturating_sub(self.permits.available_permits())
     }
 
+    /// Most calls that may hold a permit at once.
+    pub fn in_flight_max(&self) -> usize {
+        self.permits_max as usize
+    }
+
+    /// Calls that wait here, for a permit or for the breaker.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     fn with_breaker<T>(&self, f: impl FnOnce(&mut Breaker, backstop_core::Timestamp) -> T) -> T {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         f(&mut breaker, self.clock.now())
@@ -135,7 +188,24 @@ impl Gate {
 pub struct Pass {
     gate: Arc<Gate>,
     permit: Option<OwnedSemaphorePermit>,
+    _backlog: Option<OwnedSemaphorePermit>,
     reported: bool,
+}
+
+/// Counts a call that waits.
+struct Waiting<'a>(&'a Gate);
+
+impl<'a> Waiting<'a> {
+    fn new(gate: &'a Gate) -> Self {
+        gate.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(gate)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Pass {

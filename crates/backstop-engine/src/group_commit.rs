@@ -75,6 +75,12 @@ impl GroupCommit {
         self.queue.capacity() == 0
     }
 
+    /// Appends that wait in the queue now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Writes one append; waits for room in the queue and for the disk. `is_repeat` if this very append was
     /// handed in before and ended in an error.
     ///

@@ -44,9 +44,12 @@ pub(crate) async fn keep(shared: Arc<Shared>, address: String) {
         }
         let asked_at = Instant::now();
         match shared.store.renew(&tenure.coordinator, ttl).await {
-            Ok(true) => tenure.renewed(asked_at, ttl),
-            Ok(false) if is_over(&shared, &tenure) => return,
-            Ok(false) => {
+            Ok(Some(now)) => {
+                tenure.renewed(asked_at, ttl);
+                shared.store_clock.heard(now, asked_at);
+            }
+            Ok(None) if is_over(&shared, &tenure) => return,
+            Ok(None) => {
                 tracing::error!(coordinator = %tenure.coordinator, "the lease has run out: beginning anew");
                 tenure.end();
                 begin_anew(&shared, &address).await;

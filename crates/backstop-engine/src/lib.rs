@@ -21,6 +21,7 @@ pub mod memory_store;
 pub mod metrics;
 pub mod ports;
 mod resets;
+mod retention;
 mod runner;
 pub mod settings;
 mod shared;
@@ -29,6 +30,8 @@ pub mod store_contract;
 mod takeover;
 pub mod tenure;
 
-pub use coordinator::{Coordinator, SagaView, StartSaga, StartedSaga};
+pub use coordinator::{
+    Coordinator, Examination, Finding, FindingKind, HowMuch, Ports, Reach, SagaView, StartSaga, StartedSaga,
+};
 pub use error::EngineError;
 pub use settings::Settings;

@@ -3,6 +3,7 @@
 //! # Invariants
 //! * A saga is in here at most once: two runners of one saga in one process cannot be.
 //! * There are never more than `live_sagas_max`.
+//! * A saga whose runner panicked is not forgotten: [`Live::take_panicked`] tells of it.
 
 use crate::error::EngineError;
 use crate::metrics::Metrics;
@@ -53,6 +54,9 @@ struct Leave {
 impl Drop for Leave {
     fn drop(&mut self) {
         self.live.sagas.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.saga);
+        if std::thread::panicking() {
+            self.live.panicked.lock().unwrap_or_else(PoisonError::into_inner).push(self.saga.clone());
+        }
         self.live.metrics.live_changed(-1);
     }
 }
@@ -61,13 +65,14 @@ impl Drop for Leave {
 pub(crate) struct Live {
     sagas: Mutex<BTreeMap<SagaId, Handle>>,
     slots: Arc<Semaphore>,
+    panicked: Mutex<Vec<SagaId>>,
     metrics: Metrics,
 }
 
 impl Live {
     pub(crate) fn new(live_sagas_max: usize, metrics: Metrics) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(live_sagas_max.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { sagas: Mutex::default(), slots, metrics })
+        Arc::new(Self { sagas: Mutex::default(), slots, panicked: Mutex::default(), metrics })
     }
 
     pub(crate) fn find(&self, saga: &SagaId) -> Option<Handle> {
@@ -76,6 +81,16 @@ impl Live {
 
     pub(crate) fn count(&self) -> usize {
         self.sagas.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Sagas whose runners have panicked since this was asked last.
+    pub(crate) fn take_panicked(&self) -> Vec<SagaId> {
+        std::mem::take(&mut *self.panicked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For how many more sagas there is room.
+    pub(crate) fn room(&self) -> usize {
+        self.slots.available_permits()
     }
 
     /// Room for one more saga, if there is any.

@@ -6,13 +6,13 @@
 //! Faults: wrap it in a store that answers `NotApplied` or `Unknown` at will.
 
 use crate::ports::store::{
-    Append, Appended, CoordinatorRow, Head, Journal, Orphan, Participant, SagaCursor, SagaFilter, Store,
-    StoreError, StoreResult, StoredRevision,
+    Append, Appended, CoordinatorRow, Head, Journal, Misfit, MisfitKind, Orphan, Participant, Retention,
+    Retired, SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision,
 };
 use async_trait::async_trait;
 use backstop_core::{
     CoordinatorId, DefinitionName, DefinitionRef, DefinitionSpec, Event, ParticipantName, Revision, SagaId,
-    Seq, Timestamp,
+    SagaState, Seq, Timestamp,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +54,13 @@ impl MemoryStore {
         Self { clock: Box::new(clock), tables: Mutex::default() }
     }
 
+    /// A hand in the database: changes what is stored of a saga, past every rule.
+    pub fn plant(&self, saga: &SagaId, change: impl FnOnce(&mut Journal)) {
+        if let Some(journal) = self.tables().sagas.get_mut(saga) {
+            change(journal);
+        }
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // A test that panicked while it held the lock has told its story already.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
@@ -68,7 +75,8 @@ impl Tables {
                 .sagas
                 .entry(append.saga.clone())
                 .or_insert_with(|| Journal { head: append.head.clone(), events: Vec::new() });
-            journal.head = append.head.clone();
+            let Head { quarantine, retired, .. } = journal.head.clone();
+            journal.head = Head { quarantine, retired, ..append.head.clone() };
             journal.events.extend(append.events.iter().cloned());
             return Appended::Written;
         }
@@ -151,19 +159,119 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
+    async fn journals(&self, sagas: &[SagaId]) -> StoreResult<Vec<StoreResult<Option<Journal>>>> {
+        let tables = self.tables();
+        Ok(sagas.iter().map(|saga| Ok(tables.sagas.get(saga).cloned())).collect())
+    }
+
+    async fn orphans(&self, share: Share, limit: usize) -> StoreResult<Vec<Orphan>> {
         let now = (self.clock)();
         let tables = self.tables();
         let is_orphan = |head: &Head| match &head.owner {
+            _ if head.quarantine.is_some() => false,
             Some(owner) => !tables.is_alive(owner, now),
             None => head.wake_at.is_some_and(|at| at <= now),
         };
         let heads = tables.sagas.values().map(|journal| &journal.head);
-        let orphans = heads.filter(|head| !head.state.is_final() && is_orphan(head));
+        let orphans =
+            heads.filter(|head| !head.state.is_final() && is_orphan(head) && share.holds(&head.saga));
         Ok(orphans
             .take(limit)
-            .map(|head| Orphan { saga: head.saga.clone(), handed_over: head.owner.is_none() })
+            .map(|head| Orphan { saga: head.saga.clone(), owner: head.owner.clone() })
             .collect())
+    }
+
+    async fn quarantine(
+        &self,
+        saga: &SagaId,
+        owner: Option<&CoordinatorId>,
+        reason: &str,
+    ) -> StoreResult<bool> {
+        let mut tables = self.tables();
+        let Some(journal) = tables.sagas.get_mut(saga) else { return Ok(false) };
+        let head = &mut journal.head;
+        if head.owner.as_ref() != owner || head.state.is_final() {
+            return Ok(false);
+        }
+        head.owner = None;
+        head.wake_at = None;
+        head.state = SagaState::NeedsIntervention;
+        head.quarantine = Some(reason.to_owned());
+        Ok(true)
+    }
+
+    async fn restore(&self, head: &Head) -> StoreResult<bool> {
+        let mut tables = self.tables();
+        let Some(journal) = tables.sagas.get_mut(&head.saga) else { return Ok(false) };
+        if journal.head.quarantine.is_none() {
+            return Ok(false);
+        }
+        // Its birth stays: stores keep a journal by it.
+        let created_at = journal.head.created_at;
+        journal.head = Head { created_at, quarantine: None, retired: false, ..head.clone() };
+        Ok(true)
+    }
+
+    async fn retire(&self, retention: Retention, limit: usize) -> StoreResult<Retired> {
+        let now = (self.clock)();
+        let mut tables = self.tables();
+        let before = |age: Duration| {
+            move |head: &Head| {
+                head.quarantine.is_none() && head.ended_at.is_some_and(|at| at.plus(age) <= now)
+            }
+        };
+        let ids_for = retention.ids_for.max(retention.journals_for);
+        let (journal_over, id_over) = (before(retention.journals_for), before(ids_for));
+        let mut retired = Retired::default();
+        let journals = tables.sagas.values_mut().filter(|j| !j.head.retired && journal_over(&j.head));
+        for journal in journals.take(limit) {
+            journal.head.retired = true;
+            journal.events.clear();
+            retired.journals += 1;
+        }
+        let over = tables.sagas.values().filter(|j| j.head.retired && id_over(&j.head));
+        let over: Vec<SagaId> = over.take(limit).map(|j| j.head.saga.clone()).collect();
+        for saga in over {
+            tables.sagas.remove(&saga);
+            retired.sagas += 1;
+        }
+        let full = |count: u64| limit > 0 && count == limit as u64;
+        retired.more = full(retired.journals) || full(retired.sagas);
+        Ok(retired)
+    }
+
+    async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {
+        let now = (self.clock)();
+        let tables = self.tables();
+        let mut misfits = Vec::new();
+        for journal in tables.sagas.values() {
+            let head = &journal.head;
+            let waits = head.state == SagaState::NeedsIntervention;
+            let holds = [head.owner.is_some(), head.wake_at.is_some(), waits];
+            let kind = match holds.into_iter().filter(|held| *held).count() {
+                0 if !head.state.is_final() => Some(MisfitKind::Forsaken),
+                1 if !head.state.is_final() => {
+                    let gone = head.owner.as_ref().is_some_and(|owner| {
+                        tables.coordinators.get(owner).is_none_or(|row| row.expires_at.plus(grace) <= now)
+                    });
+                    let overslept = head.wake_at.is_some_and(|at| at.plus(grace) <= now);
+                    gone.then_some(MisfitKind::OwnerGone)
+                        .or_else(|| overslept.then_some(MisfitKind::Overslept))
+                }
+                0 => None,
+                _ => Some(MisfitKind::Overdetermined),
+            };
+            if let Some(kind) = kind {
+                let detail = format!("{}, owner {:?}", head.state.as_str(), head.owner);
+                misfits.push(Misfit { kind, subject: head.saga.to_string(), detail });
+            }
+        }
+        for row in tables.coordinators.values().filter(|row| row.expires_at > now.plus(lease_max)) {
+            let detail = "its lease runs for longer than may be asked for".to_owned();
+            misfits.push(Misfit { kind: MisfitKind::Lease, subject: row.coordinator.to_string(), detail });
+        }
+        misfits.truncate(limit);
+        Ok(misfits)
     }
 
     async fn put_revision(
@@ -217,8 +325,20 @@ impl Store for MemoryStore {
     }
 
     async fn put_participant(&self, participant: &Participant) -> StoreResult<()> {
-        self.tables().participants.insert(participant.name.clone(), participant.clone());
+        let mut tables = self.tables();
+        let mut entry = participant.clone();
+        // Two registrations within one tick of the clock must differ in the mark.
+        if let Some(there) = tables.participants.get(&participant.name) {
+            entry.updated_at = Timestamp(entry.updated_at.0.max(there.updated_at.0.saturating_add(1)));
+        }
+        tables.participants.insert(entry.name.clone(), entry);
         Ok(())
+    }
+
+    async fn participants_mark(&self) -> StoreResult<String> {
+        let tables = self.tables();
+        let sum: i128 = tables.participants.values().map(|p| i128::from(p.updated_at.0)).sum();
+        Ok(format!("{}:{sum}", tables.participants.len()))
     }
 
     async fn participant(&self, name: &ParticipantName) -> StoreResult<Option<Participant>> {
@@ -243,16 +363,24 @@ impl Store for MemoryStore {
             started_at: now,
             expires_at: now.plus(ttl),
             expired: false,
+            draining: false,
         };
         self.tables().coordinators = BTreeMap::from([(coordinator.clone(), row)]);
         Ok(())
     }
 
-    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<bool> {
+    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<Option<Timestamp>> {
         let now = (self.clock)();
         let mut tables = self.tables();
         let alive = tables.coordinators.get_mut(coordinator).filter(|row| row.expires_at > now);
-        Ok(alive.map(|row| row.expires_at = now.plus(ttl)).is_some())
+        Ok(alive.map(|row| row.expires_at = now.plus(ttl)).map(|()| now))
+    }
+
+    async fn set_draining(&self, coordinator: &CoordinatorId) -> StoreResult<()> {
+        if let Some(row) = self.tables().coordinators.get_mut(coordinator) {
+            row.draining = true;
+        }
+        Ok(())
     }
 
     async fn leave(&self, coordinator: &CoordinatorId) -> StoreResult<()> {

@@ -3,9 +3,11 @@
 //! # Invariants
 //! * No label is unbounded: definitions, steps, participants, codes and tiers, never a saga id.
 
+use crate::gate::Gate;
+use crate::ports::store::Retired;
 use crate::shared::Shared;
 use backstop_core::{Definition, Event, EventKind, Failure, Saga, StepName};
-use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
+use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, global};
 use std::sync::Weak;
 use std::time::Duration;
@@ -30,28 +32,64 @@ pub struct Metrics {
     live: UpDownCounter<i64>,
     interventions: UpDownCounter<i64>,
     signals: Counter<u64>,
+    lost: Counter<u64>,
+    refused: Counter<u64>,
+    quarantined: Counter<u64>,
+    retired_journals: Counter<u64>,
+    retired_sagas: Counter<u64>,
+    dropped_partitions: Counter<u64>,
 }
 
 /// Shows what is nothing yet as 0, so that a dashboard has it from the first minute on.
 pub(crate) fn show_zeros(metrics: &Metrics) {
     metrics.live.add(0, &[]);
     metrics.interventions.add(0, &[]);
+    metrics.lost.add(0, &[]);
+    metrics.quarantined.add(0, &[]);
+    metrics.retired(&Retired::default());
 }
 
-/// Reads off a coordinator what changes without an event: breakers and the lease.
+/// Reads off a coordinator what changes without an event, and the bounds that it stands at.
 pub(crate) fn observe(shared: &Weak<Shared>) {
     let meter = global::meter("backstop");
-    let coordinator = Weak::clone(shared);
-    let _registered = meter
-        .u64_observable_gauge("backstop_breaker_open")
-        .with_description("1 while a participant's circuit breaker keeps calls back")
-        .with_callback(move |observer| {
-            for (name, gate) in coordinator.upgrade().iter().flat_map(|shared| shared.gates.all()) {
-                observer
-                    .observe(u64::from(gate.is_open()), &[KeyValue::new("participant", name.to_string())]);
+    let gauge = |name: &'static str, what: &'static str, read: fn(&Shared) -> usize| {
+        let coordinator = Weak::clone(shared);
+        let observe = move |observer: &dyn AsyncInstrument<u64>| {
+            if let Some(shared) = coordinator.upgrade() {
+                observer.observe(read(&shared) as u64, &[]);
             }
-        })
-        .build();
+        };
+        let _registered =
+            meter.u64_observable_gauge(name).with_description(what).with_callback(observe).build();
+    };
+    gauge("backstop_live_sagas_max", "Bound of backstop_live_sagas", |shared| shared.settings.live_sagas_max);
+    gauge("backstop_journal_queue", "Appends that wait for the journal's writer", |shared| {
+        shared.journal.waiting()
+    });
+    gauge("backstop_journal_queue_max", "Bound of backstop_journal_queue", |shared| {
+        shared.settings.journal_queue_max
+    });
+    gauge("backstop_calls_waiting_max", "Bound of backstop_calls_waiting, for each participant", |shared| {
+        shared.settings.calls_waiting_max
+    });
+    let per_participant = |name: &'static str, what: &'static str, read: fn(&Gate) -> usize| {
+        let coordinator = Weak::clone(shared);
+        let observe = move |observer: &dyn AsyncInstrument<u64>| {
+            for (name, gate) in coordinator.upgrade().iter().flat_map(|shared| shared.gates.all()) {
+                observer.observe(read(&gate) as u64, &[KeyValue::new("participant", name.to_string())]);
+            }
+        };
+        let _registered =
+            meter.u64_observable_gauge(name).with_description(what).with_callback(observe).build();
+    };
+    per_participant(
+        "backstop_breaker_open",
+        "1 while a participant's circuit breaker keeps calls back",
+        |gate| usize::from(gate.is_open()),
+    );
+    per_participant("backstop_calls_in_flight", "Calls that are out to a participant", Gate::in_flight);
+    per_participant("backstop_calls_in_flight_max", "Bound of backstop_calls_in_flight", Gate::in_flight_max);
+    per_participant("backstop_calls_waiting", "Calls that wait at a participant's gate", Gate::waiting);
     let coordinator = Weak::clone(shared);
     let _registered = meter
         .f64_observable_gauge("backstop_lease_remaining")
@@ -83,6 +121,8 @@ impl Metrics {
                 .with_boundaries(SECONDS.to_vec())
                 .build()
         };
+        let counter =
+            |name: &'static str, what: &'static str| meter.u64_counter(name).with_description(what).build();
         Self {
             started: meter.u64_counter("backstop_sagas_started").with_description("Sagas accepted").build(),
             ended: meter
@@ -122,6 +162,24 @@ impl Metrics {
                 .u64_counter("backstop_rollback_signals")
                 .with_description("Rollback signals, by result")
                 .build(),
+            lost: counter(
+                "backstop_appends_lost",
+                "Appends that came too late: another coordinator has the saga",
+            ),
+            refused: counter("backstop_admissions_refused", "StartSaga calls refused for load, by limit"),
+            quarantined: counter(
+                "backstop_sagas_quarantined",
+                "Sagas set aside: their journals cannot be followed",
+            ),
+            retired_journals: counter(
+                "backstop_retired_journals",
+                "Ended sagas whose journals were taken away",
+            ),
+            retired_sagas: counter("backstop_retired_sagas", "Ended sagas of which nothing is left"),
+            dropped_partitions: counter(
+                "backstop_dropped_partitions",
+                "Partitions of the journal dropped whole",
+            ),
         }
     }
 
@@ -140,6 +198,26 @@ impl Metrics {
 
     pub(crate) fn appended(&self, elapsed: Duration) {
         self.append.record(elapsed.as_secs_f64(), &[]);
+    }
+
+    /// Another writer was there first.
+    pub(crate) fn append_lost(&self) {
+        self.lost.add(1, &[]);
+    }
+
+    pub(crate) fn refused(&self, limit: &'static str) {
+        self.refused.add(1, &[KeyValue::new("limit", limit)]);
+    }
+
+    pub(crate) fn quarantined(&self, sagas: u64) {
+        self.quarantined.add(sagas, &[]);
+        self.interventions.add(i64::try_from(sagas).unwrap_or(i64::MAX), &[]);
+    }
+
+    pub(crate) fn retired(&self, bite: &Retired) {
+        self.retired_journals.add(bite.journals, &[]);
+        self.retired_sagas.add(bite.sagas, &[]);
+        self.dropped_partitions.add(bite.partitions, &[]);
     }
 
     /// Counts what events that are now durable say. `called` is the time during which at least one of the

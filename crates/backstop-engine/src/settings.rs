@@ -1,5 +1,6 @@
 //! Every limit of the engine: its name, its default and its unit. The binary's configuration fills it.
 
+use crate::ports::store::Retention;
 use backstop_core::ErrorTable;
 use backstop_core::breaker::BreakerPolicy;
 use std::collections::BTreeMap;
@@ -32,12 +33,36 @@ pub struct Settings {
     pub takeover_every: Duration,
     /// Sagas taken over in one bite.
     pub takeover_batch_max: usize,
+    /// How long a saga that this version of the program cannot read is left to others before it is looked at
+    /// again.
+    pub set_aside_for: Duration,
+    /// A saga for which nothing can be done for longer than this leaves memory and comes back when its time
+    /// has come, on any coordinator.
+    pub park_after: Duration,
+    /// Longest time away for a saga whose participant takes no calls; it doubles each time in vain up to this.
+    pub park_max: Duration,
+    /// How long a command is carried after a saga that another coordinator drives before the caller is told to
+    /// ask again. Longer than a lease, so that the death of that coordinator is waited out.
+    pub command_patience: Duration,
+    /// Time for one attempt to reach another coordinator.
+    pub peer_timeout: Duration,
     /// When a participant's circuit breaker opens.
     pub breaker: BreakerPolicy,
     /// Calls in flight to a participant whose registration does not say.
     pub in_flight_max_default: u32,
+    /// Calls that wait for a permit of one participant; past it, StartSaga of a definition that calls it answers
+    /// RESOURCE_EXHAUSTED.
+    pub calls_waiting_max: usize,
     /// How often WatchSaga asks the store for events of a saga that another coordinator drives.
     pub watch_poll_every: Duration,
+    /// How long what has ended is kept.
+    pub retention: Retention,
+    /// How often it is looked for what can be retired.
+    pub retention_every: Duration,
+    /// Sagas retired in one bite.
+    pub retention_batch_max: usize,
+    /// Things found by one run of the doctor; past it the run ends and says so.
+    pub doctor_findings_max: usize,
     /// Longest `wait` of StartSaga.
     pub wait_max: Duration,
     /// Bytes of a saga's input, as JSON, and of each raw payload.
@@ -72,11 +97,24 @@ impl Default for Settings {
             signal_attempts_max: 3,
             lease_ttl: Duration::from_secs(5),
             lease_renew_every: Duration::from_secs(1),
-            takeover_every: Duration::from_secs(1),
-            takeover_batch_max: 256,
+            takeover_every: Duration::from_millis(250),
+            takeover_batch_max: 128,
+            set_aside_for: Duration::from_secs(60),
+            park_after: Duration::from_secs(10),
+            park_max: Duration::from_secs(300),
+            command_patience: Duration::from_secs(10),
+            peer_timeout: Duration::from_secs(2),
             breaker: BreakerPolicy::default(),
             in_flight_max_default: 256,
+            calls_waiting_max: 1_024,
             watch_poll_every: Duration::from_millis(200),
+            retention: Retention {
+                journals_for: Duration::from_secs(30 * 24 * 3600),
+                ids_for: Duration::from_secs(90 * 24 * 3600),
+            },
+            retention_every: Duration::from_secs(60),
+            retention_batch_max: 500,
+            doctor_findings_max: 1_000,
             wait_max: Duration::from_secs(600),
             input_bytes_max: 1 << 20,
             labels_max: 16,

@@ -1,5 +1,6 @@
 //! What all parts of one coordinator share.
 
+use crate::clock::StoreClock;
 use crate::definitions::Definitions;
 use crate::gate::Gates;
 use crate::group_commit::GroupCommit;
@@ -7,11 +8,12 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::ports::clock::Clock;
 use crate::ports::participants::Participants;
+use crate::ports::peers::Peers;
 use crate::ports::store::{Head, Store};
 use crate::resets::Resets;
 use crate::settings::Settings;
 use crate::tenure::Tenure;
-use backstop_core::{EventKind, Saga, SagaState, agenda};
+use backstop_core::{EventKind, Saga, Timestamp};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +21,12 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) journal: GroupCommit,
     pub(crate) participants: Arc<dyn Participants>,
+    pub(crate) peers: Arc<dyn Peers>,
     pub(crate) gates: Arc<Gates>,
     pub(crate) definitions: Definitions,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The same clock, for whoever has a reading of the store's.
+    pub(crate) store_clock: Arc<StoreClock>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) metrics: Metrics,
     pub(crate) live: Arc<Live>,
@@ -37,45 +42,47 @@ impl Shared {
         Arc::clone(&self.tenure.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The head row of a saga as it is after its last event.
+    /// The head row of a saga as it is after its last event; `wake_at` is when it comes back if that is
+    /// `Released`.
     pub(crate) fn head_of(
-        &self,
         saga: &Saga,
         last: &EventKind,
         tenure: &Tenure,
         fingerprint: [u8; 32],
+        wake_at: Option<Timestamp>,
     ) -> Head {
         let released = matches!(last, EventKind::Released);
         let nobodys = released || saga.state.is_at_rest();
-        let wake_at = match saga.state {
-            SagaState::Running | SagaState::RollingBack if released => {
-                let picture = agenda(saga, saga.updated_at);
-                if picture.is_idle() { picture.wake_at } else { Some(saga.updated_at) }
-            }
-            SagaState::Running
-            | SagaState::RollingBack
-            | SagaState::NeedsIntervention
-            | SagaState::Succeeded
-            | SagaState::RolledBack => None,
-        };
+        Head {
+            owner: (!nobodys).then(|| tenure.coordinator.clone()),
+            wake_at: (released && !saga.state.is_at_rest()).then(|| wake_at.unwrap_or(saga.updated_at)),
+            fingerprint,
+            ..Self::head_of_journal(saga)
+        }
+    }
+
+    /// What a journal alone says of its head row: without owner, wake-up time and fingerprint.
+    pub(crate) fn head_of_journal(saga: &Saga) -> Head {
         Head {
             saga: saga.id.clone(),
             definition: saga.definition.reference.clone(),
             state: saga.state,
             seq: saga.seq,
             epoch: saga.epoch,
-            owner: (!nobodys).then(|| tenure.coordinator.clone()),
-            wake_at,
+            owner: None,
+            wake_at: None,
             fin_code: saga
                 .cause
                 .as_ref()
                 .and_then(|cause| cause.failure.as_ref())
                 .map(|failure| failure.fin_code),
             labels: saga.started.labels.clone(),
-            fingerprint,
+            fingerprint: [0; 32],
             created_at: saga.started_at,
             updated_at: saga.updated_at,
             ended_at: saga.state.is_final().then_some(saga.updated_at),
+            quarantine: None,
+            retired: false,
         }
     }
 }

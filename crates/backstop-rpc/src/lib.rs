@@ -11,6 +11,7 @@ mod filter;
 mod guard;
 mod page;
 pub mod participants;
+mod peers;
 pub mod server;
 pub mod services;
 mod status_reply;
@@ -18,4 +19,5 @@ mod trace;
 pub mod wire_failure;
 
 pub use convert::definition::{ENDPOINTS_MAX, KEEPALIVE_DEFAULT};
+pub use peers::PeerClient;
 pub use server::{ServerSettings, serve};

@@ -24,14 +24,7 @@ pub(crate) fn engine_error(error: &EngineError) -> Status {
             .with("saga_id", saga.as_str())
             .status(error.to_string()),
         EngineError::Refused(refused) => {
-            let (code, reason) = match refused {
-                Refused::Ended => (Code::FailedPrecondition, "SAGA_ENDED"),
-                Refused::PastPivot => (Code::FailedPrecondition, "PAST_PIVOT"),
-                Refused::PivotOpen => (Code::FailedPrecondition, "PIVOT_OPEN"),
-                Refused::NoSuchStep => (Code::NotFound, "NO_SUCH_STEP"),
-                Refused::NotWaiting => (Code::FailedPrecondition, "BRANCH_NOT_WAITING"),
-                Refused::WrongResolution => (Code::FailedPrecondition, "WRONG_RESOLUTION"),
-            };
+            let (code, reason) = refusal(*refused);
             Reply::new(code, reason).status(error.to_string())
         }
         EngineError::Busy { limit, retry_after } => Reply::new(Code::ResourceExhausted, "BUSY")
@@ -41,10 +34,20 @@ pub(crate) fn engine_error(error: &EngineError) -> Status {
         EngineError::NotServing => Reply::new(Code::Unavailable, "NOT_SERVING")
             .retry_after(Duration::from_secs(1))
             .status(error.to_string()),
-        EngineError::NotHere { saga, owner } => Reply::new(Code::Unavailable, "OTHER_COORDINATOR")
+        EngineError::NotHere { saga, owner, last } => {
+            tracing::warn!(%saga, %owner, last, "the coordinator that drives the saga did not answer");
+            Reply::new(Code::Unavailable, OTHER_COORDINATOR)
+                .with("saga_id", saga.as_str())
+                .with("owner", owner.as_str())
+                .retry_after(Duration::from_secs(1))
+                .status(error.to_string())
+        }
+        EngineError::Retired { head } => Reply::new(Code::NotFound, "JOURNAL_RETIRED")
+            .with("saga_id", head.saga.as_str())
+            .with("state", head.state.as_str())
+            .status(error.to_string()),
+        EngineError::NotQuarantined { saga } => Reply::new(Code::FailedPrecondition, "NOT_QUARANTINED")
             .with("saga_id", saga.as_str())
-            .with("owner", owner.as_str())
-            .retry_after(Duration::from_secs(1))
             .status(error.to_string()),
         EngineError::Quarantined { saga, .. } => Reply::new(Code::DataLoss, "JOURNAL_UNREADABLE")
             .with("saga_id", saga.as_str())
@@ -57,6 +60,36 @@ pub(crate) fn engine_error(error: &EngineError) -> Status {
         }
     }
 }
+
+/// How the rules' refusals are told. Each has a reason of its own, so that a coordinator that carried a command
+/// to another reads it back ([`refused_for`]).
+fn refusal(refused: Refused) -> (Code, &'static str) {
+    match refused {
+        Refused::Ended => (Code::FailedPrecondition, "SAGA_ENDED"),
+        Refused::PastPivot => (Code::FailedPrecondition, "PAST_PIVOT"),
+        Refused::PivotOpen => (Code::FailedPrecondition, "PIVOT_OPEN"),
+        Refused::NoSuchStep => (Code::NotFound, "NO_SUCH_STEP"),
+        Refused::NotWaiting => (Code::FailedPrecondition, "BRANCH_NOT_WAITING"),
+        Refused::WrongResolution => (Code::FailedPrecondition, "WRONG_RESOLUTION"),
+    }
+}
+
+/// The inverse of [`refusal`].
+pub(crate) fn refused_for(reason: &str) -> Option<Refused> {
+    [
+        Refused::Ended,
+        Refused::PastPivot,
+        Refused::PivotOpen,
+        Refused::NoSuchStep,
+        Refused::NotWaiting,
+        Refused::WrongResolution,
+    ]
+    .into_iter()
+    .find(|refused| refusal(*refused).1 == reason)
+}
+
+/// Reason of the answer of a coordinator that does not drive the saga.
+pub(crate) const OTHER_COORDINATOR: &str = "OTHER_COORDINATOR";
 
 /// The status of a malformed request: one violation a fault.
 pub(crate) fn invalid(faults: &[Fault]) -> Status {

@@ -10,6 +10,7 @@ mod batch;
 mod codec;
 mod error;
 mod migrate;
+mod misfit;
 mod postgres;
 mod rows;
 mod sqlite;

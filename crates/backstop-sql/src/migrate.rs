@@ -10,10 +10,16 @@ use sqlx::{PgConnection, Row, SqlSafeStr};
 use std::borrow::Cow;
 use std::time::Duration;
 
-const POSTGRES: &[(i64, &str, &str)] =
-    &[(1, "journal", include_str!("../../../migrations/postgres/0001_journal.sql"))];
-const SQLITE: &[(i64, &str, &str)] =
-    &[(1, "journal", include_str!("../../../migrations/sqlite/0001_journal.sql"))];
+const POSTGRES: &[(i64, &str, &str)] = &[
+    (1, "journal", include_str!("../../../migrations/postgres/0001_journal.sql")),
+    (2, "retirement", include_str!("../../../migrations/postgres/0002_retirement.sql")),
+    (3, "journal_partitions", include_str!("../../../migrations/postgres/0003_journal_partitions.sql")),
+];
+const SQLITE: &[(i64, &str, &str)] = &[
+    (1, "journal", include_str!("../../../migrations/sqlite/0001_journal.sql")),
+    (2, "retirement", include_str!("../../../migrations/sqlite/0002_retirement.sql")),
+    (3, "journal_partitions", include_str!("../../../migrations/sqlite/0003_journal_partitions.sql")),
+];
 
 /// How often a Postgres migration that met another one is tried.
 const TRIES_MAX: u32 = 20;
@@ -144,11 +150,15 @@ mod tests {
     #[test]
     fn a_schema_is_older_newer_or_of_another_making() {
         let ours = migrator(POSTGRES);
-        let first = ours.iter().next().unwrap().checksum.to_vec();
-        assert!(compare(&[(1, first.clone())], &ours).is_ok());
-        assert!(matches!(compare(&[], &ours), Err(OpenError::SchemaOlder { found: 0, needed: 1 })));
-        let newer = compare(&[(1, first), (9, vec![])], &ours);
-        assert!(matches!(newer, Err(OpenError::SchemaNewer { found: 9, needed: 1 })));
+        let all: Vec<(i64, Vec<u8>)> = ours.iter().map(|m| (m.version, m.checksum.to_vec())).collect();
+        let needed = all.len() as i64;
+        assert!(compare(&all, &ours).is_ok());
+        assert!(
+            matches!(compare(&[], &ours), Err(OpenError::SchemaOlder { found: 0, needed: n }) if n == needed)
+        );
+        assert!(matches!(compare(&all[..1], &ours), Err(OpenError::SchemaOlder { found: 1, .. })));
+        let newer = compare(&[all, vec![(9, vec![])]].concat(), &ours);
+        assert!(matches!(newer, Err(OpenError::SchemaNewer { found: 9, needed: n }) if n == needed));
         assert!(matches!(compare(&[(1, vec![1])], &ours), Err(OpenError::SchemaDiffers(1))));
     }
 }

@@ -8,14 +8,15 @@ use crate::codec::event::EventRow;
 use crate::codec::head::HeadRow;
 use crate::codec::{DecodeError, decode, definition, from_i64, head, text};
 use backstop_core::{
-    CoordinatorId, DefinitionName, DefinitionRef, Event, ParticipantName, Revision, Timestamp,
+    CoordinatorId, DefinitionName, DefinitionRef, Event, ParticipantName, Revision, SagaId, Timestamp,
 };
 use backstop_engine::ports::store::{
-    CoordinatorRow, Head, Orphan, Participant, StoreError, StoreResult, StoredRevision,
+    CoordinatorRow, Head, Journal, Orphan, Participant, StoreError, StoreResult, StoredRevision,
 };
 use bytes::Bytes;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A row whose columns can be of the few types that the tables use.
@@ -72,7 +73,7 @@ where
     row.try_get(column).map_err(|error| DecodeError::malformed(column, error))
 }
 
-/// A row of `saga_event`, all columns.
+/// An event's row, all columns but the one that decides its partition.
 pub(crate) fn event_row<'r>(row: &'r impl Columns<'r>) -> StoreResult<EventRow<'static>> {
     let saga = row.text("saga_id").map_err(|error| error.of("an event"))?;
     let seq = row.number("seq").map_err(|error| error.of(format!("an event of saga {saga}")))?;
@@ -107,6 +108,31 @@ pub(crate) fn event<'r>(row: &'r impl Columns<'r>) -> StoreResult<Event> {
     decode::decode(event_row(row)?)
 }
 
+/// A batch of journals, in the order asked for, of heads and of events in order. What cannot be read is an error
+/// at its place only.
+pub(crate) fn journals<'r, R: Columns<'r>>(
+    sagas: &[SagaId],
+    heads: &'r [R],
+    events: &'r [R],
+) -> StoreResult<Vec<StoreResult<Option<Journal>>>> {
+    let mut found: BTreeMap<String, StoreResult<Journal>> = BTreeMap::new();
+    for row in heads {
+        let id = row.text("id").map_err(|error| error.of("a saga"))?;
+        found.insert(id, head(row).map(|head| Journal { head, events: Vec::new() }));
+    }
+    for row in events {
+        let id = row.text("saga_id").map_err(|error| error.of("an event"))?;
+        let Some(slot) = found.get_mut(&id) else { continue };
+        if let Ok(journal) = slot {
+            match event(row) {
+                Ok(event) => journal.events.push(event),
+                Err(error) => *slot = Err(error),
+            }
+        }
+    }
+    Ok(sagas.iter().map(|saga| found.get(saga.as_str()).cloned().transpose()).collect())
+}
+
 /// A head, of all columns of `saga`.
 pub(crate) fn head<'r>(row: &'r impl Columns<'r>) -> StoreResult<Head> {
     let id = row.text("id").map_err(|error| error.of("a saga"))?;
@@ -126,6 +152,8 @@ pub(crate) fn head<'r>(row: &'r impl Columns<'r>) -> StoreResult<Head> {
             created_at: row.number("created_at")?,
             updated_at: row.number("updated_at")?,
             ended_at: row.number_or_null("ended_at")?,
+            quarantine: row.text_or_null("quarantine")?.map(Cow::Owned),
+            retired: row.flag("retired")?,
         })
     };
     head::decode(rest().map_err(|error| error.of(format!("the head of saga {id}")))?)
@@ -136,7 +164,11 @@ pub(crate) fn head<'r>(row: &'r impl Columns<'r>) -> StoreResult<Head> {
 pub(crate) fn orphan<'r>(row: &'r impl Columns<'r>) -> Option<Orphan> {
     let read = || -> Result<Orphan, DecodeError> {
         let saga = head::saga_id(&row.text("id")?)?;
-        Ok(Orphan { saga, handed_over: row.text_or_null("owner")?.is_none() })
+        let owner = row.text_or_null("owner")?;
+        let owner = owner
+            .map(|id| CoordinatorId::parse(&id).map_err(|_| DecodeError::unknown("owner", id.clone())))
+            .transpose()?;
+        Ok(Orphan { saga, owner })
     };
     read().inspect_err(|error| tracing::error!(%error, "an orphaned saga cannot be read")).ok()
 }
@@ -191,6 +223,7 @@ pub(crate) fn coordinator<'r>(row: &'r impl Columns<'r>) -> StoreResult<Coordina
             started_at: Timestamp(row.number("started_at")?),
             expires_at: Timestamp(row.number("expires_at")?),
             expired: row.flag("expired")?,
+            draining: row.flag("draining")?,
         })
     };
     read().map_err(|error| error.of(format!("coordinator {id}")))
@@ -200,6 +233,11 @@ pub(crate) fn coordinator<'r>(row: &'r impl Columns<'r>) -> StoreResult<Coordina
 pub(crate) fn micros(what: &'static str, duration: Duration) -> StoreResult<i64> {
     i64::try_from(duration.as_micros())
         .map_err(|_| StoreError::NotApplied(format!("{what} is too long to store")))
+}
+
+/// A count that SQL answered.
+pub(crate) fn count(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
 }
 
 /// A count as a limit in SQL.

@@ -4,7 +4,7 @@
 
 mod common;
 
-use backstop_engine::ports::store::{Append, Appended, Store, StoreError};
+use backstop_engine::ports::store::{Append, Appended, Share, Store, StoreError};
 use backstop_engine::store_contract::sample::{Sample, id};
 use backstop_engine::store_contract::{Bench, run};
 use backstop_sql::testing::Postgres;
@@ -71,7 +71,7 @@ async fn the_database_of_a_language_does_not_change_any_order() {
 async fn a_schema_that_is_not_this_programs_is_refused_and_told_what_to_do() {
     let url = Postgres::shared().unwrap().create_database().unwrap();
     let older = PostgresStore::connect(&url, PostgresSettings::default()).await.unwrap_err();
-    assert!(matches!(older, OpenError::SchemaOlder { found: 0, needed: 1 }), "{older:?}");
+    assert!(matches!(older, OpenError::SchemaOlder { found: 0, needed: 3 }), "{older:?}");
     assert!(older.to_string().contains("run `backstop migrate`"), "{older}");
     postgres_migrate(&url).await.unwrap();
     postgres_migrate(&url).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_schema_that_is_not_this_programs_is_refused_and_told_what_to_do() {
     )
     .await;
     let newer = PostgresStore::connect(&url, PostgresSettings::default()).await.unwrap_err();
-    assert!(matches!(newer, OpenError::SchemaNewer { found: 99, needed: 1 }), "{newer:?}");
+    assert!(matches!(newer, OpenError::SchemaNewer { found: 99, needed: 3 }), "{newer:?}");
     assert!(matches!(postgres_migrate(&url).await, Err(OpenError::SchemaNewer { .. })), "and left alone");
     execute(
         &url,
@@ -147,7 +147,7 @@ async fn a_head_that_cannot_be_read_is_named_and_harms_no_journal() {
         assert_eq!(text, "the head of saga bad: state \"OF_TOMORROW\" is unknown");
     }
     assert!(store.head(&id("good")).await.unwrap().is_some());
-    assert_eq!(store.orphans(10).await.unwrap().len(), 2, "recovery finds both");
+    assert_eq!(store.orphans(Share::ALL, 10).await.unwrap().len(), 2, "recovery finds both");
 }
 
 #[tokio::test]

@@ -8,8 +8,9 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use backstop_engine::Coordinator;
 use backstop_engine::ports::store::Store;
+use backstop_engine::{Coordinator, Ports};
+use backstop_rpc::PeerClient;
 use backstop_rpc::participants::ParticipantClient;
 use backstop_sql::{PostgresStore, SqliteStore};
 use prometheus::Encoder;
@@ -85,9 +86,14 @@ async fn serve(
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     let client = Arc::new(ParticipantClient::new(configuration.participants.clone()));
-    let coordinator =
-        Coordinator::start(store, Arc::clone(&client) as _, configuration.engine, &address.to_string())
-            .await?;
+    let ports = Ports { store, participants: Arc::clone(&client) as _, peers: Arc::new(PeerClient::new()) };
+    let reached_at = configuration.advertise.unwrap_or_else(|| address.to_string());
+    if address.ip().is_unspecified() && reached_at == address.to_string() {
+        tracing::warn!(
+            "listening on every address: set `advertise`, or commands about sagas of this coordinator must be sent to it"
+        );
+    }
+    let coordinator = Coordinator::start(ports, configuration.engine, &reached_at).await?;
     if let Some(address) = configuration.metrics_listen {
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;

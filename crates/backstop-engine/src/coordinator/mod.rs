@@ -1,14 +1,17 @@
 //! One running coordinator: what the outside may ask of it.
 //!
-//! Coming and going are here; `starting`, `commanding` and `reading` hold what is asked meanwhile.
+//! Coming and going are here; `starting`, `commanding`, `reading` and `examining` hold what is asked meanwhile.
 //!
 //! # Not here
 //! How one saga is driven: [`crate::runner`]. Wire types: `backstop-rpc`.
 
 mod commanding;
+mod examining;
 mod reading;
 mod starting;
 
+pub use commanding::Reach;
+pub use examining::{Examination, Finding, FindingKind, HowMuch};
 pub use reading::SagaView;
 pub use starting::{StartSaga, StartedSaga};
 
@@ -21,16 +24,27 @@ use crate::live::Live;
 use crate::metrics::{self, Metrics};
 use crate::ports::clock::Clock;
 use crate::ports::participants::Participants;
+use crate::ports::peers::Peers;
 use crate::ports::store::{Store, StoreError};
 use crate::resets::Resets;
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::{lease, takeover};
+use crate::{definitions, lease, retention, takeover};
 use backstop_core::SagaId;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// What a coordinator needs of the world.
+pub struct Ports {
+    /// The journal and the tables beside it.
+    pub store: Arc<dyn Store>,
+    /// The services that sagas call.
+    pub participants: Arc<dyn Participants>,
+    /// The other coordinators.
+    pub peers: Arc<dyn Peers>,
+}
 
 /// A running coordinator. Cheap to clone.
 #[derive(Clone)]
@@ -40,17 +54,14 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// Enters the store's list of coordinators and begins to work: to keep the lease, and to take on sagas
-    /// that nobody drives.
+    /// that nobody drives. `address` is where the others reach its API.
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn start(
-        store: Arc<dyn Store>,
-        participants: Arc<dyn Participants>,
-        settings: Settings,
-        address: &str,
-    ) -> Result<Self, StoreError> {
-        let clock: Arc<dyn Clock> = Arc::new(StoreClock::read(store.as_ref()).await?);
+    pub async fn start(ports: Ports, settings: Settings, address: &str) -> Result<Self, StoreError> {
+        let Ports { store, participants, peers } = ports;
+        let store_clock = Arc::new(StoreClock::read(store.as_ref()).await?);
+        let clock: Arc<dyn Clock> = Arc::clone(&store_clock) as _;
         let settings = Arc::new(settings);
         let metrics = Metrics::default();
         metrics::show_zeros(&metrics);
@@ -75,9 +86,11 @@ impl Coordinator {
             store,
             journal,
             participants,
+            peers,
             gates,
             definitions,
             clock,
+            store_clock,
             live: Live::new(settings.live_sagas_max, metrics.clone()),
             metrics,
             resets: Resets::spawn(settings.resets_per_second_max),
@@ -88,6 +101,8 @@ impl Coordinator {
         metrics::observe(&Arc::downgrade(&shared));
         tokio::spawn(lease::keep(Arc::clone(&shared), address.to_owned()));
         tokio::spawn(takeover::watch(Arc::clone(&shared)));
+        tokio::spawn(definitions::watch(Arc::clone(&shared)));
+        tokio::spawn(retention::run(Arc::clone(&shared)));
         Ok(Self { shared })
     }
 
@@ -124,6 +139,12 @@ impl Coordinator {
     pub async fn drain(&self, at_most: Duration) {
         self.shared.draining.cancel();
         let until = Instant::now() + at_most;
+        let me = self.shared.tenure();
+        // So that the others look into its share from now on. Not knowing, they would do so a little later.
+        let told = tokio::time::timeout_at(until, self.shared.store.set_draining(&me.coordinator)).await;
+        if !matches!(told, Ok(Ok(()))) {
+            tracing::debug!("the others could not be told of the drain");
+        }
         while self.shared.live.count() > 0 && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

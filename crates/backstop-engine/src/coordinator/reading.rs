@@ -5,7 +5,7 @@ use crate::error::EngineError;
 use crate::ports::participants::ParticipantLoad;
 use crate::ports::store::{CoordinatorRow, Head, Journal, Participant, SagaCursor, SagaFilter};
 use crate::takeover;
-use backstop_core::{Event, ParticipantName, Saga, SagaId, Seq};
+use backstop_core::{Event, ParticipantName, Saga, SagaId, Seq, Timestamp};
 use std::sync::Arc;
 
 /// Events read from the store at once for a watcher.
@@ -18,6 +18,8 @@ pub struct SagaView {
     pub saga: Arc<Saga>,
     /// Who drives it.
     pub owner: Option<String>,
+    /// When it will be taken up again, if it is parked.
+    pub wake_at: Option<Timestamp>,
     /// Its journal.
     pub events: Vec<Event>,
 }
@@ -26,11 +28,28 @@ impl Coordinator {
     /// A saga with its journal.
     ///
     /// # Errors
-    /// [`EngineError`]: NotFound, Quarantined, Store.
+    /// [`EngineError`]: NotFound, Quarantined, Retired, Store.
     pub async fn get_saga(&self, id: &SagaId) -> Result<SagaView, EngineError> {
-        let (saga, Journal { head, events }, _) =
-            takeover::load(&self.shared, id).await?.ok_or_else(|| no_saga(id))?;
-        Ok(SagaView { saga: Arc::new(saga), owner: head.owner.map(|owner| owner.to_string()), events })
+        let loaded = takeover::load(&self.shared, id).await?.ok_or_else(|| no_saga(id))?;
+        let Journal { head, events } = loaded.journal;
+        let owner = head.owner.map(|owner| owner.to_string());
+        Ok(SagaView { saga: Arc::new(loaded.saga), owner, wake_at: head.wake_at, events })
+    }
+
+    /// Events of a saga, whether or not they can be followed.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub async fn events(&self, id: &SagaId, after: Seq, limit: usize) -> Result<Vec<Event>, EngineError> {
+        Ok(self.shared.store.events(id, after, limit).await?)
+    }
+
+    /// A saga's head row: all that can be told of one that is quarantined or retired.
+    ///
+    /// # Errors
+    /// [`EngineError`]: NotFound, Store.
+    pub async fn head(&self, id: &SagaId) -> Result<Head, EngineError> {
+        self.shared.store.head(id).await?.ok_or_else(|| no_saga(id))
     }
 
     /// Sagas, newest first.
@@ -103,6 +122,12 @@ impl Coordinator {
         limit: usize,
     ) -> Result<Vec<Participant>, EngineError> {
         Ok(self.shared.store.participants(after, limit).await?)
+    }
+
+    /// Sagas that this coordinator has in memory.
+    #[must_use]
+    pub fn live_sagas(&self) -> usize {
+        self.shared.live.count()
     }
 
     /// What this coordinator has going on with a participant.

@@ -5,6 +5,7 @@
 //! * An accepted saga does not hang on the caller: it has a runner before its first event is written.
 
 use super::Coordinator;
+use crate::definitions::Compiled;
 use crate::error::EngineError;
 use crate::ports::store::Appended;
 use crate::runner::Runner;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -61,19 +62,23 @@ impl Coordinator {
             return Err(EngineError::NotServing);
         }
         let compiled = shared.definitions.get(&request.definition, request.revision).await;
-        let slot = shared.live.slot().filter(|_| !shared.journal.is_full());
-        let (compiled, slot) = match (compiled, slot) {
-            (Ok(compiled), Some(slot)) => (compiled, slot),
-            (compiled, _) => {
+        let admitted = match compiled {
+            Ok(compiled) => self.admit(&compiled).map(|slot| (compiled, slot)),
+            Err(error) => Err(error),
+        };
+        let (compiled, slot) = match admitted {
+            Ok(admitted) => admitted,
+            Err(refused) => {
                 // A repeated request finds its saga also when there is no room for a new one.
                 if let Some(id) = &request.id
                     && let Some(saga) = self.find_started(id, &request.fingerprint).await?
                 {
                     return Ok(saga);
                 }
-                compiled?;
-                let retry_after = shared.settings.busy_retry_after;
-                return Err(EngineError::Busy { limit: "live_sagas_max or journal_queue_max", retry_after });
+                if let EngineError::Busy { limit, .. } = &refused {
+                    shared.metrics.refused(limit);
+                }
+                return Err(refused);
             }
         };
         request.check_payloads(&compiled.raw)?;
@@ -120,6 +125,21 @@ impl Coordinator {
         }
     }
 
+    /// Room for one more saga of this definition: bounded in all, by the journal's queue, and by what waits at each
+    /// of its participants' gates already, so that a participant that hangs fills its own queue and no other.
+    fn admit(&self, compiled: &Compiled) -> Result<OwnedSemaphorePermit, EngineError> {
+        let shared = &self.shared;
+        let busy = |limit| EngineError::Busy { limit, retry_after: shared.settings.busy_retry_after };
+        if shared.journal.is_full() {
+            return Err(busy("journal.queue_max"));
+        }
+        let waiting_max = shared.settings.calls_waiting_max;
+        if compiled.participants.iter().any(|name| shared.gates.of(name).waiting() >= waiting_max) {
+            return Err(busy("participants.calls_waiting_max"));
+        }
+        shared.live.slot().ok_or_else(|| busy("limits.live_sagas_max"))
+    }
+
     /// Waits until the saga is over or needs a person, at most for `at_most`; answers it as it then stands.
     ///
     /// # Errors
@@ -127,13 +147,20 @@ impl Coordinator {
     pub async fn wait(&self, started: StartedSaga, at_most: Duration) -> Result<Arc<Saga>, EngineError> {
         let until = Instant::now() + at_most;
         let (id, mut view) = (started.saga.id.clone(), started.view);
+        let mut seen = started.saga;
         loop {
-            let saga = match view.take() {
-                Some(view) => wait_live(view, until).await,
-                None => self.get_saga(&id).await?.saga,
-            };
-            if saga.state.is_at_rest() || Instant::now() >= until || self.shared.draining.is_cancelled() {
-                return Ok(saga);
+            match view.take() {
+                Some(view) => seen = wait_live(view, until).await,
+                // It runs elsewhere, or not at all: its head row tells when it is worth a closer look.
+                None => {
+                    let head = self.shared.store.head(&id).await?.ok_or_else(|| super::no_saga(&id))?;
+                    if head.state.is_at_rest() || Instant::now() >= until {
+                        seen = self.get_saga(&id).await?.saga;
+                    }
+                }
+            }
+            if seen.state.is_at_rest() || Instant::now() >= until || self.shared.draining.is_cancelled() {
+                return Ok(seen);
             }
             view = self.shared.live.find(&id).map(|handle| handle.view);
             if view.is_none() {

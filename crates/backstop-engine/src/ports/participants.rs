@@ -5,6 +5,7 @@
 //! and tells honestly what is known of its end.
 
 use super::store::{Participant, StoredRevision};
+use crate::tenure::Tenure;
 use async_trait::async_trait;
 use backstop_core::{Call, Clock, Fault, Outcome, ParticipantName, Saga, Signal};
 use std::sync::Arc;
@@ -47,6 +48,9 @@ pub struct CallRequest {
     pub call: Call,
     /// Time that is left for it.
     pub timeout: Duration,
+    /// Within which it may go out. To be asked last of all, when there is a connection: making one may take longer
+    /// than the lease lasts. What may not go out any more is answered as `NotSent`.
+    pub tenure: Arc<Tenure>,
 }
 
 /// How one attempt ended.

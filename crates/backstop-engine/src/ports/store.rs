@@ -9,6 +9,7 @@
 //! * An append that is repeated word for word after it was written answers `Written` again, and is
 //!   there once: a commit of unknown fate is settled by writing it again.
 //! * Leases are judged by the store's clock alone.
+//! * Only what has ended is ever retired, and a journal is gone only together with the mark that says so.
 
 use async_trait::async_trait;
 use backstop_core::{
@@ -31,6 +32,10 @@ pub enum StoreError {
     /// What is stored cannot be read; asking again will not help.
     #[error("the store holds something unreadable: {0}")]
     Unreadable(String),
+    /// What is stored was written by a newer program, whose format this one does not know. Not a fault of what
+    /// is stored: another coordinator can read it.
+    #[error("the store holds something that a newer program wrote: {0}")]
+    Newer(String),
 }
 
 /// Result of a store call.
@@ -87,6 +92,11 @@ pub struct Head {
     pub updated_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// Why it is set aside, if its journal cannot be followed. Set by [`Store::quarantine`] alone, taken away by
+    /// [`Store::restore`] alone: an append neither writes nor clears it.
+    pub quarantine: Option<String>,
+    /// Its journal has been retired: only this row is left of it. Set by [`Store::retire`] alone.
+    pub retired: bool,
 }
 
 /// A saga with its whole journal.
@@ -103,8 +113,85 @@ pub struct Journal {
 pub struct Orphan {
     /// The saga.
     pub saga: SagaId,
-    /// True if its last owner let go of it in order; false if that owner's lease ran out.
-    pub handed_over: bool,
+    /// The owner whose lease is over; nobody if its last owner let go of it in order.
+    pub owner: Option<CoordinatorId>,
+}
+
+/// One of several equal shares of the sagas that want an owner. Every saga is in exactly one of `of` shares,
+/// whatever its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Which, from 0.
+    pub index: u32,
+    /// Of how many; at least 1.
+    pub of: u32,
+}
+
+impl Share {
+    /// All sagas.
+    pub const ALL: Self = Self { index: 0, of: 1 };
+
+    /// True if a saga is in this share. By the last byte of its id alone, which every database can tell: in ids
+    /// that a machine makes it is as good as random.
+    #[must_use]
+    pub fn holds(&self, saga: &SagaId) -> bool {
+        let last = saga.as_str().bytes().next_back().unwrap_or_default();
+        u32::from(last) % self.of.max(1) == self.index
+    }
+}
+
+/// How long what has ended is kept. All ages are since the saga's end, by the store's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Journals.
+    pub journals_for: Duration,
+    /// Head rows, and with them the ids: so long is a repeated StartSaga answered by the saga that it once
+    /// started. Not shorter than `journals_for`.
+    pub ids_for: Duration,
+}
+
+/// What one bite of retirement took away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retired {
+    /// Sagas whose journals are gone since this bite.
+    pub journals: u64,
+    /// Sagas of which nothing is left since this bite.
+    pub sagas: u64,
+    /// Partitions of the journal that were dropped whole; their sagas count among `journals`.
+    pub partitions: u64,
+    /// True if another bite would find more.
+    pub more: bool,
+}
+
+/// Something that must not be, found by looking at the tables alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// What kind of thing.
+    pub kind: MisfitKind,
+    /// The saga or coordinator that it is about, as stored; empty if it is about neither.
+    pub subject: String,
+    /// What is there, for people.
+    pub detail: String,
+}
+
+/// Kinds of [`Misfit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MisfitKind {
+    /// A saga that is not over has neither an owner nor a wake-up time nor an open intervention.
+    Forsaken,
+    /// A saga has more than one of an owner, a wake-up time and an open intervention, or any although it is over.
+    Overdetermined,
+    /// A saga that is not over is owned by a coordinator whose lease has been over for longer than takeover
+    /// may take.
+    OwnerGone,
+    /// A saga's time came longer ago than takeover may take, and nobody has woken it.
+    Overslept,
+    /// Events of a saga that has no head row.
+    WithoutHead,
+    /// A lease that runs for longer than any coordinator may ask for.
+    Lease,
+    /// The schema is not as this program needs it.
+    Schema,
 }
 
 /// What a list of sagas is narrowed by. Empty fields do not narrow; several are joined by AND.
@@ -181,6 +268,8 @@ pub struct CoordinatorRow {
     pub expires_at: Timestamp,
     /// True if that has happened, by the store's clock.
     pub expired: bool,
+    /// It is about to leave: it takes on nothing more.
+    pub draining: bool,
 }
 
 /// The store.
@@ -206,9 +295,41 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> StoreResult<Vec<Head>>;
 
-    /// Unfinished sagas, at most `limit`, whose owner has no live lease, or that have no owner and a
+    /// Several sagas with their whole journals, in the order asked for; one that cannot be read does not keep
+    /// the others from being read.
+    ///
+    /// # Errors
+    /// Of the whole, if the store does not answer.
+    async fn journals(&self, sagas: &[SagaId]) -> StoreResult<Vec<StoreResult<Option<Journal>>>>;
+
+    /// Unfinished sagas of a share, at most `limit`, whose owner has no live lease, or that have no owner and a
     /// `wake_at` that has come. Sagas that wait for a person without a `wake_at` are not among them.
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>>;
+    async fn orphans(&self, share: Share, limit: usize) -> StoreResult<Vec<Orphan>>;
+
+    /// Sets a saga aside whose journal cannot be followed: nobody owns or wakes it any more, its state is
+    /// NEEDS_INTERVENTION, and `quarantine` says why. Its journal stays as it is. Only if it is still owned by
+    /// whom the caller saw, and not over; `false` otherwise.
+    async fn quarantine(
+        &self,
+        saga: &SagaId,
+        owner: Option<&CoordinatorId>,
+        reason: &str,
+    ) -> StoreResult<bool>;
+
+    /// Takes a saga out of quarantine with the head that its mended journal makes; only its `created_at` stays
+    /// as it is. `false` if it is not in quarantine.
+    async fn restore(&self, head: &Head) -> StoreResult<bool>;
+
+    /// Takes away one bite of what has ended long enough ago: the journals of at most `limit` sagas and the head
+    /// rows of at most `limit` others, or a whole partition of the journal. Also prepares the partitions to
+    /// come. Never holds a lock for long, and may run on several coordinators at once. Unfinished sagas stay,
+    /// however old.
+    async fn retire(&self, retention: Retention, limit: usize) -> StoreResult<Retired>;
+
+    /// What is wrong with the tables, at most `limit` things: the rule that every saga that is not over has
+    /// exactly one of a live owner, a wake-up time and an open intervention; leases that run for longer than
+    /// `lease_max`; the schema. What takeover has had less than `grace` to see to is not wrong yet.
+    async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>>;
 
     /// Stores a revision unless the newest one of that name has this fingerprint; answers the one that
     /// is there then. Two callers at once get two different revisions or one common one.
@@ -235,8 +356,13 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> StoreResult<Vec<StoredRevision>>;
 
-    /// Registers a participant, or replaces its registration.
+    /// Registers a participant, or replaces its registration. Its `updated_at` is stored as later than the one
+    /// before, whatever the caller's clock says.
     async fn put_participant(&self, participant: &Participant) -> StoreResult<()>;
+
+    /// Something that differs after each registration of a participant, whoever registered it, for telling
+    /// cheaply that none has changed.
+    async fn participants_mark(&self) -> StoreResult<String>;
 
     /// A participant.
     async fn participant(&self, name: &ParticipantName) -> StoreResult<Option<Participant>>;
@@ -252,9 +378,12 @@ pub trait Store: Send + Sync + 'static {
     /// coordinator can use (SQLite, memory) drops all other coordinators' rows: their leases are over.
     async fn enter(&self, coordinator: &CoordinatorId, address: &str, ttl: Duration) -> StoreResult<()>;
 
-    /// Renews a lease that has not run out. `false`: it has run out or was never there; the coordinator
-    /// must begin anew under another id.
-    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<bool>;
+    /// Renews a lease that has not run out, and tells the store's time. `None`: it has run out or was never
+    /// there; the coordinator must begin anew under another id.
+    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<Option<Timestamp>>;
+
+    /// Marks a coordinator as about to leave, so that the others count on it no more. Its lease runs on.
+    async fn set_draining(&self, coordinator: &CoordinatorId) -> StoreResult<()>;
 
     /// Ends a lease at once.
     async fn leave(&self, coordinator: &CoordinatorId) -> StoreResult<()>;

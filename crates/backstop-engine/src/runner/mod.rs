@@ -6,6 +6,8 @@
 //! * A lost append ends the runner at once: no call, no signal, no answer after it. So does one that is on
 //!   disk, but that another writer has built upon before its fate was known here.
 //! * A runner acts only within its tenure.
+//! * A saga for which nothing can be done for longer than `park_after` is let go of, with the time at which it is to
+//!   come back: it waits in the store, not in memory.
 
 mod outside;
 mod report;
@@ -15,8 +17,11 @@ use crate::live::{Command, CommandFailed, Place};
 use crate::ports::participants::Calls;
 use crate::ports::store::{Append, Appended};
 use crate::shared::Shared;
+use crate::takeover;
 use crate::tenure::Tenure;
-use backstop_core::{Agenda, Corrupt, Event, Input, Saga, Seq, agenda, apply, can_ride_along, decide};
+use backstop_core::{
+    Agenda, Corrupt, Event, Input, Saga, Seq, Timestamp, agenda, apply, backoff, can_ride_along, decide,
+};
 use futures::FutureExt;
 use outside::Outside;
 use std::sync::Arc;
@@ -56,6 +61,8 @@ pub(crate) struct Runner {
     saga: Arc<Saga>,
     /// Decided and not on disk yet.
     ahead: Option<Ahead>,
+    /// When it is to come back, once it is let go of.
+    wake_at: Option<Timestamp>,
     outside: Outside,
 }
 
@@ -75,7 +82,7 @@ impl Runner {
         fingerprint: [u8; 32],
     ) -> Self {
         let outside = Outside::new(Arc::clone(&shared), Arc::clone(&tenure), calls);
-        Self { shared, tenure, place, fingerprint, saga, ahead: None, outside }
+        Self { shared, tenure, place, fingerprint, saga, ahead: None, wake_at: None, outside }
     }
 
     /// Drives a new saga, beginning with its first event.
@@ -101,12 +108,13 @@ impl Runner {
     /// Drives a saga that another coordinator, or an earlier life of this one, has left.
     pub(crate) async fn adopt(mut self, handed_over: bool, adopted: oneshot::Sender<()>) {
         let coordinator = self.tenure.coordinator.clone();
+        self.outside.join_backlog();
         match self.turn_now(Input::Adopt { coordinator, handed_over }).await {
             Ok(()) => {
                 let _nobody_may_wait = adopted.send(());
                 self.run().await;
             }
-            Err(dropped) => self.say_dropped(&dropped),
+            Err(dropped) => self.give_up(dropped).await,
         }
     }
 
@@ -119,7 +127,17 @@ impl Runner {
                     let _ = command.reply.send(Err(CommandFailed::Gone));
                 }
             }
-            Err(dropped) => self.say_dropped(&dropped),
+            Err(dropped) => self.give_up(dropped).await,
+        }
+    }
+
+    /// Ends without another word. A saga that its own rules cannot go on with would stand still for as long as
+    /// its owner lives: it is set aside for a person.
+    async fn give_up(self, dropped: Dropped) {
+        self.say_dropped(&dropped);
+        if let Dropped::Corrupt(error) = dropped {
+            let owner = Some(&self.tenure.coordinator);
+            takeover::quarantine(&self.shared, &self.saga.id, owner, &error.to_string()).await;
         }
     }
 
@@ -138,7 +156,19 @@ impl Runner {
                 return Ok(());
             }
             if draining && !self.outside.is_calling() {
-                return self.turn_now(Input::Release).await;
+                return self.release(self.next_turn(&picture).unwrap_or(now)).await;
+            }
+            if self.has_nothing_going_on()
+                && let Some(wake_at) = self.next_turn(&picture)
+            {
+                if wake_at.since(now) > self.shared.settings.park_after {
+                    return self.release(wake_at).await;
+                }
+                // Something else comes sooner than parking is worth: what was held back waits here once more.
+                self.outside.try_held_back_again();
+                if !picture.calls.is_empty() {
+                    continue;
+                }
             }
             let wait = self.next_look(&picture, may_act);
             let (inputs, commands) = self.wait(wait).await?;
@@ -152,6 +182,35 @@ impl Runner {
             && self.ahead.is_none()
             && self.outside.is_quiet()
             && self.place.inbox.is_empty()
+    }
+
+    fn has_nothing_going_on(&self) -> bool {
+        self.ahead.is_none() && self.outside.is_quiet() && self.place.inbox.is_empty()
+    }
+
+    /// When the saga wants its next turn; `None` if there is something to do now. What was held back at a gate is
+    /// not: it is tried again the later, the more often it was tried in vain.
+    fn next_turn(&self, picture: &Agenda) -> Option<Timestamp> {
+        if picture.is_idle() {
+            return picture.wake_at;
+        }
+        if !picture.awaited.is_empty()
+            || !picture.signals.is_empty()
+            || !self.outside.holds_back(&picture.calls)
+        {
+            return None;
+        }
+        let settings = &self.shared.settings;
+        let away =
+            backoff::parked(settings.park_after * 2, settings.park_max, &self.saga.id, self.saga.parked);
+        let at = self.shared.clock.now().plus(away);
+        Some(picture.wake_at.map_or(at, |wake_at| wake_at.min(at)))
+    }
+
+    /// Lets go of the saga in order: whoever is there takes it up again at that time.
+    async fn release(&mut self, wake_at: Timestamp) -> Result<(), Dropped> {
+        self.wake_at = Some(wake_at);
+        self.turn_now(Input::Release).await
     }
 
     /// How long to wait at most if nothing comes in.
@@ -249,7 +308,7 @@ impl Runner {
     /// Writes events, however often it takes, and only then lets them be true.
     async fn write(&mut self, expected: Seq, next: Saga, events: Vec<Event>) -> Result<(), Dropped> {
         let Some(last) = events.last() else { return Ok(()) };
-        let head = self.shared.head_of(&next, &last.kind, &self.tenure, self.fingerprint);
+        let head = Shared::head_of(&next, &last.kind, &self.tenure, self.fingerprint, self.wake_at);
         let append = Append { saga: next.id.clone(), expected, events, head };
         let (mut wait, mut is_repeat) = (APPEND_RETRY_FIRST, false);
         loop {
@@ -260,8 +319,17 @@ impl Runner {
             };
             match settled {
                 Ok(Settled::Written) => break,
-                Ok(Settled::Lost) => return Err(Dropped::Lost),
-                Ok(Settled::Overtaken) => return Err(Dropped::Overtaken),
+                Ok(Settled::Lost) => {
+                    // That the id of a new saga is taken is nothing to wonder at.
+                    if expected != Seq(0) {
+                        self.shared.metrics.append_lost();
+                    }
+                    return Err(Dropped::Lost);
+                }
+                Ok(Settled::Overtaken) => {
+                    self.shared.metrics.append_lost();
+                    return Err(Dropped::Overtaken);
+                }
                 Err(error) => {
                     is_repeat = true;
                     tracing::error!(saga = %next.id, %error, "the saga's journal could not be written; trying again");

@@ -6,8 +6,10 @@
 //! * After a rollback is decided no action is sent, also not one that waits at its participant's gate; one
 //!   that the agenda still awaits and that never went out is answered as withdrawn.
 //! * What waits at a gate when the tenure comes into doubt, or a drain begins, does not go out.
+//! * What has waited at a gate for `park_after` is held back: it waits no longer in memory, and nothing is decided
+//!   about it.
 
-use crate::gate::Pass;
+use crate::gate::{Barred, Manner, Pass};
 use crate::ports::participants::{CallReply, CallRequest, Calls};
 use crate::shared::Shared;
 use crate::tenure::Tenure;
@@ -34,14 +36,21 @@ pub(crate) struct Outside {
     under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// Attempts that went out and that the agenda still names.
     out: BTreeMap<Identity, Attempt>,
+    /// Calls that their gates did not let pass for a long time.
+    held_back: BTreeSet<Identity>,
     signalling: BTreeSet<ParticipantName>,
+    /// The saga was taken over: its calls wait in the backlog.
+    is_backlog: bool,
     /// When the first of the calls now under way went out.
     calling_since: Option<Instant>,
     called: Duration,
 }
 
-/// An attempt that did not go out, and of which nothing is known: it is to be sent another time, or by another.
-struct NotBegun(Identity);
+/// An attempt that did not go out, and of which nothing is decided: it is to be sent another time, or by another.
+struct NotBegun {
+    identity: Identity,
+    held_back: bool,
+}
 
 /// How something that was under way came to its end: with something for the saga to know, or not at all.
 type Ended = Result<Input, NotBegun>;
@@ -68,10 +77,17 @@ impl Outside {
             calls,
             under_way: FuturesUnordered::new(),
             out: BTreeMap::new(),
+            held_back: BTreeSet::new(),
             signalling: BTreeSet::new(),
+            is_backlog: false,
             calling_since: None,
             called: Duration::ZERO,
         }
+    }
+
+    /// From here on its calls wait behind the others of their kind.
+    pub(crate) fn join_backlog(&mut self) {
+        self.is_backlog = true;
     }
 
     /// Brings what goes on in line with the agenda. Answers inputs that are known at once.
@@ -89,9 +105,11 @@ impl Outside {
             }
             keep
         });
+        self.held_back.retain(|identity| wanted.contains(identity));
         if may_send {
             for call in &agenda.calls {
-                if !self.out.contains_key(&call.identity()) {
+                let identity = call.identity();
+                if !self.out.contains_key(&identity) && !self.held_back.contains(&identity) {
                     self.send(saga, *call);
                 }
             }
@@ -122,8 +140,11 @@ impl Outside {
                 self.note_end(&input);
                 input
             }
-            Some(Err(NotBegun(identity))) => {
+            Some(Err(NotBegun { identity, held_back })) => {
                 self.out.remove(&identity);
+                if held_back {
+                    self.held_back.insert(identity);
+                }
                 self.note_time();
                 // Nothing to decide: the runner merely looks again at what should go out.
                 Input::Wake
@@ -140,6 +161,16 @@ impl Outside {
     /// True if nothing at all is under way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.under_way.is_empty()
+    }
+
+    /// True if all of these calls were held back at their gates.
+    pub(crate) fn holds_back(&self, calls: &[Call]) -> bool {
+        calls.iter().all(|call| self.held_back.contains(&call.identity()))
+    }
+
+    /// Lets what was held back wait at its gate once more.
+    pub(crate) fn try_held_back_again(&mut self) {
+        self.held_back.clear();
     }
 
     /// How long at least one call was out.
@@ -171,6 +202,7 @@ impl Outside {
             calls: Arc::clone(&self.calls),
             saga: Arc::clone(saga),
             call,
+            is_backlog: self.is_backlog,
             withdraw: attempt.withdraw.clone(),
             reset: Arc::clone(&attempt.reset),
         };
@@ -187,6 +219,7 @@ struct Sending {
     calls: Arc<dyn Calls>,
     saga: Arc<Saga>,
     call: Call,
+    is_backlog: bool,
     withdraw: CancellationToken,
     reset: Arc<OnceLock<AbortHandle>>,
 }
@@ -196,34 +229,40 @@ impl Sending {
         let call = self.call;
         let Some(plan) = call.plan(&self.saga) else { return Ok(Input::Answer(withdrawn(call))) };
         let began = Instant::now();
-        let timeout = match (call.phase, self.saga.started.deadline) {
+        let allowed = || match (call.phase, self.saga.started.deadline) {
             // An expired saga must not starve its own rollback.
             (Phase::Action, Some(deadline)) if !self.saga.is_past_pivot() => {
                 plan.timeout.min(deadline.since(self.shared.clock.now()))
             }
             (Phase::Action | Phase::Query | Phase::Compensation, _) => plan.timeout,
         };
+        let timeout = allowed();
+        let not_begun = |held_back| NotBegun { identity: call.identity(), held_back };
         // The wait happens within the saga's own task: if the saga is dropped, the attempt never goes out.
-        let pass: Result<Pass, NotSent> = tokio::select! {
+        let pass = tokio::select! {
             biased;
-            () = self.withdraw.cancelled() => Err(NotSent::Withdrawn),
-            () = self.shared.draining.cancelled() => return Err(NotBegun(call.identity())),
+            () = self.withdraw.cancelled() => Err(Barred::NotSent(NotSent::Withdrawn)),
+            () = self.shared.draining.cancelled() => return Err(not_begun(false)),
             pass = self.pass_gate(&plan.participant, timeout) => pass,
         };
         if pass.is_ok() && !self.tenure.may_act() {
-            return Err(NotBegun(call.identity()));
+            return Err(not_begun(false));
         }
         let sent = Instant::now();
         let reply = match pass {
-            Err(reason) => not_sent(reason),
+            Err(Barred::HeldBack) => return Err(not_begun(true)),
+            Err(Barred::NotSent(reason)) => not_sent(reason),
             Ok(pass) => {
-                let left = match call.phase {
-                    Phase::Action | Phase::Query => timeout.saturating_sub(began.elapsed()),
-                    Phase::Compensation => timeout,
+                let left = match self.manner() {
+                    Manner::Prompt => timeout.saturating_sub(began.elapsed()),
+                    Manner::Backlog | Manner::Undo => allowed(),
                 };
                 self.call(pass, left).await
             }
         };
+        if is_not_sent(&reply.outcome) && !self.tenure.may_act() {
+            return Err(not_begun(false));
+        }
         let elapsed = sent.elapsed();
         self.shared.metrics.call_ended(plan.participant.as_str(), call.phase.as_str(), elapsed);
         Ok(Input::Answer(Answer {
@@ -237,17 +276,27 @@ impl Sending {
         }))
     }
 
-    async fn pass_gate(&self, participant: &ParticipantName, timeout: Duration) -> Result<Pass, NotSent> {
-        let gate = self.shared.gates.of(participant);
+    fn manner(&self) -> Manner {
         match self.call.phase {
-            Phase::Action | Phase::Query => gate.enter(timeout).await,
-            Phase::Compensation => Ok(gate.enter_when_possible().await),
+            Phase::Compensation => Manner::Undo,
+            Phase::Action | Phase::Query if self.is_backlog => Manner::Backlog,
+            Phase::Action | Phase::Query => Manner::Prompt,
         }
+    }
+
+    async fn pass_gate(&self, participant: &ParticipantName, timeout: Duration) -> Result<Pass, Barred> {
+        let manner = self.manner();
+        let patience = match manner {
+            Manner::Prompt => timeout,
+            Manner::Backlog | Manner::Undo => self.shared.settings.park_after,
+        };
+        self.shared.gates.of(participant).enter(manner, patience).await
     }
 
     /// Sends it, and tells the breaker what it should learn of its end.
     async fn call(&self, pass: Pass, timeout: Duration) -> CallReply {
-        let request = CallRequest { saga: Arc::clone(&self.saga), call: self.call, timeout };
+        let (saga, tenure) = (Arc::clone(&self.saga), Arc::clone(&self.tenure));
+        let request = CallRequest { saga, call: self.call, timeout, tenure };
         let (calls, saga) = (Arc::clone(&self.calls), Arc::clone(&self.saga));
         let sent = async move {
             let reply = calls.call(request).await;
@@ -265,6 +314,10 @@ impl Sending {
             }
         }
     }
+}
+
+fn is_not_sent(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { evidence: Evidence::NotSent(_), .. })
 }
 
 fn is_outage(saga: &Saga, outcome: &Outcome) -> bool {

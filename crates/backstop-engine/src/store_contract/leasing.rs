@@ -4,7 +4,7 @@
 use super::Bench;
 use super::appending::write_all;
 use super::sample::{LONG_AGO, Sample, coordinator, definition};
-use crate::ports::store::{Orphan, Store};
+use crate::ports::store::{Orphan, Share, Store};
 use backstop_core::{Code, Evidence, Input, Phase, SagaState, Timestamp};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 async fn orphans(store: &dyn Store) -> Vec<(String, bool)> {
     let mut found: Vec<(String, bool)> = store
-        .orphans(1000)
+        .orphans(Share::ALL, 1000)
         .await
         .unwrap()
         .into_iter()
-        .map(|Orphan { saga, handed_over }| (saga.to_string(), handed_over))
+        .map(|Orphan { saga, owner }| (saga.to_string(), owner.is_none()))
         .collect();
     found.sort();
     found
@@ -27,18 +27,20 @@ async fn orphans(store: &dyn Store) -> Vec<(String, bool)> {
 pub(super) async fn a_lease_is_renewed_while_it_lives_and_not_afterwards(bench: &Bench) {
     let store = bench.store.as_ref();
     let (alive, dead) = (coordinator("alive"), coordinator("dead"));
-    assert_eq!(store.renew(&dead, HOUR).await, Ok(false), "never there");
+    assert_eq!(store.renew(&dead, HOUR).await, Ok(None), "never there");
     store.enter(&dead, "", Duration::ZERO).await.unwrap();
-    assert_eq!(store.renew(&dead, HOUR).await, Ok(false), "it has run out");
+    assert_eq!(store.renew(&dead, HOUR).await, Ok(None), "it has run out");
     assert!(store.coordinators().await.unwrap().iter().all(|row| row.expired), "and stays so");
+    let started = store.now().await.unwrap();
     store.enter(&alive, "", HOUR).await.unwrap();
-    assert_eq!(store.renew(&alive, 2 * HOUR).await, Ok(true));
+    let told = store.renew(&alive, 2 * HOUR).await.unwrap().expect("it lives");
+    assert!(told >= started && told <= store.now().await.unwrap(), "with the store's time");
     let rows = store.coordinators().await.unwrap();
     let row = rows.iter().find(|row| row.coordinator == alive).unwrap();
     assert!(row.expires_at.since(row.started_at) >= 2 * HOUR, "renewed for as long as was asked");
     assert!(!row.expired);
-    assert_eq!(store.renew(&alive, Duration::ZERO).await, Ok(true), "and may be cut short");
-    assert_eq!(store.renew(&alive, HOUR).await, Ok(false));
+    assert!(store.renew(&alive, Duration::ZERO).await.unwrap().is_some(), "and may be cut short");
+    assert_eq!(store.renew(&alive, HOUR).await, Ok(None));
 }
 
 pub(super) async fn a_coordinator_that_left_is_gone(bench: &Bench) {
@@ -46,7 +48,7 @@ pub(super) async fn a_coordinator_that_left_is_gone(bench: &Bench) {
     let who = coordinator("leaver");
     store.enter(&who, "", HOUR).await.unwrap();
     store.leave(&who).await.unwrap();
-    assert_eq!(store.renew(&who, HOUR).await, Ok(false));
+    assert_eq!(store.renew(&who, HOUR).await, Ok(None));
     assert!(store.coordinators().await.unwrap().is_empty());
     store.leave(&who).await.unwrap();
 }
@@ -60,11 +62,11 @@ pub(super) async fn entering_tells_who_is_there(bench: &Bench) {
     let names: Vec<&str> = rows.iter().map(|row| row.coordinator.as_str()).collect();
     if bench.exclusive {
         assert_eq!(names, ["second"], "only one can use the store: the others' leases are over");
-        assert_eq!(store.renew(&coordinator("first"), HOUR).await, Ok(false));
+        assert_eq!(store.renew(&coordinator("first"), HOUR).await, Ok(None));
     } else {
         assert_eq!(names, ["first", "second"], "by start");
         assert_eq!(rows[0].address, "127.0.0.1:7000 \0'");
-        assert_eq!(store.renew(&coordinator("first"), HOUR).await, Ok(true));
+        assert!(store.renew(&coordinator("first"), HOUR).await.unwrap().is_some());
     }
     assert!(rows.iter().all(|row| row.started_at >= before && !row.expired));
     assert!(store.now().await.unwrap() >= rows[0].started_at);
@@ -158,7 +160,47 @@ pub(super) async fn orphans_come_in_bites(bench: &Bench) {
             write_all(store, &[saga.parked(Some(LONG_AGO))]).await;
         }
     }
-    assert_eq!(store.orphans(3).await.unwrap().len(), 3);
-    assert_eq!(store.orphans(10).await.unwrap().len(), 10);
-    assert_eq!(store.orphans(0).await.unwrap().len(), 0);
+    assert_eq!(store.orphans(Share::ALL, 3).await.unwrap().len(), 3);
+    assert_eq!(store.orphans(Share::ALL, 10).await.unwrap().len(), 10);
+    assert_eq!(store.orphans(Share::ALL, 0).await.unwrap().len(), 0);
+}
+
+pub(super) async fn each_orphan_is_in_exactly_one_share_and_names_its_last_owner(bench: &Bench) {
+    let store = bench.store.as_ref();
+    let lasts: Vec<char> = ('!'..='~').collect();
+    for (n, last) in lasts.iter().enumerate() {
+        let (mut saga, start) = wide(&format!("share-{last}"), "dead");
+        write_all(store, &[start]).await;
+        if n % 2 == 0 {
+            write_all(store, &[saga.parked(Some(LONG_AGO))]).await;
+        }
+    }
+    for of in [1, 2, 3, 7, 200] {
+        let mut seen = Vec::new();
+        for index in 0..of {
+            let share = Share { index, of };
+            let found = store.orphans(share, 1000).await.unwrap();
+            assert!(found.iter().all(|orphan| share.holds(&orphan.saga)), "{share:?}");
+            seen.extend(found);
+        }
+        seen.sort_by(|a, b| a.saga.cmp(&b.saga));
+        assert_eq!(seen.len(), lasts.len(), "of {of}");
+        assert!(seen.windows(2).all(|two| two[0].saga != two[1].saga), "of {of}");
+        let owners = seen.iter().filter(|orphan| orphan.owner == Some(coordinator("dead"))).count();
+        assert_eq!(owners, lasts.len() / 2, "the others were let go of");
+    }
+}
+
+pub(super) async fn a_coordinator_that_drains_is_marked_and_lives_on(bench: &Bench) {
+    let store = bench.store.as_ref();
+    let who = coordinator("drainer");
+    store.set_draining(&who).await.unwrap();
+    store.enter(&who, "", HOUR).await.unwrap();
+    assert!(!bench.second.coordinators().await.unwrap()[0].draining);
+    store.set_draining(&who).await.unwrap();
+    store.set_draining(&who).await.unwrap();
+    let rows = bench.second.coordinators().await.unwrap();
+    assert!(rows[0].draining && !rows[0].expired);
+    assert!(store.renew(&who, HOUR).await.unwrap().is_some(), "its lease runs on");
+    assert!(bench.second.coordinators().await.unwrap()[0].draining, "and it goes on draining");
 }

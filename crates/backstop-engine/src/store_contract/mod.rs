@@ -13,7 +13,9 @@ mod leasing;
 mod listing;
 mod reading;
 mod registering;
+mod retiring;
 pub mod sample;
+mod setting_aside;
 
 use crate::ports::store::Store;
 use futures::future::BoxFuture;
@@ -67,6 +69,7 @@ pub const STORIES: &[Story] = stories![
     reading::a_saga_of_256_steps_comes_back_whole,
     reading::a_payload_of_a_mebibyte_comes_back_whole,
     reading::events_resume_after_a_seq,
+    reading::journals_come_in_the_order_asked_for,
     reading::what_is_not_there_is_none_and_no_error,
     reading::ids_that_are_prefixes_of_each_other_do_not_see_each_other,
     listing::paging_sees_each_saga_once_in_order_with_equal_times,
@@ -77,6 +80,7 @@ pub const STORIES: &[Story] = stories![
     registering::concurrent_puts_make_one_common_or_different_revisions,
     registering::definitions_are_paged_by_name_each_with_its_newest_revision,
     registering::participants_are_replaced_and_paged_by_name,
+    registering::every_registration_changes_the_mark,
     leasing::a_lease_is_renewed_while_it_lives_and_not_afterwards,
     leasing::a_coordinator_that_left_is_gone,
     leasing::entering_tells_who_is_there,
@@ -84,6 +88,21 @@ pub const STORIES: &[Story] = stories![
     leasing::a_parked_saga_is_an_orphan_when_its_time_has_come,
     leasing::what_waits_for_a_person_or_is_over_is_no_orphan,
     leasing::orphans_come_in_bites,
+    leasing::each_orphan_is_in_exactly_one_share_and_names_its_last_owner,
+    leasing::a_coordinator_that_drains_is_marked_and_lives_on,
+    setting_aside::what_is_set_aside_is_nobodys_and_keeps_its_journal,
+    setting_aside::only_the_owner_that_was_seen_is_deprived,
+    setting_aside::an_append_neither_writes_nor_clears_quarantine,
+    setting_aside::restoring_takes_out_only_what_is_in_quarantine,
+    setting_aside::tables_in_order_have_no_misfits,
+    setting_aside::each_kind_of_misfit_is_found,
+    setting_aside::an_owner_whose_lease_is_just_over_is_not_gone_yet,
+    retiring::only_what_ended_long_enough_ago_loses_its_journal,
+    retiring::an_id_is_taken_until_its_own_time_has_come,
+    retiring::a_head_row_never_goes_before_its_journal,
+    retiring::retirement_comes_in_bites,
+    retiring::the_unfinished_and_the_set_aside_stay_however_old,
+    retiring::two_retirers_at_once_take_each_journal_once,
 ];
 
 /// Tells every story, each on a fresh bench.

@@ -3,7 +3,7 @@
 use super::Bench;
 use super::appending::{assert_journal, write_all};
 use super::sample::{self, HARD_TEXT, LONG_AGO, Sample, definition, id};
-use crate::ports::store::{Append, Store};
+use crate::ports::store::{Append, Journal, Store};
 use backstop_core::{Code, DefinitionName, Input, ParticipantName, Phase, Revision, Seq, StepName};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -170,4 +170,27 @@ pub(super) async fn ids_that_are_prefixes_of_each_other_do_not_see_each_other(be
             assert_journal(store, &[start]).await;
         }
     }
+}
+
+pub(super) async fn journals_come_in_the_order_asked_for(bench: &Bench) {
+    let store = bench.store.as_ref();
+    let mut expected = Vec::new();
+    for n in 0..20 {
+        // Born far from each other: a store may keep them in different places.
+        let born = LONG_AGO.plus(std::time::Duration::from_secs(n * 7 * 24 * 3600));
+        let spec = definition("wide", 2);
+        let name = format!("many-{n}");
+        let (mut saga, start) =
+            Sample::start_with(&name, &spec, born, BTreeMap::new(), Bytes::from_static(b"{}"));
+        let done = saga.succeed(0, b"done");
+        write_all(store, &[start.clone(), done.clone()]).await;
+        let events = [start.events, done.events].concat();
+        expected.push((done.saga, Ok(Some(Journal { head: done.head, events }))));
+    }
+    expected.reverse();
+    expected.insert(7, (id("nobody"), Ok(None)));
+    expected.push(expected[3].clone());
+    let (sagas, journals): (Vec<_>, Vec<_>) = expected.into_iter().unzip();
+    assert_eq!(bench.second.journals(&sagas).await, Ok(journals));
+    assert_eq!(store.journals(&[]).await, Ok(vec![]));
 }

@@ -132,3 +132,27 @@ pub(super) async fn participants_are_replaced_and_paged_by_name(bench: &Bench) {
     all.sort_by(|a, b| a.name.cmp(&b.name));
     assert_eq!(seen, all);
 }
+
+pub(super) async fn every_registration_changes_the_mark(bench: &Bench) {
+    let store = bench.store.as_ref();
+    let mut participant = Participant {
+        name: ParticipantName::parse("ledger").unwrap(),
+        endpoints: vec!["http://127.0.0.1:1".to_owned()],
+        deduplicates_by_key: true,
+        rollback_listener: false,
+        in_flight_max: 1,
+        keepalive: Duration::from_secs(1),
+        updated_at: LONG_AGO,
+    };
+    let mut marks = vec![store.participants_mark().await.unwrap()];
+    // The same time again, and a clock that goes back.
+    for (name, updated_at) in [("ledger", 5), ("ledger", 5), ("ledger", 3), ("audit", 5), ("ledger", 5)] {
+        participant.name = ParticipantName::parse(name).unwrap();
+        participant.updated_at = Timestamp(updated_at);
+        store.put_participant(&participant).await.unwrap();
+        let mark = bench.second.participants_mark().await.unwrap();
+        assert!(!marks.contains(&mark), "{mark} among {marks:?}");
+        assert_eq!(bench.second.participants_mark().await, Ok(mark.clone()), "it stays as nothing changes");
+        marks.push(mark);
+    }
+}

@@ -187,6 +187,8 @@ impl Sample {
             created_at: self.saga.started_at,
             updated_at: self.saga.updated_at,
             ended_at: self.saga.state.is_final().then_some(self.saga.updated_at),
+            quarantine: None,
+            retired: false,
         }
     }
 

@@ -14,12 +14,17 @@
 mod common;
 
 mod chaos;
+mod commands;
+mod doctor;
 mod drain;
 mod forward;
 mod gates;
 mod journal;
 mod lease;
 mod operator;
+mod parking;
+mod registering;
+mod retention;
 mod rollback;
 mod starting;
 mod takeover;

@@ -4,7 +4,7 @@ use crate::common::bank::{Reply, says};
 use crate::common::plan::Plan;
 use crate::common::{World, id, ms, quiet, until};
 use backstop_core::{Code, Input, SagaState, StepName};
-use backstop_engine::EngineError;
+use backstop_engine::{EngineError, Reach};
 
 fn line() -> Plan {
     Plan::new("line").step("a", &[]).step("b", &["a"])
@@ -193,7 +193,7 @@ async fn an_intervention_survives_its_coordinator_and_can_be_answered_on_another
         by: "ben".to_owned(),
         reason: "mended".to_owned(),
     };
-    next.coordinator.command(&id("pay-7"), retry).await.unwrap();
+    next.coordinator.command(&id("pay-7"), retry, Reach::Anywhere).await.unwrap();
     world.ends("pay-7", SagaState::RolledBack).await;
 }
 

@@ -43,6 +43,9 @@ pub(crate) fn wire_saga(saga: &Saga) -> v1::Saga {
         clock: saga.clock.0,
         trace_id: saga.started.trace_parent.as_deref().map(trace_id).unwrap_or_default().to_owned(),
         input: None,
+        quarantine: String::new(),
+        journal_retired: false,
+        wake_time: None,
     }
 }
 
@@ -66,6 +69,9 @@ pub(crate) fn wire_head(head: &Head) -> v1::Saga {
         owner: head.owner.as_ref().map(ToString::to_string).unwrap_or_default(),
         epoch: head.epoch.0,
         seq: head.seq.0,
+        quarantine: head.quarantine.clone().unwrap_or_default(),
+        journal_retired: head.retired,
+        wake_time: head.wake_at.map(time::wire_timestamp),
         ..v1::Saga::default()
     }
 }

@@ -60,7 +60,9 @@ impl RevisionCalls {
         if let Some(place) = span::trace_parent(span, &request.saga) {
             metadata::trace_parent(&mut headers, &place);
         }
-        let reply = pool.call(&Unary { path: planned.path.clone(), headers, message, deadline }).await?;
+        let tenure = Some(Arc::clone(&request.tenure));
+        let unary = Unary { path: planned.path.clone(), headers, message, deadline, tenure };
+        let reply = pool.call(&unary).await?;
         let peer_clock = metadata::peer_clock(&reply.headers, &reply.trailers);
         if !decodes(&reply.message, &planned.response) {
             let text = format!("the reply does not decode as {}", planned.response.full_name());

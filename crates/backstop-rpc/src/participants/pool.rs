@@ -17,6 +17,7 @@ use super::connection::{Connection, Dialling};
 use super::evidence::Failed;
 use super::metadata;
 use backstop_core::{Evidence, NoAnswer, NotSent};
+use backstop_engine::tenure::Tenure;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Version};
@@ -36,6 +37,8 @@ pub(super) struct Unary {
     pub(super) headers: HeaderMap,
     pub(super) message: Bytes,
     pub(super) deadline: Instant,
+    /// Within which it may go out; none for what may go out at any time.
+    pub(super) tenure: Option<Arc<Tenure>>,
 }
 
 /// The endpoints of one participant.
@@ -209,6 +212,10 @@ impl Endpoint {
             };
             if ready.fresh {
                 self.restore();
+            }
+            if call.tenure.as_ref().is_some_and(|tenure| !tenure.may_act()) {
+                let message = "the lease ran out before there was a connection";
+                return Err(Failed::not_sent(NotSent::Withdrawn, message));
             }
             let sent = ready.sender.try_send_request(self.request(call, framed));
             let response = match timeout_at(call.deadline, sent).await {

@@ -15,9 +15,17 @@ pub use operators::Operators;
 pub use participants::ParticipantRegistry;
 pub use sagas::Sagas;
 
-use crate::status_reply::invalid;
-use backstop_core::{Fault, SagaId};
+use crate::convert::saga::wire_head;
+use crate::peers;
+use crate::status_reply::{engine_error, invalid};
+use backstop_core::{Fault, SagaId, Seq, transcript};
+use backstop_engine::{Coordinator, EngineError, Reach};
+use backstop_proto::v1;
 use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+/// Events shown of a saga that is in quarantine.
+const QUARANTINED_EVENTS_MAX: usize = 1_000;
 
 /// Bytes of a person's name or login in the journal.
 pub const PERSON_BYTES_MAX: usize = 128;
@@ -26,6 +34,30 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 
 fn saga_id(text: &str) -> Result<SagaId, Status> {
     SagaId::parse(text).map_err(|error| invalid(&[Fault::new("saga_id", error.to_string())]))
+}
+
+/// How far a command may be carried: one that another coordinator has carried here goes no further.
+fn reach(metadata: &MetadataMap) -> Reach {
+    if metadata.contains_key(peers::CARRIED) { Reach::Here } else { Reach::Anywhere }
+}
+
+/// What can still be told of a saga whose journal is gone or cannot be followed; any other error is one.
+async fn from_head(coordinator: &Coordinator, id: &SagaId, error: &EngineError) -> Result<v1::Saga, Status> {
+    match error {
+        EngineError::Retired { head } => Ok(wire_head(head)),
+        EngineError::Quarantined { .. } => {
+            let head = coordinator.head(id).await.map_err(|error| engine_error(&error))?;
+            if head.quarantine.is_none() {
+                // Nobody has set it aside yet: that is takeover's, and not for one who merely looks.
+                return Err(engine_error(error));
+            }
+            // As far as they can be read at all: whoever mends the journal wants to see them.
+            let events = coordinator.events(id, Seq(0), QUARANTINED_EVENTS_MAX).await.unwrap_or_default();
+            let transcript = transcript::transcript(&events).lines().map(str::to_owned).collect();
+            Ok(v1::Saga { transcript, ..wire_head(&head) })
+        }
+        other => Err(engine_error(other)),
+    }
 }
 
 /// Checks a text from a person: bounded, and there at all if it must be.

@@ -1,6 +1,6 @@
 //! `backstop.v1.OperatorService`.
 
-use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, person_text, saga_id};
+use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, person_text, reach, saga_id};
 use crate::convert::saga::wire_saga;
 use crate::convert::time::wire_timestamp;
 use crate::status_reply::{Reply, engine_error, invalid};
@@ -8,10 +8,15 @@ use crate::wire_failure::wire_tier;
 use backstop_core::{
     Code, Effect, ErrorTable, Evidence, Fault, Input, Resolution, RetryRule, StepName, effect, tier,
 };
-use backstop_engine::Coordinator;
+use backstop_engine::ports::store::MisfitKind;
+use backstop_engine::{Coordinator, FindingKind, HowMuch};
 use backstop_proto::v1;
 use backstop_proto::v1::operator_service_server::OperatorService;
+use backstop_proto::v1::run_doctor_response::finding::Kind;
 use tonic::{Request, Response, Status};
+
+/// Journals that the doctor replays unless told otherwise.
+const SAMPLE_DEFAULT: usize = 1_000;
 
 /// The service.
 #[derive(Clone)]
@@ -51,10 +56,11 @@ impl OperatorService for Operators {
         &self,
         request: Request<v1::RetryBranchRequest>,
     ) -> Result<Response<v1::RetryBranchResponse>, Status> {
+        let reach = reach(request.metadata());
         let v1::RetryBranchRequest { saga_id: id, step, by, reason } = request.into_inner();
         let id = saga_id(&id)?;
         let step = step_and_person(&step, &by, &reason, Vec::new())?;
-        let saga = self.coordinator.command(&id, Input::RetryBranch { step, by, reason }).await;
+        let saga = self.coordinator.command(&id, Input::RetryBranch { step, by, reason }, reach).await;
         let saga = saga.map_err(|error| engine_error(&error))?;
         Ok(Response::new(v1::RetryBranchResponse { saga: Some(wire_saga(&saga)) }))
     }
@@ -63,6 +69,7 @@ impl OperatorService for Operators {
         &self,
         request: Request<v1::ResolveBranchRequest>,
     ) -> Result<Response<v1::ResolveBranchResponse>, Status> {
+        let reach = reach(request.metadata());
         let v1::ResolveBranchRequest { saga_id: id, step, by, reason, resolution: wire } =
             request.into_inner();
         let id = saga_id(&id)?;
@@ -70,7 +77,8 @@ impl OperatorService for Operators {
         let faults = resolution.as_ref().err().cloned().into_iter().collect();
         let step = step_and_person(&step, &by, &reason, faults)?;
         let resolution = resolution.map_err(|fault| invalid(&[fault]))?;
-        let saga = self.coordinator.command(&id, Input::ResolveBranch { step, by, reason, resolution }).await;
+        let input = Input::ResolveBranch { step, by, reason, resolution };
+        let saga = self.coordinator.command(&id, input, reach).await;
         let saga = saga.map_err(|error| engine_error(&error))?;
         Ok(Response::new(v1::ResolveBranchResponse { saga: Some(wire_saga(&saga)) }))
     }
@@ -86,6 +94,7 @@ impl OperatorService for Operators {
             start_time: Some(wire_timestamp(row.started_at)),
             lease_expire_time: Some(wire_timestamp(row.expires_at)),
             expired: row.expired,
+            draining: row.draining,
         });
         Ok(Response::new(v1::ListCoordinatorsResponse { coordinators: coordinators.collect() }))
     }
@@ -123,9 +132,58 @@ impl OperatorService for Operators {
 
     async fn run_doctor(
         &self,
-        _request: Request<v1::RunDoctorRequest>,
+        request: Request<v1::RunDoctorRequest>,
     ) -> Result<Response<v1::RunDoctorResponse>, Status> {
-        Err(Reply::new(tonic::Code::Unimplemented, "NOT_BUILT_YET")
-            .status("the doctor is not built yet".to_owned()))
+        let v1::RunDoctorRequest { full, sample } = request.into_inner();
+        let sample = usize::try_from(sample)
+            .map_err(|_| invalid(&[Fault::new("sample", format!("must not be negative, is {sample}"))]))?;
+        let how_much = match (full, sample) {
+            (true, _) => HowMuch::Everything,
+            (false, 0) => HowMuch::Newest(SAMPLE_DEFAULT),
+            (false, sample) => HowMuch::Newest(sample),
+        };
+        let found = self.coordinator.examine(how_much).await.map_err(|error| engine_error(&error))?;
+        let findings = found.findings.into_iter().map(|finding| v1::run_doctor_response::Finding {
+            kind: kind(finding.kind).into(),
+            subject: finding.subject,
+            detail: finding.detail,
+        });
+        Ok(Response::new(v1::RunDoctorResponse {
+            findings: findings.collect(),
+            journals_replayed: found.journals_replayed,
+            truncated: found.is_cut,
+        }))
+    }
+
+    async fn release_saga(
+        &self,
+        request: Request<v1::ReleaseSagaRequest>,
+    ) -> Result<Response<v1::ReleaseSagaResponse>, Status> {
+        let v1::ReleaseSagaRequest { saga_id: id, by, reason } = request.into_inner();
+        let id = saga_id(&id)?;
+        let mut faults = Vec::new();
+        person_text("by", &by, PERSON_BYTES_MAX, true, &mut faults);
+        person_text("reason", &reason, REASON_BYTES_MAX, true, &mut faults);
+        if !faults.is_empty() {
+            return Err(invalid(&faults));
+        }
+        let saga = self.coordinator.release_saga(&id, &by, &reason).await;
+        let saga = saga.map_err(|error| engine_error(&error))?;
+        Ok(Response::new(v1::ReleaseSagaResponse { saga: Some(wire_saga(&saga)) }))
+    }
+}
+
+fn kind(kind: FindingKind) -> Kind {
+    match kind {
+        FindingKind::Misfit(MisfitKind::Forsaken) => Kind::SagaForsaken,
+        FindingKind::Misfit(MisfitKind::Overdetermined) => Kind::SagaOverdetermined,
+        FindingKind::Misfit(MisfitKind::OwnerGone) => Kind::OwnerGone,
+        FindingKind::Misfit(MisfitKind::Overslept) => Kind::SagaOverslept,
+        FindingKind::Misfit(MisfitKind::WithoutHead) => Kind::EventsWithoutSaga,
+        FindingKind::Misfit(MisfitKind::Lease) => Kind::LeaseTooLong,
+        FindingKind::Misfit(MisfitKind::Schema) => Kind::Schema,
+        FindingKind::JournalBroken => Kind::JournalBroken,
+        FindingKind::HeadDiffers => Kind::HeadDiffers,
+        FindingKind::Quarantined => Kind::SagaQuarantined,
     }
 }

@@ -1,13 +1,13 @@
 //! `backstop.v1.SagaService`.
 
-use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, person_text, saga_id};
+use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, from_head, person_text, reach, saga_id};
 use crate::convert::saga::{wire_event, wire_head, wire_input, wire_saga};
 use crate::convert::{json, time};
 use crate::status_reply::{engine_error, invalid};
 use crate::{filter, page, trace};
-use backstop_core::{DefinitionName, ErrorTable, Fault, Revision, SagaId, Seq, StepName, transcript};
+use backstop_core::{DefinitionName, ErrorTable, Fault, Input, Revision, SagaId, Seq, StepName, transcript};
 use backstop_engine::ports::store::SagaCursor;
-use backstop_engine::{Coordinator, StartSaga};
+use backstop_engine::{Coordinator, EngineError, StartSaga};
 use backstop_proto::v1;
 use backstop_proto::v1::saga_service_server::SagaService;
 use bytes::Bytes;
@@ -91,11 +91,20 @@ impl Sagas {
         trace_parent: String,
     ) -> Result<v1::StartSagaResponse, Status> {
         let (command, wait) = self.start_command(request, trace_parent).map_err(|faults| invalid(&faults))?;
+        let asked_for = command.id.clone();
         let coordinator = self.coordinator.clone();
         // A task of its own: the caller may give up in the middle, the saga may not.
         let started = tokio::spawn(async move { coordinator.start_saga(command).await }.in_current_span());
         let started = started.await.map_err(|_| Status::unavailable("the coordinator is shutting down"))?;
-        let started = started.map_err(|error| engine_error(&error))?;
+        let started = match (started, asked_for) {
+            (Ok(started), _) => started,
+            // The very request has started it before; only its head row can be told of it.
+            (Err(error @ (EngineError::Retired { .. } | EngineError::Quarantined { .. })), Some(id)) => {
+                let saga = from_head(&self.coordinator, &id, &error).await?;
+                return Ok(v1::StartSagaResponse { saga: Some(saga), created: false });
+            }
+            (Err(error), _) => return Err(engine_error(&error)),
+        };
         let created = started.created;
         let saga = match wait {
             Some(at_most) => {
@@ -182,9 +191,16 @@ impl SagaService for Sagas {
         let view = v1::SagaView::try_from(request.view).map_err(|_| {
             invalid(&[Fault::new("view", format!("{} is no value of this enum", request.view))])
         })?;
-        let found = self.coordinator.get_saga(&id).await.map_err(|error| engine_error(&error))?;
+        let found = match self.coordinator.get_saga(&id).await {
+            Ok(found) => found,
+            Err(error) => {
+                let saga = from_head(&self.coordinator, &id, &error).await?;
+                return Ok(Response::new(v1::GetSagaResponse { saga: Some(saga) }));
+            }
+        };
         let saga = v1::Saga {
             owner: found.owner.unwrap_or_default(),
+            wake_time: found.wake_at.map(time::wire_timestamp),
             transcript: transcript::transcript(&found.events).lines().map(str::to_owned).collect(),
             input: (view == v1::SagaView::Full).then(|| wire_input(&found.saga)),
             ..wire_saga(&found.saga)
@@ -248,6 +264,7 @@ impl SagaService for Sagas {
         &self,
         request: Request<v1::CancelSagaRequest>,
     ) -> Result<Response<v1::CancelSagaResponse>, Status> {
+        let reach = reach(request.metadata());
         let request = request.into_inner();
         let id = saga_id(&request.saga_id)?;
         let mut faults = Vec::new();
@@ -257,8 +274,8 @@ impl SagaService for Sagas {
             return Err(invalid(&faults));
         }
         let by = if request.by.is_empty() { "client".to_owned() } else { request.by };
-        let saga =
-            self.coordinator.cancel(&id, by, request.reason).await.map_err(|error| engine_error(&error))?;
+        let input = Input::Cancel { by, reason: request.reason };
+        let saga = self.coordinator.command(&id, input, reach).await.map_err(|error| engine_error(&error))?;
         Ok(Response::new(v1::CancelSagaResponse { saga: Some(wire_saga(&saga)) }))
     }
 }

@@ -8,6 +8,7 @@ use backstop_core::{
     ParticipantName, ParticipantTraits, Phase, Revision, Saga, SagaId, SagaState, Seq, Started, StepName,
     StepSpec, Tier, Timestamp, validate,
 };
+use backstop_engine::tenure::Tenure;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use prost_types::FileDescriptorSet;
 use std::collections::BTreeMap;
@@ -30,6 +31,12 @@ pub fn pool() -> DescriptorPool {
 
 pub fn message_type(name: &str) -> MessageDescriptor {
     pool().get_message_by_name(name).unwrap()
+}
+
+/// The tenure of a coordinator whose lease runs for so long.
+pub fn tenure(lease: Duration) -> Arc<Tenure> {
+    let coordinator = CoordinatorId::parse("c-1").unwrap();
+    Arc::new(Tenure::new(coordinator, tokio::time::Instant::now(), lease))
 }
 
 /// A message from its JSON form.
@@ -96,6 +103,7 @@ pub fn saga(spec: &DefinitionSpec, input: &serde_json::Value, responses: &[(&str
         state: SagaState::Running,
         cause: None,
         signals: Vec::new(),
+        parked: 0,
     }
 }
 

@@ -3,12 +3,13 @@
 use crate::fixture::LONG;
 use crate::peer::{Peer, Seen, answer_ok, dead_endpoint, reset};
 use crate::world::{NO_CONNECTION, World, evidence, participant, reply};
-use backstop_core::Outcome;
+use backstop_core::{Evidence, NotSent, Outcome, Phase};
 use backstop_engine::ports::participants::Participants;
 use backstop_rpc::participants::ParticipantSettings;
 use futures::future::join_all;
 use h2::Reason;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -177,4 +178,18 @@ async fn a_registration_without_endpoints_or_with_unreadable_ones_sends_nothing(
     assert_eq!(evidence(&world.call(LONG).await), NO_CONNECTION);
     world.client.set(&participant(&["nonsense".to_owned(), peer.endpoint()]));
     all_succeed(&world, 1).await;
+}
+
+#[tokio::test]
+async fn what_has_a_connection_only_after_the_lease_does_not_go_out() {
+    let peer = living().await;
+    let world = World::new(ParticipantSettings::default(), &[peer.endpoint()]);
+    let late = world.phase_within(Phase::Action, LONG, Duration::ZERO).await;
+    assert_eq!(evidence(&late), Evidence::NotSent(NotSent::Withdrawn));
+    world.call(LONG).await;
+    assert_eq!(
+        (peer.seen.requests(), peer.seen.connections()),
+        (1, 1),
+        "the first had only its connection made"
+    );
 }

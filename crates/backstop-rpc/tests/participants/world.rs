@@ -64,8 +64,14 @@ impl World {
     }
 
     pub(crate) async fn phase(&self, phase: Phase, timeout: Duration) -> CallReply {
+        self.phase_within(phase, timeout, Duration::from_secs(3600)).await
+    }
+
+    /// A call of a coordinator whose lease runs for so long.
+    pub(crate) async fn phase_within(&self, phase: Phase, timeout: Duration, lease: Duration) -> CallReply {
         let saga = Arc::new(self.saga.clone());
-        self.calls.call(CallRequest { saga, call: fixture::attempt(0, phase), timeout }).await
+        let tenure = fixture::tenure(lease);
+        self.calls.call(CallRequest { saga, call: fixture::attempt(0, phase), timeout, tenure }).await
     }
 }
 

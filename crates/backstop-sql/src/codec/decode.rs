@@ -23,7 +23,7 @@ use std::time::Duration;
 /// Reads a row.
 ///
 /// # Errors
-/// [`StoreError::Unreadable`], naming saga and seq.
+/// [`StoreError::Unreadable`] or [`StoreError::Newer`], naming saga and seq.
 pub(crate) fn decode(row: EventRow<'_>) -> StoreResult<Event> {
     let place = format!("event {} of saga {}", row.seq, row.saga);
     decode_row(row).map_err(|error| error.of(place))
@@ -31,7 +31,8 @@ pub(crate) fn decode(row: EventRow<'_>) -> StoreResult<Event> {
 
 fn decode_row(row: EventRow<'_>) -> Result<Event, DecodeError> {
     if row.format != FORMAT {
-        return Err(DecodeError::Format(i64::from(row.format)));
+        // Before anything else is looked at: a newer program may have kinds and fields of its own.
+        return Err(DecodeError::format(i64::from(row.format), i64::from(FORMAT)));
     }
     Ok(Event {
         seq: Seq(from_i64("seq", row.seq)?),

@@ -127,7 +127,7 @@ pub(crate) fn decode(json: &str) -> Result<DefinitionSpec, DecodeError> {
     let malformed = |error: serde_json::Error| DecodeError::malformed("spec", error);
     let Versioned { format } = serde_json::from_str(json).map_err(malformed)?;
     if format != FORMAT {
-        return Err(DecodeError::Format(format));
+        return Err(DecodeError::format(format, FORMAT));
     }
     let stored: Definition = serde_json::from_str(json).map_err(malformed)?;
     Ok(DefinitionSpec {

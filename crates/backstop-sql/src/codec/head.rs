@@ -25,6 +25,10 @@ pub(crate) struct HeadRow<'a> {
     pub(crate) created_at: i64,
     pub(crate) updated_at: i64,
     pub(crate) ended_at: Option<i64>,
+    /// Read only: no append writes it.
+    pub(crate) quarantine: Option<Cow<'a, str>>,
+    /// Read only, like `quarantine`.
+    pub(crate) retired: bool,
 }
 
 /// Encodes a head.
@@ -47,6 +51,8 @@ pub(crate) fn encode(head: &Head) -> StoreResult<HeadRow<'_>> {
         created_at: head.created_at.0,
         updated_at: head.updated_at.0,
         ended_at: head.ended_at.map(|at| at.0),
+        quarantine: head.quarantine.as_deref().map(text::to_column),
+        retired: head.retired,
     })
 }
 
@@ -83,6 +89,8 @@ fn decode_row(row: HeadRow<'_>) -> Result<Head, DecodeError> {
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
         ended_at: row.ended_at.map(Timestamp),
+        quarantine: row.quarantine.as_deref().map(|q| text::from_column("quarantine", q)).transpose()?,
+        retired: row.retired,
     })
 }
 

@@ -40,9 +40,17 @@ pub(crate) enum DecodeError {
         /// What it holds.
         value: i64,
     },
-    /// A version that this program does not know.
+    /// A version that no program wrote.
     #[error("format {0} is unknown")]
     Format(i64),
+    /// A version after those that this program knows.
+    #[error("format {found} is newer than {known}")]
+    Newer {
+        /// Of what is stored.
+        found: i64,
+        /// The newest that this program reads.
+        known: i64,
+    },
     /// Bytes or JSON that do not parse.
     #[error("{what} does not parse: {reason}")]
     Malformed {
@@ -62,9 +70,22 @@ impl DecodeError {
         Self::Malformed { what, reason: reason.to_string() }
     }
 
+    /// The error of a format that is not one of those known, of which `known` is the newest.
+    pub(crate) fn format(found: i64, known: i64) -> Self {
+        if found > known { Self::Newer { found, known } } else { Self::Format(found) }
+    }
+
     /// This error as the port has it.
     pub(crate) fn of(self, place: impl std::fmt::Display) -> StoreError {
-        StoreError::Unreadable(format!("{place}: {self}"))
+        let text = format!("{place}: {self}");
+        match self {
+            Self::Newer { .. } => StoreError::Newer(text),
+            Self::Missing(_)
+            | Self::Unknown { .. }
+            | Self::Range { .. }
+            | Self::Format(_)
+            | Self::Malformed { .. } => StoreError::Unreadable(text),
+        }
     }
 }
 

@@ -4,12 +4,15 @@
 //! * An event goes in only with its head row, and a head row only from the seq that the writer expected:
 //!   both are in one statement. Of two writers the second waits for the first's row, looks again, and
 //!   finds another seq.
+//! * An event goes to the partition of its saga's birth, and a saga's birth never changes: an append that
+//!   says another one is lost, for readers would not find its events.
 //! * What was not written is compared with what is there before it is called lost.
 //!
 //! Two batches that hold the same sagas in turned order could wait for each other; they are sorted, and
 //! if the server still finds a deadlock it refuses one of them whole (`NotApplied`).
 
 use super::line::Line;
+use super::read::event_columns;
 use crate::batch::{self, EncodedAppend, StoredRows};
 use crate::codec::event::EventRow;
 use crate::{error, rows};
@@ -41,25 +44,31 @@ WITH head AS (
                     ended_at = head.ended_at
     FROM head
     WHERE head.expected > 0 AND saga.id = head.id AND saga.seq = head.expected
+      AND saga.created_at = head.created_at
     RETURNING saga.id
 ), written AS (
     SELECT id FROM created UNION ALL SELECT id FROM moved
 ), journal AS (
-    INSERT INTO saga_event (saga_id, seq, kind, step, phase, attempt, status, evidence, effect, fin_code,
-                            tier, clock, epoch, at, elapsed_us, message, format, payload)
+    INSERT INTO journal (saga_id, seq, kind, step, phase, attempt, status, evidence, effect, fin_code,
+                         tier, clock, epoch, at, elapsed_us, message, format, payload, born)
     SELECT * FROM UNNEST(
         $16::text[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::bigint[], $22::text[],
         $23::text[], $24::text[], $25::text[], $26::text[], $27::bigint[], $28::bigint[], $29::bigint[],
-        $30::bigint[], $31::text[], $32::smallint[], $33::bytea[]
+        $30::bigint[], $31::text[], $32::smallint[], $33::bytea[], $34::bigint[]
     ) AS e (saga_id, seq, kind, step, phase, attempt, status, evidence, effect, fin_code, tier, clock,
-            epoch, at, elapsed_us, message, format, payload)
+            epoch, at, elapsed_us, message, format, payload, born)
     WHERE (e.saga_id IN (SELECT id FROM written)) IS TRUE
 )
 SELECT id FROM written";
 
-const READ_ROWS: &str = "
-SELECT saga_event.* FROM UNNEST($1::text[], $2::bigint[]) AS wanted (saga_id, seq)
-JOIN saga_event ON saga_event.saga_id = wanted.saga_id AND saga_event.seq = wanted.seq";
+/// An event may stand in the legacy partition, whoever's append it is: a program before migration 3 wrote it.
+const READ_ROWS: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    " FROM UNNEST($1::text[], $2::bigint[], $3::bigint[]) AS wanted (id, number, birth)
+      JOIN journal ON journal.saga_id = wanted.id AND journal.seq = wanted.number
+                  AND journal.born IN (0, wanted.birth)"
+);
 
 /// Writes a batch.
 pub(super) async fn append(line: &Line, batch: &[Append]) -> StoreResult<Vec<Appended>> {
@@ -135,7 +144,8 @@ async fn write(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResult<Writt
         .bind(events.iter().map(|e| e.elapsed_us).collect::<Vec<_>>())
         .bind(events.iter().map(|e| e.message.as_deref()).collect::<Vec<_>>())
         .bind(events.iter().map(|e| e.format).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.payload.as_slice()).collect::<Vec<_>>());
+        .bind(events.iter().map(|e| e.payload.as_slice()).collect::<Vec<_>>())
+        .bind(births(&appends));
     let mut turn = line.take().await?;
     let (connection, limit) = turn.parts();
     let answer = tokio::time::timeout(limit, query.fetch_all(connection)).await.ok();
@@ -151,11 +161,17 @@ async fn write(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResult<Writt
     Ok(Written::These(ids))
 }
 
+/// The birth of each event's saga.
+fn births(appends: &[&EncodedAppend<'_>]) -> Vec<i64> {
+    appends.iter().flat_map(|a| std::iter::repeat_n(a.head.created_at, a.events.len())).collect()
+}
+
 async fn stored_rows(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResult<StoredRows> {
     let events: Vec<&EventRow<'_>> = appends.iter().flat_map(|append| &append.events).collect();
     let query = sqlx::query(READ_ROWS)
         .bind(events.iter().map(|e| e.saga.as_ref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.seq).collect::<Vec<_>>());
+        .bind(events.iter().map(|e| e.seq).collect::<Vec<_>>())
+        .bind(births(appends));
     let mut turn = line.take().await?;
     let (connection, limit) = turn.parts();
     let answer = tokio::time::timeout(limit, query.fetch_all(connection)).await.ok();

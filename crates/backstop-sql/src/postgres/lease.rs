@@ -7,8 +7,8 @@ use super::line::Line;
 use crate::codec::text;
 use crate::{error, rows};
 use backstop_core::{CoordinatorId, SagaState, Timestamp};
-use backstop_engine::ports::store::{CoordinatorRow, Orphan, StoreResult};
-use sqlx::{PgPool, Row};
+use backstop_engine::ports::store::{CoordinatorRow, Orphan, Share, StoreError, StoreResult};
+use sqlx::{AssertSqlSafe, PgPool, Row};
 use std::time::Duration;
 
 /// How long a coordinator's row stays after its lease ran out, for people who look what happened.
@@ -27,7 +27,8 @@ pub(super) async fn enter(
          INSERT INTO coordinator (id, address, started_at, expires_at)
          SELECT $1, $2, now, now + $3 FROM clock
          ON CONFLICT (id) DO UPDATE SET
-             address = excluded.address, started_at = excluded.started_at, expires_at = excluded.expires_at",
+             address = excluded.address, started_at = excluded.started_at, expires_at = excluded.expires_at,
+             draining = false",
     )
     .bind(coordinator.as_str())
     .bind(text::to_column(address).into_owned())
@@ -40,19 +41,37 @@ pub(super) async fn enter(
     Ok(())
 }
 
-pub(super) async fn renew(line: &Line, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<bool> {
+/// The time told is the one from which the lease runs.
+pub(super) async fn renew(
+    line: &Line,
+    coordinator: &CoordinatorId,
+    ttl: Duration,
+) -> StoreResult<Option<Timestamp>> {
     let query = sqlx::query(
         "UPDATE coordinator
          SET expires_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $2
-         WHERE id = $1 AND expires_at > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+         WHERE id = $1 AND expires_at > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+         RETURNING expires_at - $2",
     )
     .bind(coordinator.as_str())
     .bind(rows::micros("ttl", ttl)?);
     let mut turn = line.take().await?;
     let (connection, limit) = turn.parts();
-    let answer = tokio::time::timeout(limit, query.execute(connection)).await.ok();
+    let answer = tokio::time::timeout(limit, query.fetch_optional(connection)).await.ok();
     let renewed = turn.end(answer)?.map_err(|e| error::of_write(&e))?;
-    Ok(renewed.rows_affected() == 1)
+    let time = renewed.map(|row| row.try_get(0).map(Timestamp)).transpose();
+    // It is renewed, whatever its time cannot be read for.
+    time.map_err(|e| StoreError::Unknown(e.to_string()))
+}
+
+pub(super) async fn set_draining(line: &Line, coordinator: &CoordinatorId) -> StoreResult<()> {
+    let query =
+        sqlx::query("UPDATE coordinator SET draining = true WHERE id = $1").bind(coordinator.as_str());
+    let mut turn = line.take().await?;
+    let (connection, limit) = turn.parts();
+    let answer = tokio::time::timeout(limit, query.execute(connection)).await.ok();
+    turn.end(answer)?.map_err(|e| error::of_write(&e))?;
+    Ok(())
 }
 
 pub(super) async fn leave(line: &Line, coordinator: &CoordinatorId) -> StoreResult<()> {
@@ -75,7 +94,7 @@ pub(super) async fn now(line: &Line) -> StoreResult<Timestamp> {
 
 pub(super) async fn coordinators(pool: &PgPool) -> StoreResult<Vec<CoordinatorRow>> {
     let rows = sqlx::query(
-        "SELECT id, address, started_at, expires_at,
+        "SELECT id, address, started_at, expires_at, draining,
                 expires_at <= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS expired
          FROM coordinator ORDER BY started_at, id",
     )
@@ -87,9 +106,12 @@ pub(super) async fn coordinators(pool: &PgPool) -> StoreResult<Vec<CoordinatorRo
 
 /// Owners are few and their sagas many: the distinct owners are stepped through by the index, the dead
 /// ones picked out, and only then are sagas looked at.
-pub(super) async fn orphans(pool: &PgPool, limit: usize) -> StoreResult<Vec<Orphan>> {
+///
+/// A share is told by the last byte of the id, as `Share::holds` does; one of all sagas asks for nothing.
+pub(super) async fn orphans(pool: &PgPool, share: Share, limit: usize) -> StoreResult<Vec<Orphan>> {
     let over: Vec<&str> = SagaState::ALL.iter().filter(|s| s.is_final()).map(|s| s.as_str()).collect();
-    let rows = sqlx::query(
+    let held = if share.of <= 1 { "" } else { "AND ascii(right(saga.id, 1)) % $3 = $4" };
+    let sql = format!(
         "WITH RECURSIVE clock AS (
              SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now
          ), owners (owner) AS (
@@ -104,18 +126,19 @@ pub(super) async fn orphans(pool: &PgPool, limit: usize) -> StoreResult<Vec<Orph
                  WHERE coordinator.id = owners.owner AND coordinator.expires_at > clock.now)
          )
          (SELECT saga.id, saga.owner FROM saga JOIN dead ON saga.owner = dead.owner
-          WHERE saga.state <> ALL ($1) LIMIT $2)
+          WHERE saga.state <> ALL ($1) AND saga.quarantine IS NULL {held} LIMIT $2)
          UNION ALL
          (SELECT saga.id, saga.owner FROM saga
           WHERE saga.owner IS NULL AND saga.wake_at IS NOT NULL
             AND saga.wake_at <= (SELECT now FROM clock) AND saga.state <> ALL ($1)
+            AND saga.quarantine IS NULL {held}
           ORDER BY saga.wake_at LIMIT $2)
-         LIMIT $2",
-    )
-    .bind(over)
-    .bind(rows::limit(limit))
-    .fetch_all(pool)
-    .await
-    .map_err(|e| error::of_read(&e))?;
+         LIMIT $2"
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(over).bind(rows::limit(limit));
+    if share.of > 1 {
+        query = query.bind(i64::from(share.of)).bind(i64::from(share.index));
+    }
+    let rows = query.fetch_all(pool).await.map_err(|e| error::of_read(&e))?;
     Ok(rows.iter().filter_map(rows::orphan).collect())
 }

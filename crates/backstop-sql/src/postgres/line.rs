@@ -20,7 +20,8 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 /// How the server may plan the statements of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plans {
-    /// As it thinks best.
+    /// As it thinks best, anew for the values of each time: these decide which partitions of the journal it
+    /// looks at (and locks) at all.
     Any,
     /// By key, one row at a time. The journal's statements are planned once and kept; planned while the
     /// tables are still small, they would read these whole from then on (measured with 200 000 sagas: some
@@ -120,14 +121,18 @@ pub(super) async fn prepare_session(
         statement_timeout.as_millis()
     );
     connection.execute(sqlx::raw_sql(AssertSqlSafe(settings))).await?;
-    if plans == Plans::ByKey {
-        for hint in ["enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"] {
-            let set = connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("SET {hint} = off")))).await;
-            match set {
-                // Engines that merely speak the protocol do not know all of these, and plan otherwise.
-                Ok(_) | Err(sqlx::Error::Database(_)) => {}
-                Err(other) => return Err(other),
-            }
+    let hints: &[&str] = match plans {
+        Plans::Any => &["plan_cache_mode = force_custom_plan"],
+        Plans::ByKey => {
+            &["enable_seqscan = off", "enable_hashjoin = off", "enable_mergejoin = off", "jit = off"]
+        }
+    };
+    for hint in hints {
+        let set = connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("SET {hint}")))).await;
+        match set {
+            // Engines that merely speak the protocol do not know all of these, and plan otherwise.
+            Ok(_) | Err(sqlx::Error::Database(_)) => {}
+            Err(other) => return Err(other),
         }
     }
     Ok(())

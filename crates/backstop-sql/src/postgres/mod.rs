@@ -9,8 +9,12 @@
 mod journal;
 mod lease;
 mod line;
+mod misfits;
+mod partitions;
+mod quarantine;
 mod read;
 mod registry;
+mod retire;
 
 use crate::error::OpenError;
 use crate::migrate;
@@ -19,11 +23,13 @@ use backstop_core::{
     CoordinatorId, DefinitionName, DefinitionSpec, Event, ParticipantName, Revision, SagaId, Seq, Timestamp,
 };
 use backstop_engine::ports::store::{
-    Append, Appended, CoordinatorRow, Head, Journal, Orphan, Participant, SagaCursor, SagaFilter, Store,
-    StoreResult, StoredRevision,
+    Append, Appended, CoordinatorRow, Head, Journal, Misfit, Orphan, Participant, Retention, Retired,
+    SagaCursor, SagaFilter, Share, Store, StoreResult, StoredRevision,
 };
 use bytes::Bytes;
 use line::{Line, Plans};
+use misfits::Walk;
+use partitions::Spans;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use std::str::FromStr;
@@ -39,6 +45,12 @@ pub struct PostgresSettings {
     pub acquire_timeout: Duration,
     /// After this the server ends a statement; the store waits a little longer for it to say so.
     pub statement_timeout: Duration,
+    /// How much time of births of sagas one partition of the journal spans. Retirement drops a partition at once;
+    /// a saga is kept until the last one of its partition may go.
+    pub partition_width: Duration,
+    /// For how many days ahead partitions are made: so long may every coordinator be down, or be without the right
+    /// to make tables, before events go to the default partition.
+    pub partitions_ahead: u32,
 }
 
 impl PostgresSettings {
@@ -52,6 +64,8 @@ impl Default for PostgresSettings {
             connections_max: Self::CONNECTIONS_MAX_DEFAULT,
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
+            partition_width: Duration::from_secs(24 * 60 * 60),
+            partitions_ahead: 7,
         }
     }
 }
@@ -65,6 +79,8 @@ pub struct PostgresStore {
     journal: Line,
     lease: Line,
     pool: PgPool,
+    spans: Spans,
+    walk: Walk,
 }
 
 /// Brings a database's schema up to date. Several programs may do so at once.
@@ -101,7 +117,14 @@ impl PostgresStore {
         let mut connection = pool.acquire().await.map_err(unreachable)?;
         migrate::check_postgres(&mut connection).await?;
         drop(connection);
+        let spans = Spans::new(&settings);
+        if let Err(error) = partitions::prepare(&pool, spans).await {
+            // Events go to the default partition then, and each bite of retirement tries again.
+            tracing::warn!(%error, "partitions of the journal could not be made");
+        }
         Ok(Self {
+            spans,
+            walk: Walk::default(),
             journal: Line::new(options.clone(), &settings, Plans::ByKey),
             lease: Line::new(options, &settings, Plans::Any),
             pool,
@@ -142,8 +165,33 @@ impl Store for PostgresStore {
         read::list(&self.pool, filter, cursor, limit).await
     }
 
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
-        lease::orphans(&self.pool, limit).await
+    async fn journals(&self, sagas: &[SagaId]) -> StoreResult<Vec<StoreResult<Option<Journal>>>> {
+        read::journals(&self.pool, sagas).await
+    }
+
+    async fn orphans(&self, share: Share, limit: usize) -> StoreResult<Vec<Orphan>> {
+        lease::orphans(&self.pool, share, limit).await
+    }
+
+    async fn quarantine(
+        &self,
+        saga: &SagaId,
+        owner: Option<&CoordinatorId>,
+        reason: &str,
+    ) -> StoreResult<bool> {
+        quarantine::quarantine(&self.pool, saga, owner, reason).await
+    }
+
+    async fn restore(&self, head: &Head) -> StoreResult<bool> {
+        quarantine::restore(&self.pool, head).await
+    }
+
+    async fn retire(&self, retention: Retention, limit: usize) -> StoreResult<Retired> {
+        retire::retire(&self.pool, &self.spans, retention, limit).await
+    }
+
+    async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {
+        misfits::misfits(&self.pool, &self.spans, &self.walk, (grace, lease_max), limit).await
     }
 
     async fn put_revision(
@@ -177,6 +225,10 @@ impl Store for PostgresStore {
         registry::put_participant(&self.pool, participant).await
     }
 
+    async fn participants_mark(&self) -> StoreResult<String> {
+        registry::participants_mark(&self.pool).await
+    }
+
     async fn participant(&self, name: &ParticipantName) -> StoreResult<Option<Participant>> {
         registry::participant(&self.pool, name).await
     }
@@ -193,8 +245,12 @@ impl Store for PostgresStore {
         lease::enter(&self.lease, coordinator, address, ttl).await
     }
 
-    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<bool> {
+    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<Option<Timestamp>> {
         lease::renew(&self.lease, coordinator, ttl).await
+    }
+
+    async fn set_draining(&self, coordinator: &CoordinatorId) -> StoreResult<()> {
+        lease::set_draining(&self.lease, coordinator).await
     }
 
     async fn leave(&self, coordinator: &CoordinatorId) -> StoreResult<()> {

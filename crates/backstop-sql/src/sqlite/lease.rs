@@ -4,7 +4,7 @@ use super::writer::Writer;
 use crate::codec::text;
 use crate::{error, rows};
 use backstop_core::{CoordinatorId, SagaState, Timestamp};
-use backstop_engine::ports::store::{CoordinatorRow, Orphan, StoreError, StoreResult};
+use backstop_engine::ports::store::{CoordinatorRow, Orphan, Share, StoreError, StoreResult};
 use sqlx::{Connection, QueryBuilder, Sqlite, SqlitePool};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -39,7 +39,11 @@ pub(super) async fn enter(
     Ok(())
 }
 
-pub(super) async fn renew(writer: &Writer, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<bool> {
+pub(super) async fn renew(
+    writer: &Writer,
+    coordinator: &CoordinatorId,
+    ttl: Duration,
+) -> StoreResult<Option<Timestamp>> {
     let mut turn = writer.take().await?;
     let now = now();
     let renewed = sqlx::query("UPDATE coordinator SET expires_at = ? WHERE id = ? AND expires_at > ?")
@@ -50,7 +54,18 @@ pub(super) async fn renew(writer: &Writer, coordinator: &CoordinatorId, ttl: Dur
         .await
         .map_err(|e| error::of_write(&e))?;
     turn.end();
-    Ok(renewed.rows_affected() == 1)
+    Ok((renewed.rows_affected() == 1).then_some(now))
+}
+
+pub(super) async fn set_draining(writer: &Writer, coordinator: &CoordinatorId) -> StoreResult<()> {
+    let mut turn = writer.take().await?;
+    sqlx::query("UPDATE coordinator SET draining = true WHERE id = ?")
+        .bind(coordinator.as_str())
+        .execute(turn.connection())
+        .await
+        .map_err(|e| error::of_write(&e))?;
+    turn.end();
+    Ok(())
 }
 
 pub(super) async fn leave(writer: &Writer, coordinator: &CoordinatorId) -> StoreResult<()> {
@@ -66,7 +81,7 @@ pub(super) async fn leave(writer: &Writer, coordinator: &CoordinatorId) -> Store
 
 pub(super) async fn coordinators(readers: &SqlitePool) -> StoreResult<Vec<CoordinatorRow>> {
     let rows = sqlx::query(
-        "SELECT id, address, started_at, expires_at, expires_at <= ? AS expired
+        "SELECT id, address, started_at, expires_at, draining, expires_at <= ? AS expired
          FROM coordinator ORDER BY started_at, id",
     )
     .bind(now().0)
@@ -77,14 +92,20 @@ pub(super) async fn coordinators(readers: &SqlitePool) -> StoreResult<Vec<Coordi
 }
 
 /// There is one live owner at most, so a look at each owned saga's lease is a look at one row.
-pub(super) async fn orphans(readers: &SqlitePool, limit: usize) -> StoreResult<Vec<Orphan>> {
+///
+/// A share is told by the last byte of the id, as `Share::holds` does; one of all sagas asks for nothing.
+pub(super) async fn orphans(readers: &SqlitePool, share: Share, limit: usize) -> StoreResult<Vec<Orphan>> {
     let over: Vec<String> =
         SagaState::ALL.iter().filter(|s| s.is_final()).map(|s| format!("'{}'", s.as_str())).collect();
     let over = over.join(", ");
+    // Two numbers of our own, so that they may stand in the text.
+    let held = match share {
+        Share { of: 0 | 1, .. } => "quarantine IS NULL".to_owned(),
+        Share { index, of } => format!("quarantine IS NULL AND unicode(substr(id, -1)) % {of} = {index}"),
+    };
     let now = now();
-    let mut sql =
-        QueryBuilder::<Sqlite>::new("SELECT id, owner FROM saga WHERE owner IS NOT NULL AND state NOT IN (");
-    sql.push(&over).push(
+    let mut sql = QueryBuilder::<Sqlite>::new("SELECT id, owner FROM saga WHERE owner IS NOT NULL AND ");
+    sql.push(&held).push(" AND state NOT IN (").push(&over).push(
         ") AND NOT EXISTS (SELECT 1 FROM coordinator WHERE coordinator.id = saga.owner
                            AND coordinator.expires_at > ",
     );
@@ -92,7 +113,7 @@ pub(super) async fn orphans(readers: &SqlitePool, limit: usize) -> StoreResult<V
     sql.push(
         " UNION ALL SELECT id, owner FROM saga WHERE owner IS NULL AND wake_at IS NOT NULL AND wake_at <= ",
     );
-    sql.push_bind(now.0).push(" AND state NOT IN (").push(&over).push(") LIMIT ");
+    sql.push_bind(now.0).push(" AND ").push(&held).push(" AND state NOT IN (").push(&over).push(") LIMIT ");
     sql.push_bind(rows::limit(limit));
     let rows = sql.build().fetch_all(readers).await.map_err(|e| error::of_read(&e))?;
     Ok(rows.iter().filter_map(rows::orphan).collect())

@@ -11,19 +11,23 @@
 
 mod journal;
 mod lease;
+mod misfits;
+mod quarantine;
 mod read;
 mod registry;
+mod retire;
 mod writer;
 
 use crate::error::OpenError;
 use crate::migrate;
 use async_trait::async_trait;
 use backstop_core::{
-    CoordinatorId, DefinitionName, DefinitionSpec, Event, ParticipantName, Revision, SagaId, Seq, Timestamp,
+    CoordinatorId, DefinitionName, DefinitionSpec, Event, ParticipantName, Revision, SagaId, SagaState, Seq,
+    Timestamp,
 };
 use backstop_engine::ports::store::{
-    Append, Appended, CoordinatorRow, Head, Journal, Orphan, Participant, SagaCursor, SagaFilter, Store,
-    StoreResult, StoredRevision,
+    Append, Appended, CoordinatorRow, Head, Journal, Misfit, Orphan, Participant, Retention, Retired,
+    SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision,
 };
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -93,6 +97,18 @@ fn true_path(path: &Path) -> Result<PathBuf, OpenError> {
     Ok(folder.canonicalize().map_err(failed)?.join(name))
 }
 
+/// Texts as one parameter, for `json_each`.
+fn json(texts: &[impl AsRef<str>]) -> StoreResult<String> {
+    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    serde_json::to_string(&texts).map_err(|error| StoreError::NotApplied(error.to_string()))
+}
+
+/// The states in which a saga is over, as one parameter.
+fn final_states() -> StoreResult<String> {
+    let over: Vec<&str> = SagaState::ALL.iter().filter(|s| s.is_final()).map(|s| s.as_str()).collect();
+    json(&over)
+}
+
 fn lock(path: &Path) -> Result<File, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -133,8 +149,33 @@ impl Store for SqliteStore {
         read::list(&self.readers, filter, cursor, limit).await
     }
 
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
-        lease::orphans(&self.readers, limit).await
+    async fn journals(&self, sagas: &[SagaId]) -> StoreResult<Vec<StoreResult<Option<Journal>>>> {
+        read::journals(&self.readers, sagas).await
+    }
+
+    async fn orphans(&self, share: Share, limit: usize) -> StoreResult<Vec<Orphan>> {
+        lease::orphans(&self.readers, share, limit).await
+    }
+
+    async fn quarantine(
+        &self,
+        saga: &SagaId,
+        owner: Option<&CoordinatorId>,
+        reason: &str,
+    ) -> StoreResult<bool> {
+        quarantine::quarantine(&self.writer, saga, owner, reason).await
+    }
+
+    async fn restore(&self, head: &Head) -> StoreResult<bool> {
+        quarantine::restore(&self.writer, head).await
+    }
+
+    async fn retire(&self, retention: Retention, limit: usize) -> StoreResult<Retired> {
+        retire::retire(&self.writer, retention, limit).await
+    }
+
+    async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {
+        misfits::misfits(&self.readers, grace, lease_max, limit).await
     }
 
     async fn put_revision(
@@ -168,6 +209,10 @@ impl Store for SqliteStore {
         registry::put_participant(&self.writer, participant).await
     }
 
+    async fn participants_mark(&self) -> StoreResult<String> {
+        registry::participants_mark(&self.readers).await
+    }
+
     async fn participant(&self, name: &ParticipantName) -> StoreResult<Option<Participant>> {
         registry::participant(&self.readers, name).await
     }
@@ -184,8 +229,12 @@ impl Store for SqliteStore {
         lease::enter(&self.writer, coordinator, address, ttl).await
     }
 
-    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<bool> {
+    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<Option<Timestamp>> {
         lease::renew(&self.writer, coordinator, ttl).await
+    }
+
+    async fn set_draining(&self, coordinator: &CoordinatorId) -> StoreResult<()> {
+        lease::set_draining(&self.writer, coordinator).await
     }
 
     async fn leave(&self, coordinator: &CoordinatorId) -> StoreResult<()> {

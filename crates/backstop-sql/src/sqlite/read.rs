@@ -6,6 +6,40 @@ use backstop_core::{Event, SagaId, Seq};
 use backstop_engine::ports::store::{Head, Journal, SagaCursor, SagaFilter, StoreResult};
 use sqlx::{QueryBuilder, Sqlite, SqliteExecutor, SqlitePool};
 
+macro_rules! heads {
+    ($where:literal) => {
+        concat!(
+            "SELECT id, definition, revision, state, seq, epoch, owner, wake_at, fin_code, labels, fingerprint,
+                    created_at, updated_at, ended_at, quarantine, retired
+             FROM saga ",
+            $where
+        )
+    };
+}
+
+pub(super) async fn journals(
+    pool: &SqlitePool,
+    sagas: &[SagaId],
+) -> StoreResult<Vec<StoreResult<Option<Journal>>>> {
+    let ids: Vec<&str> = sagas.iter().map(SagaId::as_str).collect();
+    let ids = super::json(&ids)?;
+    let mut tx = pool.begin_with("BEGIN").await.map_err(|e| error::of_read(&e))?;
+    let heads = sqlx::query(heads!("WHERE id IN (SELECT value FROM json_each(?))"))
+        .bind(&ids)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(|e| error::of_read(&e))?;
+    let events = sqlx::query(
+        "SELECT * FROM saga_event WHERE saga_id IN (SELECT value FROM json_each(?)) ORDER BY saga_id, seq",
+    )
+    .bind(&ids)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(|e| error::of_read(&e))?;
+    tx.commit().await.map_err(|e| error::of_read(&e))?;
+    rows::journals(sagas, &heads, &events)
+}
+
 pub(super) async fn journal(pool: &SqlitePool, saga: &SagaId) -> StoreResult<Option<Journal>> {
     // Head and events of one instant: a reader that compares them must not see an append half.
     let mut tx = pool.begin_with("BEGIN").await.map_err(|e| error::of_read(&e))?;
@@ -18,15 +52,11 @@ pub(super) async fn journal(pool: &SqlitePool, saga: &SagaId) -> StoreResult<Opt
 }
 
 pub(super) async fn head(db: impl SqliteExecutor<'_>, saga: &SagaId) -> StoreResult<Option<Head>> {
-    let row = sqlx::query(
-        "SELECT id, definition, revision, state, seq, epoch, owner, wake_at, fin_code, labels,
-                fingerprint, created_at, updated_at, ended_at
-         FROM saga WHERE id = ?",
-    )
-    .bind(saga.as_str())
-    .fetch_optional(db)
-    .await
-    .map_err(|e| error::of_read(&e))?;
+    let row = sqlx::query(heads!("WHERE id = ?"))
+        .bind(saga.as_str())
+        .fetch_optional(db)
+        .await
+        .map_err(|e| error::of_read(&e))?;
     row.as_ref().map(rows::head).transpose()
 }
 
@@ -52,11 +82,7 @@ pub(super) async fn list(
     cursor: Option<&SagaCursor>,
     limit: usize,
 ) -> StoreResult<Vec<Head>> {
-    let mut sql = QueryBuilder::<Sqlite>::new(
-        "SELECT id, definition, revision, state, seq, epoch, owner, wake_at, fin_code, labels,
-                fingerprint, created_at, updated_at, ended_at
-         FROM saga WHERE true",
-    );
+    let mut sql = QueryBuilder::<Sqlite>::new(heads!("WHERE true"));
     if !filter.states.is_empty() {
         // Words of a closed list, written out so that the planner can see a partial index fit.
         let states: Vec<String> = filter.states.iter().map(|state| format!("'{}'", state.as_str())).collect();

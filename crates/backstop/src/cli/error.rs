@@ -77,9 +77,6 @@ pub(crate) enum CliError {
     /// An answer lacks what the contract promises, or cannot be shown.
     #[error("{0}")]
     Mapping(String),
-    /// A command is not served yet.
-    #[error("{0}")]
-    NotBuilt(&'static str),
     /// The result could not be written.
     #[error("the result cannot be written")]
     Output(#[from] io::Error),
@@ -119,7 +116,6 @@ impl CliError {
             | Self::BadServer { .. }
             | Self::Unreachable { .. }
             | Self::Mapping(_)
-            | Self::NotBuilt(_)
             | Self::Output(_) => false,
         }
     }
@@ -195,7 +191,6 @@ impl CliError {
                 "{}\n  the server may be of another version than this program",
                 headline(paint, &safe(problem))
             ),
-            Self::NotBuilt(what) => writeln!(out, "{}", headline(paint, what)),
             Self::Output(error) => {
                 writeln!(out, "{}", headline(paint, &format!("the result cannot be written: {error}")))
             }

@@ -58,8 +58,9 @@ pub(crate) enum Command {
     /// Shows the coordinators of the store
     #[command(subcommand)]
     Coordinator(operator::CoordinatorVerb),
-    /// Checks the whole store
-    Doctor,
+    /// Looks for sagas that nobody will finish, broken journals, bad leases; 1 if there are any
+    #[command(after_help = "Examples:\n  backstop doctor\n  backstop doctor --full")]
+    Doctor(operator::Doctor),
     /// Shows the table by which failures are judged
     #[command(after_help = "Example:\n  backstop error-table payment")]
     ErrorTable(operator::ErrorTable),
@@ -108,7 +109,7 @@ impl Command {
             Self::Branch(verb) => verb.run(&mut session).await,
             Self::Participant(verb) => verb.run(&mut session).await,
             Self::Coordinator(verb) => verb.run(&mut session).await,
-            Self::Doctor => operator::doctor(&mut session).await,
+            Self::Doctor(doctor) => doctor.run(&mut session).await,
             Self::ErrorTable(table) => table.run(&mut session).await,
         };
         match result {

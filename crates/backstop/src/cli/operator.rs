@@ -5,6 +5,7 @@ use super::out::{Paint, Style};
 use super::text::{Cell, safe, short, table, time};
 use super::{Exit, Session};
 use backstop_proto::v1::{self, Tier};
+use std::time::Duration;
 
 /// What can be done with coordinators.
 #[derive(Debug, clap::Subcommand)]
@@ -13,6 +14,26 @@ pub(crate) enum CoordinatorVerb {
     #[command(after_help = "Example:\n  backstop coordinator list")]
     List,
 }
+
+/// `doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// Replay the journal of every saga, and not only those of the newest ones
+    #[arg(long)]
+    full: bool,
+    /// How many journals to replay without --full [default: 1000]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 0,
+        hide_default_value = true,
+        conflicts_with = "full"
+    )]
+    sample: i32,
+}
+
+/// Longest time that a full run of the doctor is waited for.
+const DOCTOR_TAKES_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// `error-table`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +66,8 @@ fn coordinators(answer: &v1::ListCoordinatorsResponse, paint: Paint) -> String {
         .map(|coordinator| {
             let lease = if coordinator.expired {
                 Cell::styled("expired", Style::Bad)
+            } else if coordinator.draining {
+                Cell::styled("draining", Style::Warn)
             } else {
                 Cell::styled("held", Style::Good)
             };
@@ -60,20 +83,34 @@ fn coordinators(answer: &v1::ListCoordinatorsResponse, paint: Paint) -> String {
     table(["ID", "ADDRESS", "LEASE", "UNTIL", "STARTED"], rows, paint)
 }
 
-/// Checks the whole store. A server that cannot do it yet is no sound store, so that is a failure.
-pub(super) async fn doctor(session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let connection = session.open().await?;
-    let result = connection.call(connection.operators().run_doctor(v1::RunDoctorRequest {})).await;
-    match result {
-        Ok(answer) => {
-            session.show("backstop.v1.RunDoctorResponse", &answer, |_| "the store is sound".to_owned())?;
-            Ok(Exit::Done)
-        }
-        Err(CliError::Said { status, .. }) if status.code() == tonic::Code::Unimplemented => {
-            Err(CliError::NotBuilt("the doctor is not built yet in this server: nothing was checked"))
-        }
-        Err(other) => Err(other),
+impl Doctor {
+    pub(super) async fn run(self, session: &mut Session<'_>) -> Result<Exit, CliError> {
+        let connection = session.open().await?;
+        let request = v1::RunDoctorRequest { full: self.full, sample: self.sample };
+        // A full run takes as long as the store is large.
+        let answer =
+            connection.call_waiting(DOCTOR_TAKES_MAX, connection.operators().run_doctor(request)).await?;
+        session.show("backstop.v1.RunDoctorResponse", &answer, |paint| findings(&answer, paint))?;
+        Ok(if answer.findings.is_empty() { Exit::Done } else { Exit::Failed })
     }
+}
+
+fn findings(answer: &v1::RunDoctorResponse, paint: Paint) -> String {
+    let replayed = format!("{} journals replayed", answer.journals_replayed);
+    if answer.findings.is_empty() {
+        return format!("nothing found; {replayed}");
+    }
+    let rows = answer.findings.iter().map(|finding| {
+        let kind = short(finding.kind().as_str_name(), "KIND_").to_ascii_lowercase().replace('_', " ");
+        [
+            Cell::styled(kind, Style::Bad),
+            Cell::from(finding.subject.as_str()),
+            Cell::from(finding.detail.as_str()),
+        ]
+    });
+    let more = if answer.truncated { "\nthere may be more" } else { "" };
+    let table = table(["FINDING", "ABOUT", "DETAIL"], rows.collect(), paint);
+    format!("{table}\n{} found; {replayed}{more}", answer.findings.len())
 }
 
 impl ErrorTable {

@@ -42,6 +42,20 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "SEQ", default_value_t = 0)]
         after: u64,
     },
+    /// Takes a saga out of quarantine, once its journal has been mended
+    #[command(
+        after_help = "Example:\n  backstop saga release pay-7 --reason 'event 3 restored from the backup'"
+    )]
+    Release {
+        /// The saga
+        id: String,
+        /// What was done about its journal, for the log
+        #[arg(long)]
+        reason: String,
+        /// Who, for the log
+        #[arg(long, value_name = "WHO", env = "USER", hide_env_values = true)]
+        by: String,
+    },
     /// Asks for a rollback; answers once that is decided for good
     #[command(after_help = "Example:\n  backstop saga cancel pay-7 --reason 'ordered twice'")]
     Cancel {
@@ -152,6 +166,16 @@ impl Verb {
             Self::Show { id, full } => show(session, id, full).await,
             Self::List(list) => list.run(session).await,
             Self::Watch { id, after } => watch::run(session, id, after).await,
+            Self::Release { id, reason, by } => {
+                let connection = session.open().await?;
+                let request = v1::ReleaseSagaRequest { saga_id: id, by, reason };
+                let answer = connection.call(connection.operators().release_saga(request)).await?;
+                let saga = answer.saga.clone().unwrap_or_default();
+                session.show("backstop.v1.ReleaseSagaResponse", &answer, |paint| {
+                    head_and_transcript(&saga, paint)
+                })?;
+                Ok(Exit::Done)
+            }
             Self::Cancel { id, reason, by } => {
                 let connection = session.open().await?;
                 let request = v1::CancelSagaRequest { saga_id: id, reason, by };

@@ -67,9 +67,19 @@ fn head(saga: &Saga, paint: Paint) -> String {
         field("deadline", &deadline(saga)),
         field("labels", &safe(&labels)),
         field("owner", &safe(&owner)),
+        field("parked", &parked(saga)),
+        field("quarantine", &safe(&saga.quarantine)),
+        field("journal", if saga.journal_retired { "retired: only this is left of it" } else { "" }),
         field("trace", &safe(&saga.trace_id)),
     ]
     .concat()
+}
+
+fn parked(saga: &Saga) -> String {
+    match &saga.wake_time {
+        Some(at) => format!("until {}", time(Some(at))),
+        None => String::new(),
+    }
 }
 
 /// Why it rolls back, as a sentence.
@@ -160,6 +170,13 @@ fn deadline(saga: &Saga) -> String {
 /// Which branches wait for a person, why, and the commands that settle them.
 fn what_to_do(saga: &Saga, paint: Paint) -> String {
     let mut out = String::new();
+    if !saga.quarantine.is_empty() {
+        let waiting =
+            paint.apply(Style::Bad, "its journal cannot be followed and waits for a person to mend it");
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "\n{waiting}");
+        let _ = writeln!(out, "  backstop saga release {} --reason …   (once it is mended)", safe(&saga.id));
+    }
     for branch in saga.branches.iter().filter(|branch| waits_for_a_person(saga, branch)) {
         let state = short(branch.state().as_str_name(), "BRANCH_STATE_");
         let last = match branch.state() {

@@ -124,7 +124,6 @@ fn is_break(error: &CliError) -> bool {
         | CliError::Faults { .. }
         | CliError::BadServer { .. }
         | CliError::Mapping(_)
-        | CliError::NotBuilt(_)
         | CliError::Output(_) => false,
     }
 }

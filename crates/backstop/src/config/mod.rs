@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use backstop_core::breaker::BreakerPolicy;
 use backstop_core::{Code, ErrorTable, FinCode, RetryRule, Row, Tier, tier};
 use backstop_engine::Settings;
+use backstop_engine::ports::store::Retention;
 use backstop_rpc::ServerSettings;
 use backstop_rpc::participants::ParticipantSettings;
 use backstop_sql::PostgresSettings;
@@ -57,6 +58,8 @@ pub(crate) enum StoreUrl {
 pub(crate) struct Configuration {
     pub(crate) store: StoreUrl,
     pub(crate) listen: SocketAddr,
+    /// Where other coordinators reach it; `None`: where it listens.
+    pub(crate) advertise: Option<String>,
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) drain_time: Duration,
     pub(crate) engine: Settings,
@@ -173,6 +176,13 @@ fn read(reader: &mut Reader) -> Option<Configuration> {
     let store = reader.text("store");
     let store = store_url(&store).map_err(|what| reader.fault("store", what)).ok();
     let listen = reader.parsed::<SocketAddr>("listen", "an address like 127.0.0.1:7420");
+    let advertise = match reader.text("advertise").as_str() {
+        "" => None,
+        text => Some(text.to_owned()),
+    };
+    if advertise.as_ref().is_some_and(|text| !is_host_and_port(text)) {
+        reader.fault("advertise", "must be an address like coordinator-1:7420");
+    }
     let metrics_listen = match reader.text("metrics_listen").as_str() {
         "" => None,
         _ => reader.parsed("metrics_listen", "an address like 127.0.0.1:7421"),
@@ -196,11 +206,14 @@ fn read(reader: &mut Reader) -> Option<Configuration> {
         connections_max: reader.count("postgres.connections_max"),
         acquire_timeout: reader.duration("postgres.acquire_timeout"),
         statement_timeout: reader.duration("postgres.statement_timeout"),
+        partition_width: reader.duration("postgres.partition_width"),
+        partitions_ahead: reader.count("postgres.partitions_ahead"),
     };
     let telemetry = telemetry(reader);
     Some(Configuration {
         store: store?,
         listen: listen?,
+        advertise,
         metrics_listen,
         drain_time,
         engine,
@@ -208,6 +221,13 @@ fn read(reader: &mut Reader) -> Option<Configuration> {
         participants,
         postgres,
         telemetry,
+    })
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let parts = text.rsplit_once(':');
+    parts.is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok() && !host.contains(['/', '@', ' '])
     })
 }
 
@@ -224,6 +244,11 @@ fn engine(reader: &mut Reader) -> Settings {
         lease_renew_every: reader.duration("lease.renew_every"),
         takeover_every: reader.duration("lease.takeover_every"),
         takeover_batch_max: reader.count("lease.takeover_batch_max"),
+        set_aside_for: reader.duration("lease.set_aside_for"),
+        park_after: reader.duration("limits.park_after"),
+        park_max: reader.duration("limits.park_max"),
+        command_patience: reader.duration("limits.command_patience"),
+        peer_timeout: reader.duration("limits.peer_timeout"),
         breaker: BreakerPolicy {
             calls_min: reader.count("breaker.calls_min"),
             failures_percent: reader.count("breaker.failures_percent"),
@@ -231,7 +256,15 @@ fn engine(reader: &mut Reader) -> Settings {
             open_for: reader.duration("breaker.open_for"),
         },
         in_flight_max_default: reader.count("participants.in_flight_max"),
+        calls_waiting_max: reader.count("participants.calls_waiting_max"),
         watch_poll_every: reader.duration("limits.watch_poll_every"),
+        retention: Retention {
+            journals_for: reader.duration("retention.journals_for"),
+            ids_for: reader.duration("retention.ids_for"),
+        },
+        retention_every: reader.duration("retention.every"),
+        retention_batch_max: reader.count("retention.batch_max"),
+        doctor_findings_max: reader.count("limits.doctor_findings_max"),
         wait_max: reader.duration("limits.wait_max"),
         input_bytes_max: reader.count("limits.input_bytes_max"),
         labels_max: reader.count("limits.labels_max"),
@@ -247,6 +280,15 @@ fn engine(reader: &mut Reader) -> Settings {
             "lease.renew_every",
             "must be at most a third of lease.ttl, so that one lost renewal does no harm",
         );
+    }
+    if settings.retention.ids_for < settings.retention.journals_for {
+        reader.fault("retention.ids_for", "must not be shorter than retention.journals_for");
+    }
+    if settings.park_max < settings.park_after {
+        reader.fault("limits.park_max", "must not be shorter than limits.park_after");
+    }
+    if settings.command_patience < settings.lease_ttl {
+        reader.fault("limits.command_patience", "must not be shorter than lease.ttl");
     }
     if settings.breaker.failures_percent > 100 {
         reader.fault("breaker.failures_percent", "must be at most 100");

@@ -31,6 +31,8 @@ pub(crate) enum Reply {
     Held,
     /// Never answers: the call's own timeout ends it.
     Hang,
+    /// Our own code panics in the middle of it.
+    Panic,
 }
 
 /// The participant itself says so.
@@ -205,6 +207,7 @@ impl Bank {
                 tokio::time::sleep(wait).await;
                 Box::pin(self.answer(place, *reply, timeout.saturating_sub(wait))).await
             }
+            Reply::Panic => panic!("as the story wants"),
             Reply::Held => {
                 let (let_go, held) = oneshot::channel();
                 self.state().held.insert(place, let_go);
@@ -315,7 +318,7 @@ impl Drop for Ending {
 #[async_trait]
 impl Calls for BankOf {
     async fn call(&self, request: CallRequest) -> CallReply {
-        let CallRequest { saga, call, timeout } = request;
+        let CallRequest { saga, call, timeout, .. } = request;
         let work = async {
             let (place, seen) = self.bank.see(self.process.number, &saga, &call, timeout);
             let mut ending = Ending { bank: Arc::clone(&self.bank), place, answered: false };

@@ -12,8 +12,8 @@ use backstop_core::{
 };
 use backstop_engine::memory_store::MemoryStore;
 use backstop_engine::ports::store::{
-    Append, Appended, CoordinatorRow, Head, Journal, Orphan, Participant, SagaCursor, SagaFilter, Store,
-    StoreError, StoreResult, StoredRevision,
+    Append, Appended, CoordinatorRow, Head, Journal, Misfit, MisfitKind, Orphan, Participant, Retention,
+    Retired, SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision,
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -54,6 +54,7 @@ struct Switches {
     /// How many more appends of its own each of these has before another one's comes in between.
     to_be_stolen: BTreeMap<SagaId, usize>,
     unreadable: BTreeSet<SagaId>,
+    newer: BTreeSet<SagaId>,
     renewals_fail: bool,
     append_takes: Duration,
     leases: BTreeMap<CoordinatorId, CoordinatorRow>,
@@ -131,6 +132,22 @@ impl Disk {
         self.switches().unreadable.insert(SagaId::parse(saga).unwrap());
     }
 
+    /// The saga's journal is in a format that this program does not know.
+    pub(crate) fn write_newer(&self, saga: &str, newer: bool) {
+        let saga = SagaId::parse(saga).unwrap();
+        let mut switches = self.switches();
+        if newer {
+            switches.newer.insert(saga);
+        } else {
+            switches.newer.remove(&saga);
+        }
+    }
+
+    /// A hand in the database: changes what is stored of a saga.
+    pub(crate) fn plant(&self, saga: &str, change: impl FnOnce(&mut Journal)) {
+        self.inner.plant(&SagaId::parse(saga).unwrap(), change);
+    }
+
     /// Renewing a lease fails without an answer.
     pub(crate) fn renewals_fail(&self, fail: bool) {
         self.switches().renewals_fail = fail;
@@ -196,6 +213,7 @@ impl Disk {
                 started_at: self.time(),
                 expires_at: self.time().plus(Duration::from_secs(1_000_000)),
                 expired: false,
+                draining: false,
             };
             self.switches().leases.insert(thief.clone(), lives);
             let (seq, epoch) = (there.head.seq.next(), Epoch(there.head.epoch.0 + 1));
@@ -237,7 +255,7 @@ impl Disk {
         }
     }
 
-    fn orphans(&self, limit: usize) -> Vec<Orphan> {
+    fn orphans(&self, share: Share, limit: usize) -> Vec<Orphan> {
         let now = self.time();
         let all = SagaFilter::default();
         let mut heads = self.inner.list(&all, None, usize::MAX).now_or_never().unwrap().unwrap();
@@ -249,13 +267,19 @@ impl Disk {
             Some(owner) => !lives(owner),
             None => head.wake_at.is_some_and(|at| at <= now),
         };
-        let orphans = heads.iter().filter(|head| !head.state.is_final() && is_orphan(head)).take(limit);
-        orphans.map(|head| Orphan { saga: head.saga.clone(), handed_over: head.owner.is_none() }).collect()
+        let orphans = heads
+            .iter()
+            .filter(|head| !head.state.is_final() && is_orphan(head) && share.holds(&head.saga))
+            .take(limit);
+        orphans.map(|head| Orphan { saga: head.saga.clone(), owner: head.owner.clone() }).collect()
     }
 
     fn readable(&self, saga: &SagaId) -> StoreResult<()> {
         let mut switches = self.switches();
         switches.reads += 1;
+        if switches.newer.contains(saga) {
+            return Err(StoreError::Newer("event 2 has format 9".to_owned()));
+        }
         if switches.unreadable.contains(saga) {
             return Err(StoreError::Unreadable("event 2 is torn".to_owned()));
         }
@@ -312,8 +336,51 @@ impl Store for DiskOf {
         self.up(self.disk.inner.list(filter, cursor, limit)).await
     }
 
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
-        self.up(async { Ok(self.disk.orphans(limit)) }).await
+    async fn journals(&self, sagas: &[SagaId]) -> StoreResult<Vec<StoreResult<Option<Journal>>>> {
+        self.process.stalled.subscribe().wait_for(|stalled| !stalled).await.map(drop).unwrap();
+        self.up(async {
+            let all = self.disk.inner.journals(sagas).await?;
+            let readable = |(saga, journal)| self.disk.readable(saga).and(journal);
+            Ok(sagas.iter().zip(all).map(readable).collect())
+        })
+        .await
+    }
+
+    async fn orphans(&self, share: Share, limit: usize) -> StoreResult<Vec<Orphan>> {
+        self.up(async { Ok(self.disk.orphans(share, limit)) }).await
+    }
+
+    async fn quarantine(
+        &self,
+        saga: &SagaId,
+        owner: Option<&CoordinatorId>,
+        reason: &str,
+    ) -> StoreResult<bool> {
+        self.up(self.disk.inner.quarantine(saga, owner, reason)).await
+    }
+
+    async fn restore(&self, head: &Head) -> StoreResult<bool> {
+        self.up(self.disk.inner.restore(head)).await
+    }
+
+    async fn retire(&self, retention: Retention, limit: usize) -> StoreResult<Retired> {
+        self.up(self.disk.inner.retire(retention, limit)).await
+    }
+
+    async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {
+        self.up(async {
+            let mut misfits = self.disk.inner.misfits(grace, lease_max, limit).await?;
+            let (switches, now) = (self.disk.switches(), self.disk.time());
+            // The leases are this store's own.
+            misfits.retain(|misfit| {
+                let saga = SagaId::parse(&misfit.subject).ok();
+                let owner = saga.and_then(|saga| self.disk.journal(&saga)).and_then(|there| there.head.owner);
+                let lease = owner.and_then(|owner| switches.leases.get(&owner).map(|row| row.expires_at));
+                misfit.kind != MisfitKind::OwnerGone || lease.is_none_or(|at| at.plus(grace) <= now)
+            });
+            Ok(misfits)
+        })
+        .await
     }
 
     async fn put_revision(
@@ -347,6 +414,10 @@ impl Store for DiskOf {
         self.up(self.disk.inner.put_participant(participant)).await
     }
 
+    async fn participants_mark(&self) -> StoreResult<String> {
+        self.up(self.disk.inner.participants_mark()).await
+    }
+
     async fn participant(&self, name: &ParticipantName) -> StoreResult<Option<Participant>> {
         self.up(self.disk.inner.participant(name)).await
     }
@@ -368,6 +439,7 @@ impl Store for DiskOf {
                 started_at: now,
                 expires_at: now.plus(ttl),
                 expired: false,
+                draining: false,
             };
             self.disk.switches().leases.insert(coordinator.clone(), row);
             Ok(())
@@ -375,7 +447,7 @@ impl Store for DiskOf {
         .await
     }
 
-    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<bool> {
+    async fn renew(&self, coordinator: &CoordinatorId, ttl: Duration) -> StoreResult<Option<Timestamp>> {
         self.up(async {
             let now = self.disk.time();
             let mut switches = self.disk.switches();
@@ -383,7 +455,17 @@ impl Store for DiskOf {
                 return Err(StoreError::NotApplied("no renewal gets through".to_owned()));
             }
             let lives = switches.leases.get_mut(coordinator).filter(|row| row.expires_at > now);
-            Ok(lives.map(|row| row.expires_at = now.plus(ttl)).is_some())
+            Ok(lives.map(|row| row.expires_at = now.plus(ttl)).map(|()| now))
+        })
+        .await
+    }
+
+    async fn set_draining(&self, coordinator: &CoordinatorId) -> StoreResult<()> {
+        self.up(async {
+            if let Some(row) = self.disk.switches().leases.get_mut(coordinator) {
+                row.draining = true;
+            }
+            Ok(())
         })
         .await
     }

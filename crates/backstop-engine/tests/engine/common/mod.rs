@@ -7,15 +7,17 @@
 
 pub(crate) mod bank;
 pub(crate) mod disk;
+pub(crate) mod net;
 pub(crate) mod plan;
 pub(crate) mod process;
 
 use backstop_core::transcript::transcript;
 use backstop_core::{DefinitionName, Saga, SagaId, SagaState, Seq};
-use backstop_engine::{Coordinator, EngineError, Settings, StartSaga, StartedSaga};
+use backstop_engine::{Coordinator, EngineError, Ports, Settings, StartSaga, StartedSaga};
 use bank::{Bank, BankOf};
 use bytes::Bytes;
 use disk::{Disk, DiskOf};
+use net::{Net, PeersOf};
 use plan::Plan;
 use process::Process;
 use std::collections::BTreeMap;
@@ -57,6 +59,7 @@ pub(crate) fn until(what: &'static str, holds: impl Fn() -> bool) -> impl Future
 pub(crate) struct World {
     pub(crate) disk: Arc<Disk>,
     pub(crate) bank: Arc<Bank>,
+    pub(crate) net: Arc<Net>,
     processes: AtomicU32,
 }
 
@@ -70,7 +73,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let disk = Disk::new();
         let bank = Bank::new(&disk);
-        Self { disk, bank, processes: AtomicU32::new(1) }
+        Self { disk, bank, net: Arc::default(), processes: AtomicU32::new(1) }
     }
 
     /// A coordinator with the settings as they come.
@@ -84,8 +87,12 @@ impl World {
         let process = Process::new(self.processes.fetch_add(1, Ordering::Relaxed));
         let store = DiskOf { disk: Arc::clone(&self.disk), process: Arc::clone(&process) };
         let bank = BankOf { bank: Arc::clone(&self.bank), process: Arc::clone(&process) };
-        let coordinator = Coordinator::start(Arc::new(store), Arc::new(bank), settings, "127.0.0.1:1").await;
-        Node { coordinator: coordinator.unwrap(), process }
+        let peers = PeersOf { net: Arc::clone(&self.net), process: Arc::clone(&process) };
+        let ports = Ports { store: Arc::new(store), participants: Arc::new(bank), peers: Arc::new(peers) };
+        let address = process.number.to_string();
+        let coordinator = Coordinator::start(ports, settings, &address).await.unwrap();
+        self.net.listens(&address, &coordinator, &process);
+        Node { coordinator, process }
     }
 
     /// A node that knows this definition.

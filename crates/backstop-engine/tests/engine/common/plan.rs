@@ -100,6 +100,13 @@ impl Plan {
         self
     }
 
+    /// Longest wait between two attempts of the action.
+    pub(crate) fn waits(mut self, ceiling: Duration) -> Self {
+        let retry = &mut self.last().action.retry;
+        (retry.initial, retry.max) = (ceiling, ceiling);
+        self
+    }
+
     /// Refusals of the compensation before it is stuck.
     pub(crate) fn refusals(mut self, attempts_max: u32) -> Self {
         self.last().compensation.as_mut().unwrap().retry.attempts_max = attempts_max;

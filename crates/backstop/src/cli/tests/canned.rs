@@ -10,10 +10,10 @@ use backstop_proto::v1::{
     GetSagaRequest, GetSagaResponse, ListCoordinatorsRequest, ListCoordinatorsResponse,
     ListDefinitionsRequest, ListDefinitionsResponse, ListParticipantsRequest, ListParticipantsResponse,
     ListSagasRequest, ListSagasResponse, Participant, RegisterDefinitionRequest, RegisterDefinitionResponse,
-    RegisterParticipantRequest, RegisterParticipantResponse, ResolveBranchRequest, ResolveBranchResponse,
-    RetryBranchRequest, RetryBranchResponse, RunDoctorRequest, RunDoctorResponse, Saga,
-    SimulateDefinitionRequest, SimulateDefinitionResponse, StartSagaRequest, StartSagaResponse,
-    WatchSagaRequest, WatchSagaResponse,
+    RegisterParticipantRequest, RegisterParticipantResponse, ReleaseSagaRequest, ReleaseSagaResponse,
+    ResolveBranchRequest, ResolveBranchResponse, RetryBranchRequest, RetryBranchResponse, RunDoctorRequest,
+    RunDoctorResponse, Saga, SimulateDefinitionRequest, SimulateDefinitionResponse, StartSagaRequest,
+    StartSagaResponse, WatchSagaRequest, WatchSagaResponse,
 };
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -43,6 +43,8 @@ pub(super) struct Canned {
     pub(super) coordinators: ListCoordinatorsResponse,
     /// Answered by GetErrorTable.
     pub(super) table: GetErrorTableResponse,
+    /// Answered by RunDoctor.
+    pub(super) doctor: RunDoctorResponse,
     /// Answered by WatchSaga, a stream a call.
     pub(super) streams: Mutex<VecDeque<Streamed>>,
     /// Refuses every call but WatchSaga.
@@ -244,6 +246,13 @@ impl OperatorService for Canned {
         &self,
         request: Request<RunDoctorRequest>,
     ) -> Result<Response<RunDoctorResponse>, Status> {
-        self.answer(request, RunDoctorResponse {})
+        self.answer(request, self.doctor.clone())
+    }
+
+    async fn release_saga(
+        &self,
+        request: Request<ReleaseSagaRequest>,
+    ) -> Result<Response<ReleaseSagaResponse>, Status> {
+        self.answer(request, ReleaseSagaResponse { saga: Some(self.saga.clone()) })
     }
 }

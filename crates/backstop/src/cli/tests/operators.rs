@@ -5,9 +5,10 @@ use super::fixtures::{at, rolled_back};
 use super::{run, wrong_usage};
 use crate::cli::Exit;
 use backstop_proto::v1::failure::Effect;
+use backstop_proto::v1::run_doctor_response::{Finding, finding::Kind};
 use backstop_proto::v1::{
-    BreakerState, GetErrorTableResponse, ListCoordinatorsResponse, Participant, Tier,
-    get_error_table_response, list_coordinators_response,
+    BreakerState, GetErrorTableResponse, ListCoordinatorsResponse, Participant, RunDoctorResponse, Saga,
+    SagaState, Tier, get_error_table_response, list_coordinators_response,
 };
 use tonic::Status;
 
@@ -98,15 +99,39 @@ async fn coordinators_and_the_error_table_are_tables() {
 }
 
 #[tokio::test]
-async fn a_doctor_that_is_not_built_yet_vouches_for_nothing() {
-    let refusal = Some(Status::unimplemented("not built yet"));
-    let server = Canned { refusal, ..Canned::default() }.serve().await;
-    let ran = run(&server.url, &["doctor"]).await;
-    assert_eq!(ran.exit, Exit::Failed);
-    assert_eq!(ran.err, "error: the doctor is not built yet in this server: nothing was checked\n");
+async fn the_doctor_names_what_it_found_and_that_is_a_failure() {
     let server = Canned::default().serve().await;
     let ran = run(&server.url, &["doctor"]).await;
-    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, "the store is sound\n"));
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, "nothing found; 0 journals replayed\n"));
+    let finding = Finding {
+        kind: Kind::SagaForsaken.into(),
+        subject: "pay-7".to_owned(),
+        detail: "RUNNING without owner and wake-up time".to_owned(),
+    };
+    let doctor = RunDoctorResponse { findings: vec![finding], journals_replayed: 12, truncated: false };
+    let server = Canned { doctor, ..Canned::default() }.serve().await;
+    let ran = run(&server.url, &["doctor", "--full"]).await;
+    assert_eq!(ran.exit, Exit::Failed);
+    assert_eq!(
+        ran.out,
+        "FINDING        ABOUT  DETAIL\n\
+         saga forsaken  pay-7  RUNNING without owner and wake-up time\n\n\
+         1 found; 12 journals replayed\n"
+    );
+}
+
+#[tokio::test]
+async fn a_saga_in_quarantine_says_what_a_person_is_to_do() {
+    let saga = Saga {
+        id: "pay-7".to_owned(),
+        state: SagaState::NeedsIntervention.into(),
+        quarantine: "event 3 does not fit".to_owned(),
+        ..Saga::default()
+    };
+    let server = Canned { saga, ..Canned::default() }.serve().await;
+    let ran = run(&server.url, &["saga", "show", "pay-7"]).await;
+    assert!(ran.out.contains("event 3 does not fit"), "{}", ran.out);
+    assert!(ran.out.contains("backstop saga release pay-7 --reason"), "{}", ran.out);
 }
 
 #[tokio::test]

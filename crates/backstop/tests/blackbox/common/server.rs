@@ -84,6 +84,25 @@ impl Backstop {
         backstop
     }
 
+    /// Another coordinator on the same Postgres.
+    pub(crate) async fn beside(&self, settings: &[(&str, &str)]) -> Self {
+        let Store::Postgres(url) = &self.store else { panic!("SQLite is for one coordinator") };
+        let own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut other = Self {
+            store: Store::Postgres(url.clone()),
+            settings: self.settings.iter().cloned().chain(own).collect(),
+            running: None,
+            log: Arc::default(),
+        };
+        other.start_again().await;
+        other
+    }
+
+    /// The URL of its store.
+    pub(crate) fn store_url(&self) -> String {
+        self.store.url()
+    }
+
     /// Starts the process on the same store; it must not be running.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.running.is_none(), "it is running");
@@ -179,8 +198,14 @@ impl Backstop {
 
     /// Sends SIGTERM and does not wait.
     pub(crate) fn signal_to_end(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
-        assert!(status.success(), "kill -TERM");
+        self.signal("TERM");
+    }
+
+    /// Sends a signal: `STOP` freezes it, `CONT` lets it go on.
+    pub(crate) fn signal(&self, signal: &str) {
+        let status =
+            Command::new("kill").args([format!("-{signal}"), self.pid().to_string()]).status().unwrap();
+        assert!(status.success(), "kill -{signal}");
     }
 
     /// Waits until the process is gone.

@@ -15,6 +15,13 @@ pub(crate) fn python() -> PathBuf {
     find("BACKSTOP_TEST_PYTHON", "", &[xtask("venv/bin/python")])
 }
 
+/// The library that sets a process's wall clock.
+pub(crate) fn faketime() -> PathBuf {
+    let debian = ["x86_64-linux-gnu", "aarch64-linux-gnu"]
+        .map(|arch| PathBuf::from(format!("/usr/lib/{arch}/faketime/libfaketime.so.1")));
+    find("BACKSTOP_TEST_FAKETIME", "", &debian)
+}
+
 fn xtask(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/xtask").join(file)
 }

@@ -1,0 +1,126 @@
+//! The doctor finds what nobody would ever finish, and is silent where all is well. And quarantine: a journal
+//! that cannot be followed is set aside, for all to see, and comes back once it is mended.
+
+use crate::common::bank::{Reply, says};
+use crate::common::plan::Plan;
+use crate::common::{Node, World, id, ms, quiet, until};
+use backstop_core::{Code, SagaState, Seq};
+use backstop_engine::ports::store::MisfitKind;
+use backstop_engine::{EngineError, FindingKind, HowMuch};
+
+fn line() -> Plan {
+    Plan::new("line").step("a", &[]).step("b", &["a"])
+}
+
+async fn findings(node: &Node) -> Vec<(FindingKind, String)> {
+    let found = node.coordinator.examine(HowMuch::Everything).await.unwrap();
+    found.findings.into_iter().map(|finding| (finding.kind, finding.subject)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_store_has_no_findings_whatever_goes_on() {
+    let world = World::new();
+    let node = world.node_for(&line()).await;
+    world.bank.action("b", |_| Reply::Held);
+    for n in 0..5 {
+        node.start("line", &format!("pay-{n}")).await;
+    }
+    quiet().await;
+    assert_eq!(findings(&node).await, []);
+    world.bank.let_go("b", says(Code::FailedPrecondition));
+    world.ends("pay-0", SagaState::RolledBack).await;
+    let found = node.coordinator.examine(HowMuch::Newest(3)).await.unwrap();
+    assert_eq!((found.journals_replayed, found.findings.len()), (3, 0));
+    (1..5).for_each(|_| world.bank.let_go("b", Reply::Ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_of_misery_is_found_and_named() {
+    let world = World::new();
+    let node = world.node_for(&line()).await;
+    for saga in ["forsaken", "double", "gap", "differs", "well"] {
+        node.run("line", saga).await;
+    }
+    world.disk.plant("forsaken", |journal| {
+        journal.events.truncate(1);
+        journal.head.seq = Seq(1);
+        journal.head.state = SagaState::Running;
+        journal.head.ended_at = None;
+    });
+    world.disk.plant("double", |journal| journal.head.wake_at = Some(journal.head.updated_at));
+    world.disk.plant("gap", |journal| drop(journal.events.remove(1)));
+    world.disk.plant("differs", |journal| journal.head.state = SagaState::RolledBack);
+    let found = findings(&node).await;
+    for expected in [
+        (FindingKind::Misfit(MisfitKind::Forsaken), "forsaken".to_owned()),
+        (FindingKind::Misfit(MisfitKind::Overdetermined), "double".to_owned()),
+        (FindingKind::JournalBroken, "gap".to_owned()),
+        (FindingKind::HeadDiffers, "differs".to_owned()),
+    ] {
+        assert!(found.contains(&expected), "{expected:?} in {found:?}");
+    }
+    assert!(!found.iter().any(|(_, saga)| saga == "well"), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_cannot_be_followed_is_quarantined_and_comes_back_once_it_is_mended() {
+    let world = World::new();
+    let node = world.node_for(&line().dedup()).await;
+    world.bank.action("b", |_| Reply::Held);
+    node.start("line", "pay-7").await;
+    node.start("line", "good").await;
+    quiet().await;
+    node.crash();
+    let whole = world.disk.journal(&id("pay-7")).unwrap();
+    world.disk.plant("pay-7", |journal| drop(journal.events.remove(1)));
+    world.bank.action("b", |_| Reply::Ok);
+    let next = world.node().await;
+    world.ends("good", SagaState::Succeeded).await;
+    until("it is set aside", || world.state("pay-7") == Some(SagaState::NeedsIntervention)).await;
+    assert_eq!(world.owner("pay-7"), None);
+    let error = next.coordinator.get_saga(&id("pay-7")).await.unwrap_err();
+    assert!(matches!(error, EngineError::Quarantined { .. }), "{error:?}");
+    assert!(findings(&next).await.contains(&(FindingKind::Quarantined, "pay-7".to_owned())));
+    let refused = next.coordinator.release_saga(&id("pay-7"), "ben", "too early").await.unwrap_err();
+    assert!(matches!(refused, EngineError::Quarantined { .. }), "{refused:?}");
+    let refused = next.cancel("pay-7").await.unwrap_err();
+    assert!(matches!(refused, EngineError::Quarantined { .. }), "nobody acts on what cannot be read");
+    let refused = next.coordinator.release_saga(&id("good"), "ben", "").await.unwrap_err();
+    assert!(matches!(refused, EngineError::NotQuarantined { .. }), "{refused:?}");
+
+    world.disk.plant("pay-7", |journal| journal.events = whole.events.clone());
+    next.coordinator.release_saga(&id("pay-7"), "ben", "restored from the backup").await.unwrap();
+    world.ends("pay-7", SagaState::Succeeded).await;
+    assert_eq!(findings(&next).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_newer_program_wrote_is_left_to_it() {
+    let world = World::new();
+    let node = world.node_for(&line().dedup()).await;
+    world.bank.action("b", |_| Reply::Held);
+    node.start("line", "pay-7").await;
+    quiet().await;
+    node.crash();
+    world.disk.write_newer("pay-7", true);
+    let _old = world.node().await;
+    tokio::time::sleep(ms(30_000)).await;
+    assert_eq!(
+        world.state("pay-7"),
+        Some(SagaState::Running),
+        "not quarantined: there is nothing wrong with it"
+    );
+    world.disk.write_newer("pay-7", false);
+    world.bank.action("b", |_| Reply::Ok);
+    world.ends("pay-7", SagaState::Succeeded).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_whose_driving_panics_is_set_aside_and_nothing_else_is_hurt() {
+    let world = World::new();
+    let node = world.node_for(&line()).await;
+    world.bank.action("a", |call| if call.saga == "bad" { Reply::Panic } else { Reply::Ok });
+    node.start("line", "bad").await;
+    assert_eq!(node.run("line", "good").await.state, SagaState::Succeeded);
+    until("it is set aside", || world.state("bad") == Some(SagaState::NeedsIntervention)).await;
+}

@@ -1,0 +1,171 @@
+//! A saga that waits for long waits in the store: it costs no memory, and comes back when its time has come.
+
+use crate::common::bank::{Reply, after, says};
+use crate::common::plan::Plan;
+use crate::common::{World, id, ms, quiet, until};
+use backstop_core::breaker::BreakerPolicy;
+use backstop_core::{Code, SagaState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A saga whose next attempt is up to two minutes away.
+fn slow() -> Plan {
+    Plan::new("slow").step("a", &[]).waits(ms(120_000)).dedup()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_leaves_memory_and_comes_back_in_time() {
+    let world = World::new();
+    let node = world.node_for(&slow()).await;
+    world.bank.action("a", |call| if call.attempt == 1 { says(Code::Unavailable) } else { Reply::Ok });
+    node.start("slow", "pay-7").await;
+    until("it is parked", || world.owner("pay-7").is_none()).await;
+    assert_eq!(node.coordinator.live_sagas(), 0);
+    let journal = world.disk.journal(&id("pay-7")).unwrap();
+    let due = journal.head.wake_at.expect("it has a time");
+    assert!(due.since(journal.head.updated_at) > ms(10_000), "shorter waits stay in memory");
+    world.ends("pay-7", SagaState::Succeeded).await;
+    let late = world.disk.journal(&id("pay-7")).unwrap().head.updated_at.since(due);
+    assert!(late < ms(300), "one look later at most: {late:?}");
+    world.tells(
+        "pay-7",
+        "
+        0001 saga     started        slow@1
+        0002 a        will retry     #1  FIN-50302 UNAVAILABLE in doubt
+        0003 saga     handed over
+        0004 saga     taken over     epoch 2
+        0005 a        succeeded      #2
+        0006 saga     succeeded
+        ",
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_saga_comes_back_also_when_the_one_that_parked_it_is_dead() {
+    let world = World::new();
+    let node = world.node_for(&slow()).await;
+    world.bank.action("a", |call| if call.attempt == 1 { says(Code::Unavailable) } else { Reply::Ok });
+    node.start("slow", "pay-7").await;
+    until("it is parked", || world.owner("pay-7").is_none()).await;
+    node.crash();
+    let _other = world.node().await;
+    world.ends("pay-7", SagaState::Succeeded).await;
+    assert_eq!(world.bank.calls(), ["a action #1", "a action #2"], "it knows that nothing was in flight");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_wait_stays_in_memory() {
+    let world = World::new();
+    let node = world.node_for(&Plan::new("quick").step("a", &[]).waits(ms(9_000)).dedup()).await;
+    world.bank.action("a", |call| if call.attempt < 3 { says(Code::Unavailable) } else { Reply::Ok });
+    assert_eq!(node.run("quick", "pay-7").await.state, SagaState::Succeeded);
+    assert!(!world.told("pay-7").contains("handed over"), "{}", world.told("pay-7"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_wakes_a_parked_saga_too() {
+    let world = World::new();
+    let node = world.node_for(&slow().deadline(ms(60_000))).await;
+    // With this id the second attempt is due long after the deadline.
+    world.bank.action("a", |_| says(Code::Unavailable));
+    node.start("slow", "pay-1").await;
+    until("it is parked", || world.owner("pay-1").is_none()).await;
+    world.ends("pay-1", SagaState::RolledBack).await;
+    assert!(world.told("pay-1").contains("deadline"), "{}", world.told("pay-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn undos_of_a_dead_participant_wait_in_the_store_and_do_not_fill_memory() {
+    let world = World::new();
+    let node = world
+        .node_with(|settings| {
+            settings.live_sagas_max = 30;
+            settings.breaker = BreakerPolicy { calls_min: 4, ..BreakerPolicy::default() };
+        })
+        .await;
+    node.register(&Plan::new("dead").step("d", &[]).step("x", &["d"])).await;
+    node.register(&Plan::new("well").step("w", &[])).await;
+    let mended = Arc::new(AtomicBool::new(false));
+    let works = Arc::clone(&mended);
+    world.bank.action("x", |_| says(Code::FailedPrecondition));
+    world.bank.undo(
+        "d",
+        move |_| {
+            if works.load(Ordering::Relaxed) { Reply::Ok } else { says(Code::Unavailable) }
+        },
+    );
+    for n in 0..20 {
+        node.start("dead", &format!("dead-{n}")).await;
+    }
+    let was_parked = |n| world.told(&format!("dead-{n}")).contains("handed over");
+    while !(0..20).all(was_parked) {
+        tokio::time::sleep(ms(500)).await;
+    }
+    // The longer it lasts, the rarer they come back in vain.
+    let events = || -> usize {
+        (0..20).map(|n| world.disk.journal(&id(&format!("dead-{n}"))).unwrap().events.len()).sum()
+    };
+    tokio::time::sleep(ms(900_000)).await;
+    let first = events();
+    tokio::time::sleep(ms(900_000)).await;
+    let second = events() - first;
+    assert!(
+        second * 2 < first && second < 20 * 20,
+        "{first} events in a quarter of an hour, {second} in the next"
+    );
+    until("nothing of it is in memory", || node.coordinator.live_sagas() == 0).await;
+    assert_eq!(node.run("well", "well-1").await.state, SagaState::Succeeded);
+    mended.store(true, Ordering::Relaxed);
+    for n in 0..20 {
+        world.ends(&format!("dead-{n}"), SagaState::RolledBack).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_does_not_use_up_the_attempts_of_its_sagas_nor_keep_out_what_is_new() {
+    let world = World::new();
+    let plan = Plan::new("one").step("a", &[]).in_flight_max(4).attempts(1).dedup();
+    let node = world.node_for(&plan).await;
+    world.bank.action("a", |_| Reply::Held);
+    for n in 0..400 {
+        node.start("one", &format!("old-{n}")).await;
+    }
+    quiet().await;
+    node.crash();
+    // Each call takes a second and four may be out: the last of the backlog waits for minutes.
+    world.bank.action("a", |_| after(ms(1_000), Reply::Ok));
+    let next = world.node().await;
+    until("it is taken over", || world.epoch("old-0") == 2).await;
+    for n in 0..20 {
+        let began = tokio::time::Instant::now();
+        assert_eq!(next.run("one", &format!("new-{n}")).await.state, SagaState::Succeeded);
+        assert!(began.elapsed() <= ms(2_100), "new-{n} waited {:?}", began.elapsed());
+    }
+    for n in 0..400 {
+        world.ends(&format!("old-{n}"), SagaState::Succeeded).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_at_one_participant_is_full_for_its_own_sagas_only() {
+    let world = World::new();
+    let node = world.node_with(|settings| settings.calls_waiting_max = 5).await;
+    node.register(&Plan::new("dead").step("d", &[]).in_flight_max(1)).await;
+    node.register(&Plan::new("well").step("w", &[])).await;
+    world.bank.action("d", |_| Reply::Held);
+    for n in 0..6 {
+        node.start("dead", &format!("dead-{n}")).await;
+        quiet().await;
+    }
+    let refused = node.coordinator.start_saga(crate::common::request("dead", "dead-6")).await.unwrap_err();
+    assert!(
+        matches!(refused, backstop_engine::EngineError::Busy { limit: "participants.calls_waiting_max", .. }),
+        "{refused:?}"
+    );
+    assert!(!node.start("dead", "dead-3").await.created, "a repeated start finds its saga all the same");
+    assert_eq!(node.run("well", "well-1").await.state, SagaState::Succeeded);
+    for _ in 0..6 {
+        quiet().await;
+        world.bank.let_go("d", Reply::Ok);
+    }
+}
