@@ -15,6 +15,8 @@ pub enum Kind {
     Safety,
     /// Something took too long. A machine that is busy with other things may be to blame.
     Time,
+    /// Nothing broke, but the run did not come to what it was to try: it proves less than it should.
+    Reach,
 }
 
 /// A check that failed.

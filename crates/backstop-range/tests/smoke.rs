@@ -1,7 +1,7 @@
 //! Small runs of the range against the real binary: that the scenarios work, and that what must never be is
 //! not.
 //!
-//! Time decides nothing here: the machine may be busy. The full runs judge it.
+//! Time decides nothing here, nor who wins a race: the machine may be busy. The full runs judge it.
 
 // Helpers of tests are not seen as tests by clippy.
 #![allow(clippy::unwrap_used)]
