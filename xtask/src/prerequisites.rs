@@ -3,7 +3,7 @@
 //! Nothing is installed outside `target/xtask`, except Postgres and libfaketime from the system's packages, and
 //! those only as root (a container). A test never skips for want of one of these: it fails.
 
-use crate::process::{command, on_path, root, run, tools};
+use crate::process::{cargo, command, on_path, root, run, tools};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,8 @@ pub(crate) struct Prerequisites {
     pub(crate) python: PathBuf,
     /// The library that sets a process's wall clock: `BACKSTOP_TEST_FAKETIME`.
     pub(crate) faketime: PathBuf,
+    /// The program of the version before this one, for the story of an upgrade: `BACKSTOP_TEST_PREVIOUS`.
+    pub(crate) previous: PathBuf,
 }
 
 /// Makes sure of all of them.
@@ -31,22 +33,25 @@ pub(crate) struct Prerequisites {
 /// One line for each that is missing and could not be installed.
 pub(crate) fn ensure() -> Result<Prerequisites> {
     let (postgres_bin, grpcurl, python, faketime) = (postgres(), grpcurl(), python(), faketime());
+    let previous = previous();
     let missing: Vec<String> = [
         postgres_bin.as_ref().err().map(|e| format!("Postgres server: {e:#}")),
         grpcurl.as_ref().err().map(|e| format!("grpcurl: {e:#}")),
         python.as_ref().err().map(|e| format!("Python with grpcio: {e:#}")),
         faketime.as_ref().err().map(|e| format!("libfaketime: {e:#}")),
+        previous.as_ref().err().map(|e| format!("the version before this one: {e:#}")),
     ]
     .into_iter()
     .flatten()
     .collect();
-    match (postgres_bin, grpcurl, python, faketime) {
-        (Ok(postgres_bin), Ok(grpcurl), Ok(python), Ok(faketime)) => {
+    match (postgres_bin, grpcurl, python, faketime, previous) {
+        (Ok(postgres_bin), Ok(grpcurl), Ok(python), Ok(faketime), Ok(previous)) => {
             println!("postgres  {}", postgres_bin.display());
             println!("grpcurl   {}", grpcurl.display());
             println!("python    {}", python.display());
             println!("faketime  {}", faketime.display());
-            Ok(Prerequisites { postgres_bin, grpcurl, python, faketime })
+            println!("previous  {}", previous.display());
+            Ok(Prerequisites { postgres_bin, grpcurl, python, faketime, previous })
         }
         _ => bail!("the tests need more than is here\n  {}", missing.join("\n  ")),
     }
@@ -92,6 +97,38 @@ fn faketime() -> Result<PathBuf> {
     }
     install_from_the_system("libfaketime")?;
     find().context("not found; install it (Debian: apt-get install libfaketime)")
+}
+
+/// Builds the version that a rolling upgrade starts from, out of this repository's own history: the commit named in
+/// `xtask/previous-version`, the newest one before the newest migration.
+fn previous() -> Result<PathBuf> {
+    if let Some(file) = std::env::var_os("BACKSTOP_TEST_PREVIOUS").map(PathBuf::from) {
+        return if file.is_file() { Ok(file) } else { bail!("{} is not there", file.display()) };
+    }
+    let commit = std::fs::read_to_string(root().join("xtask/previous-version"))?.trim().to_owned();
+    let (tree, target) = (tools().join("previous").join(&commit), tools().join("previous/target"));
+    let binary = tools().join("previous").join(format!("backstop-{commit}"));
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    println!("building the version before this one ({commit})");
+    if !tree.join("Cargo.toml").is_file() {
+        std::fs::create_dir_all(&tree)?;
+        let archive = tools().join("previous/tree.tar");
+        let git = on_path("git").context("no git; install it")?;
+        let mut pack = command(git);
+        pack.current_dir(root()).args(["archive", "--format=tar", "-o"]).arg(&archive).arg(&commit);
+        run(&mut pack).context("it is not in this clone's history; fetch the whole history")?;
+        run(command("tar").arg("-xf").arg(&archive).arg("-C").arg(&tree))?;
+    }
+    let mut build = cargo();
+    build
+        .current_dir(&tree)
+        .args(["build", "--locked", "--package", "backstop", "--target-dir"])
+        .arg(&target);
+    run(&mut build)?;
+    std::fs::copy(target.join("debug/backstop"), &binary)?;
+    Ok(binary)
 }
 
 fn find_postgres() -> Option<PathBuf> {

@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         .env("BACKSTOP_TEST_GRPCURL", &prerequisites.grpcurl)
         .env("BACKSTOP_TEST_PYTHON", &prerequisites.python)
         .env("BACKSTOP_TEST_FAKETIME", &prerequisites.faketime)
+        .env("BACKSTOP_TEST_PREVIOUS", &prerequisites.previous)
         .stdout(Stdio::piped());
     // Whatever looks for Postgres in PATH finds the same one.
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -13,7 +13,7 @@
 
 use crate::metrics::Metrics;
 use crate::ports::store::{Append, Appended, Store, StoreError};
-use backstop_core::SagaId;
+use backstop_core::{SagaId, Seq};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,6 +204,11 @@ impl Writer {
             Ok(Appended::Written) if waiter.is_repeat => self.last_word(append).await,
             Ok(Appended::Written) => Ok(Settled::Written),
         };
+        // Counted here, for whoever lost the saga may have dropped it before it hears so. That the id of a new saga
+        // is taken is nothing to wonder at.
+        if matches!(settled, Ok(Settled::Lost | Settled::Overtaken)) && append.expected != Seq(0) {
+            self.metrics.append_lost();
+        }
         // Nobody waits any more for a saga that was dropped meanwhile.
         let _ = waiter.reply.send(settled);
     }

@@ -319,17 +319,8 @@ impl Runner {
             };
             match settled {
                 Ok(Settled::Written) => break,
-                Ok(Settled::Lost) => {
-                    // That the id of a new saga is taken is nothing to wonder at.
-                    if expected != Seq(0) {
-                        self.shared.metrics.append_lost();
-                    }
-                    return Err(Dropped::Lost);
-                }
-                Ok(Settled::Overtaken) => {
-                    self.shared.metrics.append_lost();
-                    return Err(Dropped::Overtaken);
-                }
+                Ok(Settled::Lost) => return Err(Dropped::Lost),
+                Ok(Settled::Overtaken) => return Err(Dropped::Overtaken),
                 Err(error) => {
                     is_repeat = true;
                     tracing::error!(saga = %next.id, %error, "the saga's journal could not be written; trying again");

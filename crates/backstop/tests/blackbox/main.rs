@@ -24,4 +24,5 @@ mod operator;
 mod python;
 mod starting;
 mod telemetry;
+mod upgrade;
 mod watching;

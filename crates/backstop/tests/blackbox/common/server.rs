@@ -5,7 +5,7 @@
 use super::{Api, PATIENCE, eventually};
 use backstop_sql::testing::Postgres;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -50,6 +50,7 @@ impl Store {
 
 /// A coordinator with its store.
 pub(crate) struct Backstop {
+    program: PathBuf,
     store: Store,
     settings: Vec<(String, String)>,
     running: Option<Running>,
@@ -71,7 +72,13 @@ impl Backstop {
 
     /// The same, with settings in its environment: `("BACKSTOP_DRAIN_TIME", "1s")`.
     pub(crate) async fn start_with(engine: Engine, settings: &[(&str, &str)]) -> Self {
+        Self::start_program(Path::new(BINARY), engine, settings).await
+    }
+
+    /// Another version of the program.
+    pub(crate) async fn start_program(program: &Path, engine: Engine, settings: &[(&str, &str)]) -> Self {
         let mut backstop = Self {
+            program: program.to_owned(),
             store: Store::new(engine).await,
             settings: settings
                 .iter()
@@ -86,9 +93,15 @@ impl Backstop {
 
     /// Another coordinator on the same Postgres.
     pub(crate) async fn beside(&self, settings: &[(&str, &str)]) -> Self {
+        self.beside_as(Path::new(BINARY), settings).await
+    }
+
+    /// The same, of another version of the program.
+    pub(crate) async fn beside_as(&self, program: &Path, settings: &[(&str, &str)]) -> Self {
         let Store::Postgres(url) = &self.store else { panic!("SQLite is for one coordinator") };
         let own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut other = Self {
+            program: program.to_owned(),
             store: Store::Postgres(url.clone()),
             settings: self.settings.iter().cloned().chain(own).collect(),
             running: None,
@@ -106,7 +119,7 @@ impl Backstop {
     /// Starts the process on the same store; it must not be running.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.running.is_none(), "it is running");
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(&self.program);
         command
             .args(["serve", "--store", &self.store.url(), "--listen", "127.0.0.1:0"])
             .args(["--metrics-listen", "127.0.0.1:0", "--migrate"])

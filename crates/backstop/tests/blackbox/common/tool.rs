@@ -22,6 +22,12 @@ pub(crate) fn faketime() -> PathBuf {
     find("BACKSTOP_TEST_FAKETIME", "", &debian)
 }
 
+/// The program of the version before this one.
+pub(crate) fn previous() -> PathBuf {
+    let commit = include_str!("../../../../../xtask/previous-version").trim();
+    find("BACKSTOP_TEST_PREVIOUS", "", &[xtask(&format!("previous/backstop-{commit}"))])
+}
+
 fn xtask(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/xtask").join(file)
 }
