@@ -114,7 +114,8 @@ impl Gate {
     /// # Errors
     /// Why there is none. Nothing was sent.
     pub async fn enter(self: &Arc<Self>, manner: Manner, patience: Duration) -> Result<Pass, Barred> {
-        let _waiting = Waiting::new(self);
+        // What waits in the backlog or to undo something is not held against what is new.
+        let _waiting = (manner == Manner::Prompt).then(|| Waiting::new(self));
         let until = Instant::now() + patience;
         let late = match manner {
             Manner::Prompt => Barred::NotSent(NotSent::NoPermit),
@@ -173,7 +174,7 @@ impl Gate {
         self.permits_max as usize
     }
 
-    /// Calls that wait here, for a permit or for the breaker.
+    /// Calls that wait here for a permit, without the backlog and without compensations.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }

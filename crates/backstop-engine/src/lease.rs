@@ -5,11 +5,10 @@
 
 use crate::ports::store::StoreError;
 use crate::shared::Shared;
-use crate::tenure::Tenure;
+use crate::tenure::{Moment, Tenure};
 use backstop_core::CoordinatorId;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Wait before a new tenure is asked for again.
@@ -28,9 +27,9 @@ pub(crate) async fn enter(
     ttl: Duration,
 ) -> Result<Tenure, StoreError> {
     let coordinator = fresh_id()?;
-    let asked_at = Instant::now();
+    let asked = Moment::now();
     store.enter(&coordinator, address, ttl).await?;
-    Ok(Tenure::new(coordinator, asked_at, ttl))
+    Ok(Tenure::new(coordinator, asked, ttl))
 }
 
 /// Renews the lease until a drain has ended it.
@@ -42,11 +41,11 @@ pub(crate) async fn keep(shared: Arc<Shared>, address: String) {
         if is_over(&shared, &tenure) {
             return;
         }
-        let asked_at = Instant::now();
+        let asked = Moment::now();
         match shared.store.renew(&tenure.coordinator, ttl).await {
             Ok(Some(now)) => {
-                tenure.renewed(asked_at, ttl);
-                shared.store_clock.heard(now, asked_at);
+                tenure.renewed(asked, ttl);
+                shared.store_clock.heard(now, asked.at);
             }
             Ok(None) if is_over(&shared, &tenure) => return,
             Ok(None) => {

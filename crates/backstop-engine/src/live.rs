@@ -3,7 +3,8 @@
 //! # Invariants
 //! * A saga is in here at most once: two runners of one saga in one process cannot be.
 //! * There are never more than `live_sagas_max`.
-//! * A saga whose runner panicked is not forgotten: [`Live::take_panicked`] tells of it.
+//! * A saga whose runner cannot go on (it panicked, or its rules do not fit) is not forgotten: it would have an owner
+//!   who lives and a runner that does not. [`Live::take_forsaken`] tells of it until it is set aside in the store.
 
 use crate::error::EngineError;
 use crate::metrics::Metrics;
@@ -55,7 +56,7 @@ impl Drop for Leave {
     fn drop(&mut self) {
         self.live.sagas.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.saga);
         if std::thread::panicking() {
-            self.live.panicked.lock().unwrap_or_else(PoisonError::into_inner).push(self.saga.clone());
+            self.live.forsake(self.saga.clone(), "driving it panicked: see the log".to_owned());
         }
         self.live.metrics.live_changed(-1);
     }
@@ -65,14 +66,14 @@ impl Drop for Leave {
 pub(crate) struct Live {
     sagas: Mutex<BTreeMap<SagaId, Handle>>,
     slots: Arc<Semaphore>,
-    panicked: Mutex<Vec<SagaId>>,
+    forsaken: Mutex<Vec<(SagaId, String)>>,
     metrics: Metrics,
 }
 
 impl Live {
     pub(crate) fn new(live_sagas_max: usize, metrics: Metrics) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(live_sagas_max.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { sagas: Mutex::default(), slots, panicked: Mutex::default(), metrics })
+        Arc::new(Self { sagas: Mutex::default(), slots, forsaken: Mutex::default(), metrics })
     }
 
     pub(crate) fn find(&self, saga: &SagaId) -> Option<Handle> {
@@ -83,9 +84,14 @@ impl Live {
         self.sagas.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Sagas whose runners have panicked since this was asked last.
-    pub(crate) fn take_panicked(&self) -> Vec<SagaId> {
-        std::mem::take(&mut *self.panicked.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Remembers a saga whose runner cannot go on, and why.
+    pub(crate) fn forsake(&self, saga: SagaId, reason: String) {
+        self.forsaken.lock().unwrap_or_else(PoisonError::into_inner).push((saga, reason));
+    }
+
+    /// Sagas whose runners could not go on, since this was asked last.
+    pub(crate) fn take_forsaken(&self) -> Vec<(SagaId, String)> {
+        std::mem::take(&mut *self.forsaken.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// For how many more sagas there is room.
@@ -121,11 +127,13 @@ impl Live {
 }
 
 impl Handle {
-    /// Has a running saga do something; `None` if it was just leaving.
-    pub(crate) async fn command(&self, input: Input) -> Option<Result<Arc<Saga>, EngineError>> {
+    /// Has a running saga do something.
+    pub(crate) async fn command(&self, input: Input) -> Heard {
         let (command, answer) = Command::new(input);
-        self.inbox.send(command).await.ok()?;
-        answered(answer).await
+        match self.inbox.send(command).await {
+            Ok(()) => answered(answer).await,
+            Err(_) => Heard::NotTaken,
+        }
     }
 }
 
@@ -137,13 +145,22 @@ impl Command {
     }
 }
 
-/// Waits for the answer to a command; `None` if the saga's runner was just leaving.
-pub(crate) async fn answered(
-    answer: oneshot::Receiver<Result<Arc<Saga>, CommandFailed>>,
-) -> Option<Result<Arc<Saga>, EngineError>> {
-    match answer.await.ok()? {
-        Ok(saga) => Some(Ok(saga)),
-        Err(CommandFailed::Refused(refused)) => Some(Err(EngineError::Refused(refused))),
-        Err(CommandFailed::Gone) => None,
+/// What came of a command to a running saga.
+pub(crate) enum Heard {
+    /// It was carried out, or refused.
+    Answer(Result<Arc<Saga>, EngineError>),
+    /// The runner was just leaving, and had not taken it.
+    NotTaken,
+    /// The runner has dropped the saga in the middle of it: what was decided may be on disk or not.
+    Dropped,
+}
+
+/// Waits for the answer to a command.
+pub(crate) async fn answered(answer: oneshot::Receiver<Result<Arc<Saga>, CommandFailed>>) -> Heard {
+    match answer.await {
+        Ok(Ok(saga)) => Heard::Answer(Ok(saga)),
+        Ok(Err(CommandFailed::Refused(refused))) => Heard::Answer(Err(EngineError::Refused(refused))),
+        Ok(Err(CommandFailed::Gone)) => Heard::NotTaken,
+        Err(_) => Heard::Dropped,
     }
 }

@@ -70,13 +70,13 @@ impl MemoryStore {
 impl Tables {
     fn append(&mut self, append: &Append) -> Appended {
         let there = self.sagas.get(&append.saga);
-        if append.expected == there.map_or(Seq(0), |journal| journal.head.seq) {
+        let is_set_aside = there.is_some_and(|journal| journal.head.quarantine.is_some());
+        if append.expected == there.map_or(Seq(0), |journal| journal.head.seq) && !is_set_aside {
             let journal = self
                 .sagas
                 .entry(append.saga.clone())
                 .or_insert_with(|| Journal { head: append.head.clone(), events: Vec::new() });
-            let Head { quarantine, retired, .. } = journal.head.clone();
-            journal.head = Head { quarantine, retired, ..append.head.clone() };
+            journal.head = Head { quarantine: None, retired: journal.head.retired, ..append.head.clone() };
             journal.events.extend(append.events.iter().cloned());
             return Appended::Written;
         }
@@ -203,7 +203,7 @@ impl Store for MemoryStore {
     async fn restore(&self, head: &Head) -> StoreResult<bool> {
         let mut tables = self.tables();
         let Some(journal) = tables.sagas.get_mut(&head.saga) else { return Ok(false) };
-        if journal.head.quarantine.is_none() {
+        if journal.head.quarantine.is_none() || journal.head.seq != head.seq {
             return Ok(false);
         }
         // Its birth stays: stores keep a journal by it.

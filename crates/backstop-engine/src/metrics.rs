@@ -214,6 +214,11 @@ impl Metrics {
         self.interventions.add(i64::try_from(sagas).unwrap_or(i64::MAX), &[]);
     }
 
+    /// A saga has come out of quarantine.
+    pub(crate) fn released(&self) {
+        self.interventions.add(-1, &[]);
+    }
+
     pub(crate) fn retired(&self, bite: &Retired) {
         self.retired_journals.add(bite.journals, &[]);
         self.retired_sagas.add(bite.sagas, &[]);

@@ -64,7 +64,7 @@ struct Looks {
 pub(crate) async fn watch(shared: Arc<Shared>) {
     let mut looks = Looks::default();
     loop {
-        quarantine_what_panicked(&shared).await;
+        quarantine_what_is_forsaken(&shared).await;
         let (mut woken, mut taken_over) = (0, 0);
         while may_take_on(&shared) {
             let bite = looks.take_a_bite(&shared).await;
@@ -89,11 +89,12 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
     }
 }
 
-/// A saga whose runner has panicked would otherwise stand still for as long as its owner, this process, lives.
-async fn quarantine_what_panicked(shared: &Shared) {
-    for saga in shared.live.take_panicked() {
-        quarantine(shared, &saga, Some(&shared.tenure().coordinator), "driving it panicked: see the log")
-            .await;
+/// A saga whose runner cannot go on would otherwise stand still for as long as its owner, this process, lives.
+async fn quarantine_what_is_forsaken(shared: &Shared) {
+    for (saga, reason) in shared.live.take_forsaken() {
+        if !quarantine(shared, &saga, Some(&shared.tenure().coordinator), &reason).await {
+            shared.live.forsake(saga, reason);
+        }
     }
 }
 
@@ -201,32 +202,32 @@ impl Looks {
         id: &SagaId,
         journal: StoreResult<Option<Journal>>,
     ) -> Result<Option<oneshot::Receiver<()>>, EngineError> {
-        let Some(journal) = journal? else { return Ok(None) };
+        let Some(journal) = readable(id, journal)? else { return Ok(None) };
         let loaded = follow(shared, id, journal).await?;
         adopt_loaded(shared, loaded, &self.dead, None).await
     }
 
     async fn cannot_take_on(&mut self, shared: &Shared, orphan: &Orphan, error: &EngineError) {
         let saga = &orphan.saga;
-        let reason = match error {
-            EngineError::Quarantined { reason, .. } => reason.clone(),
-            EngineError::Store(StoreError::Unreadable(reason)) => reason.clone(),
-            EngineError::Invalid(faults) => {
-                let first = faults.first().map(ToString::to_string).unwrap_or_default();
-                format!("its definition is no longer valid: {first}")
+        let EngineError::Quarantined { reason, .. } = error else {
+            match error {
+                EngineError::Store(StoreError::Newer(what)) => {
+                    tracing::info!(%saga, what, "left to a newer program");
+                }
+                EngineError::Store(StoreError::NotApplied(_) | StoreError::Unknown(_)) => {
+                    tracing::warn!(%saga, %error, "the saga could not be taken over yet");
+                    return;
+                }
+                // Not the journal is at fault but what it needs: its definition, or a participant. That is mended
+                // in one place, and its sagas then go on by themselves.
+                other => {
+                    tracing::error!(%saga, error = %other, "the saga cannot be taken over until that is mended");
+                }
             }
-            EngineError::NotFound { .. } => error.to_string(),
-            EngineError::Store(StoreError::Newer(what)) => {
-                tracing::info!(%saga, what, "left to a newer program");
-                self.set_aside.insert(saga.clone(), Instant::now() + shared.settings.set_aside_for);
-                return;
-            }
-            other => {
-                tracing::warn!(%saga, error = %other, "the saga could not be taken over yet");
-                return;
-            }
+            self.set_aside.insert(saga.clone(), Instant::now() + shared.settings.set_aside_for);
+            return;
         };
-        if !quarantine(shared, saga, orphan.owner.as_ref(), &reason).await {
+        if !quarantine(shared, saga, orphan.owner.as_ref(), reason).await {
             self.set_aside.insert(saga.clone(), Instant::now() + shared.settings.set_aside_for);
         }
     }
@@ -300,7 +301,12 @@ pub(crate) async fn load(shared: &Shared, id: &SagaId) -> Result<Option<Loaded>,
 
 /// A saga's journal, whatever it says.
 pub(crate) async fn read(shared: &Shared, id: &SagaId) -> Result<Option<Journal>, EngineError> {
-    shared.store.journal(id).await.map_err(|error| match error {
+    readable(id, shared.store.journal(id).await)
+}
+
+/// What cannot be read cannot be followed.
+fn readable<T>(id: &SagaId, read: StoreResult<T>) -> Result<T, EngineError> {
+    read.map_err(|error| match error {
         StoreError::Unreadable(reason) => EngineError::Quarantined { saga: id.clone(), reason },
         StoreError::NotApplied(_) | StoreError::Unknown(_) | StoreError::Newer(_) => error.into(),
     })

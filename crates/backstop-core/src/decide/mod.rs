@@ -321,12 +321,15 @@ impl Turn {
 
     /// Takes the saga over. What the one before may have sent has lost its answer: it counts as sent.
     fn adopt(&mut self, coordinator: CoordinatorId, handed_over: bool) {
+        let clock_went_back = self.now < self.saga.updated_at;
         let epoch = Epoch(self.saga.epoch.0 + 1);
         self.emit(EventKind::Adopted { epoch, coordinator });
         if handed_over || self.saga.state.is_final() {
             return;
         }
-        let horizon = self.now.plus(TIMER_MARGIN);
+        // If the clock has gone back since, the one before may have been ahead by any time: nothing tells which of
+        // its timers had come.
+        let horizon = if clock_went_back { Timestamp(i64::MAX) } else { self.now.plus(TIMER_MARGIN) };
         let picture = agenda(&self.saga, horizon);
         // All of them before any of them decides: a rollback takes what is not due yet for not sent, and
         // that is not sure of what lies within the margin.

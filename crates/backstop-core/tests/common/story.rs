@@ -138,6 +138,11 @@ impl Story {
         self.now = self.now.plus(time);
     }
 
+    /// The store's clock goes back.
+    pub(crate) fn back(&mut self, time: Duration) {
+        self.now = Timestamp(self.now.0 - i64::try_from(time.as_micros()).unwrap());
+    }
+
     pub(crate) fn crash(&mut self) {
         self.adopt("b", false);
     }

@@ -5,6 +5,7 @@ use super::common::story::Story;
 use super::payment;
 use backstop_core::{Code, Evidence, NotSent, Resolution, SagaState};
 use backstop_core::{replay, start};
+use std::time::Duration;
 
 #[test]
 fn after_a_crash_going_forward_what_may_have_been_sent_counts_as_sent() {
@@ -77,6 +78,20 @@ fn a_retry_that_was_nearly_due_at_a_crash_counts_as_sent() {
         0006 saga     rolling back   cause a
         ",
     );
+}
+
+#[test]
+fn if_the_clock_has_gone_back_since_every_timer_may_have_come_and_counts_as_sent() {
+    let plan = Plan::new().step("a", &[]).step("b", &[]);
+    let mut story = Story::start(&plan);
+    story.ok("a");
+    story.wait(Duration::from_secs(3600));
+    story.fails("b", Evidence::NotSent(NotSent::NoConnection));
+    assert!(story.calls().is_empty(), "b waits for its next attempt");
+    // The database has failed over to a machine that is an hour behind; whoever sent b #2 in time is gone.
+    story.back(Duration::from_secs(3600));
+    story.crash();
+    assert_eq!(story.calls(), ["a compensation #1", "b compensation #1"], "b #2 may have been sent");
 }
 
 #[test]

@@ -7,7 +7,9 @@
 
 use super::{Coordinator, no_saga};
 use crate::error::EngineError;
+use crate::live::Heard;
 use crate::ports::peers::PeerError;
+use crate::ports::store::StoreError;
 use crate::takeover::Dead;
 use crate::{live, takeover};
 use backstop_core::{CoordinatorId, EventKind, Input, Refused, Saga, SagaId, Seq};
@@ -30,6 +32,7 @@ pub enum Reach {
 /// What came of asking another coordinator.
 enum Asked {
     Done,
+    Refused(Refused),
     NotDone(String),
     Unknown(String),
 }
@@ -54,10 +57,15 @@ impl Coordinator {
         // Seq before the first word that may have been heard without an answer.
         let mut perhaps_since: Option<Seq> = None;
         loop {
-            if let Some(handle) = self.shared.live.find(id)
-                && let Some(answer) = handle.command(input.clone()).await
-            {
-                return self.unless_done(id, perhaps_since, &input, answer).await;
+            if let Some(handle) = self.shared.live.find(id) {
+                let before = handle.view.borrow().seq;
+                match handle.command(input.clone()).await {
+                    Heard::Answer(answer) => {
+                        return self.unless_done(id, perhaps_since, &input, answer).await;
+                    }
+                    Heard::NotTaken => {}
+                    Heard::Dropped => dropped(reach, &mut perhaps_since, before)?,
+                }
             }
             let head = self.shared.store.head(id).await?.ok_or_else(|| no_saga(id))?;
             if let Some(reason) = head.quarantine {
@@ -72,10 +80,16 @@ impl Coordinator {
                 }
                 Some(owner) if !dead.has(self.shared.store.as_ref(), &owner).await? => {
                     let last = match self.ask(&owner, id, &input).await? {
+                        Asked::Refused(refused) => {
+                            return self.unless_done(id, perhaps_since, &input, Err(refused.into())).await;
+                        }
                         Asked::Done => return Ok(self.get_saga(id).await?.saga),
                         Asked::NotDone(reason) => reason,
                         Asked::Unknown(reason) => {
-                            perhaps_since.get_or_insert(head.seq);
+                            let before = *perhaps_since.get_or_insert(head.seq);
+                            if let Some(saga) = self.done_since(id, before, &input).await? {
+                                return Ok(saga);
+                            }
                             reason
                         }
                     };
@@ -90,10 +104,14 @@ impl Coordinator {
                         return settled;
                     }
                     let (command, answer) = live::Command::new(input.clone());
-                    if takeover::adopt(&self.shared, id, &dead, command).await?.is_some()
-                        && let Some(answer) = live::answered(answer).await
-                    {
-                        return answer;
+                    if takeover::adopt(&self.shared, id, &dead, command).await?.is_some() {
+                        match live::answered(answer).await {
+                            Heard::Answer(answer) => {
+                                return self.unless_done(id, perhaps_since, &input, answer).await;
+                            }
+                            Heard::NotTaken => {}
+                            Heard::Dropped => dropped(reach, &mut perhaps_since, head.seq)?,
+                        }
                     }
                 }
             }
@@ -115,7 +133,7 @@ impl Coordinator {
         let timeout = self.shared.settings.peer_timeout;
         match self.shared.peers.command(&row.address, id, input, timeout).await {
             Ok(()) => Ok(Asked::Done),
-            Err(PeerError::Refused(refused)) => Err(refused.into()),
+            Err(PeerError::Refused(refused)) => Ok(Asked::Refused(refused)),
             Err(PeerError::NotDone(reason)) => Ok(Asked::NotDone(format!("{}: {reason}", row.address))),
             Err(PeerError::Unknown(reason)) => Ok(Asked::Unknown(format!("{}: {reason}", row.address))),
         }
@@ -131,13 +149,23 @@ impl Coordinator {
     ) -> Result<Arc<Saga>, EngineError> {
         match (answer, perhaps_since) {
             (Err(EngineError::Refused(refused)), Some(before)) => {
-                let view = self.get_saga(id).await?;
-                let later = view.events.iter().filter(|event| event.seq > before);
-                let done = later.into_iter().any(|event| is_done_by(input, &event.kind));
-                if done { Ok(view.saga) } else { Err(EngineError::Refused(refused)) }
+                let done = self.done_since(id, before, input).await?;
+                done.ok_or(EngineError::Refused(refused))
             }
             (answer, _) => answer,
         }
+    }
+
+    /// The saga, if its journal tells of this very command after that seq.
+    async fn done_since(
+        &self,
+        id: &SagaId,
+        before: Seq,
+        input: &Input,
+    ) -> Result<Option<Arc<Saga>>, EngineError> {
+        let view = self.get_saga(id).await?;
+        let done = view.events.iter().any(|event| event.seq > before && is_done_by(input, &event.kind));
+        Ok(done.then_some(view.saga))
     }
 
     /// Tells a person at once that their word would be refused, before the saga is taken up for it, or answers
@@ -153,6 +181,19 @@ impl Coordinator {
             Ok(events) if events.is_empty() => Ok(Some(Ok(saga))),
             Ok(_) => Ok(None),
             Err(refused) => Ok(Some(self.unless_done(id, perhaps_since, input, Err(refused.into())).await)),
+        }
+    }
+}
+
+/// The saga was dropped here in the middle of the command: whoever goes on looks into the journal before a refusal is
+/// told. A coordinator that the command was carried to does not go on with it, and says that it does not know.
+fn dropped(reach: Reach, perhaps_since: &mut Option<Seq>, before: Seq) -> Result<(), EngineError> {
+    perhaps_since.get_or_insert(before);
+    match reach {
+        Reach::Anywhere => Ok(()),
+        Reach::Here => {
+            let what = "the saga changed hands in the middle of the command".to_owned();
+            Err(EngineError::Store(StoreError::Unknown(what)))
         }
     }
 }

@@ -11,11 +11,13 @@ use crate::error::EngineError;
 use crate::ports::store::{Head, Journal, Misfit, MisfitKind, SagaCursor, SagaFilter, StoreError};
 use crate::shared::Shared;
 use crate::takeover;
-use backstop_core::{CoordinatorId, Event, EventKind, Saga, SagaId};
+use backstop_core::{CoordinatorId, Event, EventKind, Saga, SagaId, SagaState};
 use std::time::Duration;
 
 /// Sagas whose journals are read at once.
 const PAGE: usize = 64;
+/// Head rows read at once.
+const PAGE_OF_HEADS: usize = 500;
 /// How many looks takeover may need before what it should have seen to is a finding.
 const LOOKS_GRACE: u32 = 8;
 /// Longest wait before a finding is confirmed.
@@ -89,6 +91,7 @@ impl Coordinator {
             findings: misfits.into_iter().map(Finding::from).collect(),
             ..Examination::default()
         };
+        self.quarantined(max, &mut found).await?;
         let mut left = match how_much {
             HowMuch::Newest(count) => count,
             HowMuch::Everything => usize::MAX,
@@ -121,24 +124,40 @@ impl Coordinator {
         Ok(again.into_iter().filter(|misfit| first.iter().any(|m| m.subject == misfit.subject)).collect())
     }
 
+    /// Every saga in quarantine, however old: its state says that it waits for a person.
+    async fn quarantined(&self, max: usize, found: &mut Examination) -> Result<(), EngineError> {
+        let filter = SagaFilter { states: vec![SagaState::NeedsIntervention], ..SagaFilter::default() };
+        let mut cursor: Option<SagaCursor> = None;
+        while found.findings.len() < max {
+            let heads = self.shared.store.list(&filter, cursor.as_ref(), PAGE_OF_HEADS).await?;
+            let Some(last) = heads.last() else { break };
+            cursor = Some(SagaCursor { created_at: last.created_at, saga: last.saga.clone() });
+            found.findings.extend(heads.into_iter().filter_map(|head| {
+                let (kind, subject) = (FindingKind::Quarantined, head.saga.to_string());
+                head.quarantine.map(|detail| Finding { kind, subject, detail })
+            }));
+        }
+        Ok(())
+    }
+
     async fn replay(&self, heads: &[Head], found: &mut Examination) -> Result<(), EngineError> {
-        let whole: Vec<&Head> = heads.iter().filter(|head| !head.retired).collect();
+        // Those in quarantine have their finding already.
+        let whole: Vec<&Head> =
+            heads.iter().filter(|head| !head.retired && head.quarantine.is_none()).collect();
         let ids: Vec<SagaId> = whole.iter().map(|head| head.saga.clone()).collect();
         let journals = self.shared.store.journals(&ids).await?;
         for (head, journal) in whole.into_iter().zip(journals) {
             let subject = head.saga.to_string();
             let finding = match journal {
-                Ok(Some(journal)) => examine_journal(&self.shared, journal).await?,
+                Ok(Some(journal)) => {
+                    found.journals_replayed += 1;
+                    examine_journal(&self.shared, journal).await?
+                }
                 // Retired between the two looks, or left to the program that wrote it.
                 Ok(None) | Err(StoreError::Newer(_)) => None,
-                // That it cannot be read is why it was set aside.
-                Err(StoreError::Unreadable(detail)) if head.quarantine.is_some() => {
-                    Some((FindingKind::Quarantined, detail))
-                }
                 Err(StoreError::Unreadable(detail)) => Some((FindingKind::JournalBroken, detail)),
                 Err(error @ (StoreError::NotApplied(_) | StoreError::Unknown(_))) => return Err(error.into()),
             };
-            found.journals_replayed += 1;
             found.findings.extend(finding.map(|(kind, detail)| Finding { kind, subject, detail }));
         }
         Ok(())
@@ -150,11 +169,9 @@ async fn examine_journal(
     journal: Journal,
 ) -> Result<Option<(FindingKind, String)>, EngineError> {
     let Journal { head, events } = journal;
-    if head.retired {
+    // Retired or set aside between the two looks.
+    if head.retired || head.quarantine.is_some() {
         return Ok(None);
-    }
-    if let Some(reason) = head.quarantine {
-        return Ok(Some((FindingKind::Quarantined, reason)));
     }
     match takeover::replayed(shared, &head, &events).await {
         Ok((saga, _)) => Ok(differences(&head, &saga, &events).map(|text| (FindingKind::HeadDiffers, text))),
@@ -190,6 +207,7 @@ fn differences(head: &Head, saga: &Saga, events: &[Event]) -> Option<String> {
         texts.push("labels differ from the journal's".to_owned());
     }
     if let Some(owner) = &head.owner
+        && owner.as_str() != NOBODY
         && last_owner(events) != Some(owner)
     {
         texts.push(format!("owner is {owner}, by the journal another"));
@@ -234,6 +252,7 @@ impl Coordinator {
         if !shared.store.restore(&mended).await? {
             return Err(EngineError::NotQuarantined { saga: id.clone() });
         }
+        shared.metrics.released();
         tracing::warn!(saga = %id, by, reason, "released from quarantine");
         Ok(saga)
     }

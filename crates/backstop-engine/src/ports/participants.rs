@@ -49,7 +49,8 @@ pub struct CallRequest {
     /// Time that is left for it.
     pub timeout: Duration,
     /// Within which it may go out. To be asked last of all, when there is a connection: making one may take longer
-    /// than the lease lasts. What may not go out any more is answered as `NotSent`.
+    /// than the lease lasts. What may not go out any more is answered as
+    /// [`NotSent::Withdrawn`](backstop_core::NotSent::Withdrawn), and nothing is decided about it.
     pub tenure: Arc<Tenure>,
 }
 

@@ -93,7 +93,7 @@ pub struct Head {
     /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// Why it is set aside, if its journal cannot be followed. Set by [`Store::quarantine`] alone, taken away by
-    /// [`Store::restore`] alone: an append neither writes nor clears it.
+    /// [`Store::restore`] alone; in between every append is `Lost`.
     pub quarantine: Option<String>,
     /// Its journal has been retired: only this row is left of it. Set by [`Store::retire`] alone.
     pub retired: bool,
@@ -316,8 +316,8 @@ pub trait Store: Send + Sync + 'static {
         reason: &str,
     ) -> StoreResult<bool>;
 
-    /// Takes a saga out of quarantine with the head that its mended journal makes; only its `created_at` stays
-    /// as it is. `false` if it is not in quarantine.
+    /// Takes a saga out of quarantine with the head that its mended journal makes. `false` if it is not in
+    /// quarantine, or if its head row has another seq.
     async fn restore(&self, head: &Head) -> StoreResult<bool>;
 
     /// Takes away one bite of what has ended long enough ago: the journals of at most `limit` sagas and the head

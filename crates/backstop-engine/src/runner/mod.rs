@@ -17,7 +17,6 @@ use crate::live::{Command, CommandFailed, Place};
 use crate::ports::participants::Calls;
 use crate::ports::store::{Append, Appended};
 use crate::shared::Shared;
-use crate::takeover;
 use crate::tenure::Tenure;
 use backstop_core::{
     Agenda, Corrupt, Event, Input, Saga, Seq, Timestamp, agenda, apply, backoff, can_ride_along, decide,
@@ -114,7 +113,7 @@ impl Runner {
                 let _nobody_may_wait = adopted.send(());
                 self.run().await;
             }
-            Err(dropped) => self.give_up(dropped).await,
+            Err(dropped) => self.give_up(dropped),
         }
     }
 
@@ -127,17 +126,16 @@ impl Runner {
                     let _ = command.reply.send(Err(CommandFailed::Gone));
                 }
             }
-            Err(dropped) => self.give_up(dropped).await,
+            Err(dropped) => self.give_up(dropped),
         }
     }
 
     /// Ends without another word. A saga that its own rules cannot go on with would stand still for as long as
     /// its owner lives: it is set aside for a person.
-    async fn give_up(self, dropped: Dropped) {
+    fn give_up(self, dropped: Dropped) {
         self.say_dropped(&dropped);
         if let Dropped::Corrupt(error) = dropped {
-            let owner = Some(&self.tenure.coordinator);
-            takeover::quarantine(&self.shared, &self.saga.id, owner, &error.to_string()).await;
+            self.shared.live.forsake(self.saga.id.clone(), error.to_string());
         }
     }
 

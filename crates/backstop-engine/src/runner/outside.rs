@@ -248,7 +248,7 @@ impl Sending {
         if pass.is_ok() && !self.tenure.may_act() {
             return Err(not_begun(false));
         }
-        let sent = Instant::now();
+        let (sent, sent_out) = (Instant::now(), pass.is_ok());
         let reply = match pass {
             Err(Barred::HeldBack) => return Err(not_begun(true)),
             Err(Barred::NotSent(reason)) => not_sent(reason),
@@ -260,7 +260,8 @@ impl Sending {
                 self.call(pass, left).await
             }
         };
-        if is_not_sent(&reply.outcome) && !self.tenure.may_act() {
+        // Held back by the lease, by the last who asked for it: nothing is decided about it.
+        if sent_out && is_withdrawn(&reply.outcome) {
             return Err(not_begun(false));
         }
         let elapsed = sent.elapsed();
@@ -300,7 +301,10 @@ impl Sending {
         let (calls, saga) = (Arc::clone(&self.calls), Arc::clone(&self.saga));
         let sent = async move {
             let reply = calls.call(request).await;
-            pass.report(is_outage(&saga, &reply.outcome));
+            // One that the lease held back says nothing about the participant.
+            if !is_withdrawn(&reply.outcome) {
+                pass.report(is_outage(&saga, &reply.outcome));
+            }
             reply
         };
         match self.saga.definition.on_failure {
@@ -316,8 +320,8 @@ impl Sending {
     }
 }
 
-fn is_not_sent(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Failed { evidence: Evidence::NotSent(_), .. })
+fn is_withdrawn(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { evidence: Evidence::NotSent(NotSent::Withdrawn), .. })
 }
 
 fn is_outage(saga: &Saga, outcome: &Outcome) -> bool {

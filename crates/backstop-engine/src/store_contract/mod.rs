@@ -92,7 +92,7 @@ pub const STORIES: &[Story] = stories![
     leasing::a_coordinator_that_drains_is_marked_and_lives_on,
     setting_aside::what_is_set_aside_is_nobodys_and_keeps_its_journal,
     setting_aside::only_the_owner_that_was_seen_is_deprived,
-    setting_aside::an_append_neither_writes_nor_clears_quarantine,
+    setting_aside::an_append_neither_writes_quarantine_nor_passes_it,
     setting_aside::restoring_takes_out_only_what_is_in_quarantine,
     setting_aside::tables_in_order_have_no_misfits,
     setting_aside::each_kind_of_misfit_is_found,

@@ -2,9 +2,11 @@
 
 use super::Bench;
 use super::appending::{assert_journal, write_all};
-use super::sample::{LONG_AGO, Sample, coordinator, id};
-use crate::ports::store::{Append, Head, Misfit, MisfitKind, Share, Store};
+use super::sample::{LONG_AGO, Sample, coordinator, definition, id};
+use crate::ports::store::{Append, Appended, Head, Misfit, MisfitKind, Share, Store};
 use backstop_core::SagaState;
+use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -46,7 +48,7 @@ pub(super) async fn only_the_owner_that_was_seen_is_deprived(bench: &Bench) {
     assert_journal(store, &[&start, &end]).await;
 }
 
-pub(super) async fn an_append_neither_writes_nor_clears_quarantine(bench: &Bench) {
+pub(super) async fn an_append_neither_writes_quarantine_nor_passes_it(bench: &Bench) {
     let store = bench.store.as_ref();
     let (mut saga, start) = Sample::start("late");
     let mut parked = saga.parked(Some(LONG_AGO));
@@ -61,10 +63,19 @@ pub(super) async fn an_append_neither_writes_nor_clears_quarantine(bench: &Bench
     saga.wake_at = None;
     let adopted =
         saga.turn(backstop_core::Input::Adopt { coordinator: coordinator("c2"), handed_over: true });
-    write_all(store, &[adopted]).await;
+    assert_eq!(store.append(&[adopted]).await, Ok(vec![Appended::Lost]), "it comes too late");
     let head = store.head(&start.saga).await.unwrap().unwrap();
-    assert_eq!(head.quarantine.as_deref(), Some(REASON));
-    assert_eq!(store.orphans(Share::ALL, 9).await, Ok(vec![]), "whatever its head says of an owner");
+    assert_eq!((head.quarantine.as_deref(), head.seq), (Some(REASON), parked.head.seq));
+    assert_eq!(store.orphans(Share::ALL, 9).await, Ok(vec![]));
+    let (_, other) = Sample::start_with(
+        "late",
+        &definition("other", 2),
+        LONG_AGO,
+        BTreeMap::new(),
+        Bytes::from_static(b"{}"),
+    );
+    assert_eq!(store.append(&[other]).await, Ok(vec![Appended::Lost]), "nor is it created once more");
+    assert_eq!(store.append(&[parked]).await, Ok(vec![Appended::Written]), "what was there before is known");
 }
 
 pub(super) async fn restoring_takes_out_only_what_is_in_quarantine(bench: &Bench) {
@@ -77,6 +88,8 @@ pub(super) async fn restoring_takes_out_only_what_is_in_quarantine(bench: &Bench
     assert_eq!(store.restore(&mended).await, Ok(false));
     assert_eq!(store.head(&start.saga).await.unwrap(), Some(parked.head.clone()));
     assert_eq!(store.quarantine(&start.saga, None, REASON).await, Ok(true));
+    let behind = Head { seq: start.head.seq, ..mended.clone() };
+    assert_eq!(store.restore(&behind).await, Ok(false), "its journal goes on from another event");
     let elsewhen = Head { created_at: backstop_core::Timestamp(1), ..mended.clone() };
     assert_eq!(store.restore(&elsewhen).await, Ok(true));
     let journal = store.journal(&start.saga).await.unwrap().unwrap();

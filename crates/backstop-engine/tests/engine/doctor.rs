@@ -95,6 +95,35 @@ async fn a_journal_that_cannot_be_followed_is_quarantined_and_comes_back_once_it
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_definition_that_is_at_fault_puts_none_of_its_sagas_into_quarantine() {
+    let world = World::new();
+    let node = world.node_for(&line().dedup()).await;
+    world.bank.action("b", |_| Reply::Held);
+    node.start("line", "pay-7").await;
+    quiet().await;
+    node.crash();
+    world.disk.break_definitions(true);
+    world.bank.action("b", |_| Reply::Ok);
+    let _next = world.node().await;
+    tokio::time::sleep(ms(30_000)).await;
+    assert_eq!(world.state("pay-7"), Some(SagaState::Running), "its journal is as good as ever");
+    world.disk.break_definitions(false);
+    world.ends("pay-7", SagaState::Succeeded).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quarantine_that_could_not_be_written_is_written_later() {
+    let world = World::new();
+    let node = world.node_for(&line()).await;
+    world.bank.action("a", |_| Reply::Panic);
+    node.start("line", "bad").await;
+    world.disk.down(true);
+    tokio::time::sleep(ms(2_000)).await;
+    world.disk.down(false);
+    until("it is set aside", || world.state("bad") == Some(SagaState::NeedsIntervention)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_newer_program_wrote_is_left_to_it() {
     let world = World::new();
     let node = world.node_for(&line().dedup()).await;

@@ -105,11 +105,15 @@ impl Sagas {
             }
             (Err(error), _) => return Err(engine_error(&error)),
         };
-        let created = started.created;
+        let (created, id) = (started.created, started.saga.id.clone());
         let saga = match wait {
-            Some(at_most) => {
-                self.coordinator.wait(started, at_most).await.map_err(|error| engine_error(&error))?
-            }
+            Some(at_most) => match self.coordinator.wait(started, at_most).await {
+                Ok(saga) => saga,
+                Err(error) => {
+                    let saga = Some(from_head(&self.coordinator, &id, &error).await?);
+                    return Ok(v1::StartSagaResponse { saga, created });
+                }
+            },
             None => started.saga,
         };
         Ok(v1::StartSagaResponse { saga: Some(wire_saga(&saga)), created })

@@ -8,7 +8,7 @@ use backstop_core::{
     ParticipantName, ParticipantTraits, Phase, Revision, Saga, SagaId, SagaState, Seq, Started, StepName,
     StepSpec, Tier, Timestamp, validate,
 };
-use backstop_engine::tenure::Tenure;
+use backstop_engine::tenure::{Moment, Tenure};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use prost_types::FileDescriptorSet;
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ pub fn message_type(name: &str) -> MessageDescriptor {
 /// The tenure of a coordinator whose lease runs for so long.
 pub fn tenure(lease: Duration) -> Arc<Tenure> {
     let coordinator = CoordinatorId::parse("c-1").unwrap();
-    Arc::new(Tenure::new(coordinator, tokio::time::Instant::now(), lease))
+    Arc::new(Tenure::new(coordinator, Moment::now(), lease))
 }
 
 /// A message from its JSON form.

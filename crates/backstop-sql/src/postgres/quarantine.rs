@@ -35,7 +35,7 @@ pub(super) async fn restore(pool: &PgPool, head: &Head) -> StoreResult<bool> {
         "UPDATE saga SET definition = $2, revision = $3, state = $4, seq = $5, epoch = $6, owner = $7,
                          wake_at = $8, fin_code = $9, labels = $10::jsonb, fingerprint = $11, updated_at = $12,
                          ended_at = $13, quarantine = NULL, retired = false
-         WHERE id = $1 AND quarantine IS NOT NULL",
+         WHERE id = $1 AND quarantine IS NOT NULL AND seq = $5",
     )
     .bind(row.id.as_ref())
     .bind(row.definition.as_ref())

@@ -79,14 +79,16 @@ async fn write(writer: &Writer, appends: &[&EncodedAppend<'_>]) -> StoreResult<W
     Ok(Written::These(winners.iter().map(|append| append.head.id.to_string()).collect()))
 }
 
-/// Seq of the sagas of a batch that exist.
+/// Seq of the sagas of a batch that exist; of one in quarantine none that anybody expects.
 async fn seqs(
     db: &mut SqliteConnection,
     appends: &[&EncodedAppend<'_>],
 ) -> Result<BTreeMap<String, i64>, sqlx::Error> {
     let mut found = BTreeMap::new();
     for chunk in chunks(appends) {
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT id, seq FROM saga WHERE id IN (");
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "SELECT id, CASE WHEN quarantine IS NULL THEN seq ELSE -1 END AS seq FROM saga WHERE id IN (",
+        );
         let mut list = sql.separated(", ");
         for append in chunk {
             list.push_bind(append.head.id.to_string());

@@ -108,6 +108,18 @@ async fn metrics_bear_the_names_of_the_design() {
         "backstop_breaker_open",
         "backstop_rollback_signals_total",
         "backstop_lease_remaining_seconds",
+        "backstop_live_sagas_max",
+        "backstop_calls_in_flight",
+        "backstop_calls_in_flight_max",
+        "backstop_calls_waiting",
+        "backstop_calls_waiting_max",
+        "backstop_journal_queue",
+        "backstop_journal_queue_max",
+        "backstop_appends_lost_total",
+        "backstop_sagas_quarantined_total",
+        "backstop_retired_journals_total",
+        "backstop_retired_sagas_total",
+        "backstop_dropped_partitions_total",
     ];
     // The signal may be reported after the saga's end.
     let text = eventually("every metric to be there", || async {
@@ -140,6 +152,68 @@ async fn metrics_bear_the_names_of_the_design() {
         ],
     );
     assert!(!text.contains("\"good\"") && !text.contains("saga_id"), "no label without a bound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_that_is_reached_refuses_new_sagas_and_says_which_and_when_to_ask_again() {
+    let settings =
+        [("BACKSTOP_PARTICIPANTS__IN_FLIGHT_MAX", "1"), ("BACKSTOP_PARTICIPANTS__CALLS_WAITING_MAX", "2")];
+    let backstop = Backstop::start_with(Engine::Sqlite, &settings).await;
+    let api = backstop.api();
+    let (slow, well) = (Bank::start("slow").await, Bank::start("well").await);
+    for bank in [&slow, &well] {
+        api.enlist(bank).await;
+        let step = step("debit", &bank.name).with("/action/timeout", "120s");
+        api.define(definition(&bank.name, [step])).await;
+    }
+    let gate = Gate::closed();
+    let held = gate.clone();
+    slow.answers(move |_| Reply::Done.after(&held));
+    let mut accepted = 0;
+    let refused = loop {
+        let json = json!({
+            "definition": "slow", "sagaId": format!("slow-{accepted}"), "input": { "account": "a", "cents": "1" },
+        });
+        match api.start_with(json).await {
+            Ok(_) => accepted += 1,
+            Err(status) => break status,
+        }
+        assert!(accepted < 100, "nothing is refused");
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    let details = tonic_types::StatusExt::get_error_details(&refused);
+    assert!(details.retry_info().is_some_and(|retry| retry.retry_delay.is_some()), "{details:?}");
+    let info = details.error_info().expect("an ErrorInfo");
+    assert_eq!(info.metadata["limit"], "participants.calls_waiting_max");
+    assert_eq!(state(&api.run("well", "well-1").await), "SUCCEEDED", "others are not held up");
+    let text = get(&backstop.metrics_address().await, "/metrics").await;
+    let counted = text.lines().any(|line| {
+        line.starts_with("backstop_admissions_refused_total")
+            && line.contains("participants.calls_waiting_max")
+    });
+    assert!(counted, "{text}");
+    gate.open();
+    for n in 0..accepted {
+        assert_eq!(state(&api.rest(&format!("slow-{n}")).await), "SUCCEEDED");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_too_every_line_of_the_log_is_there() {
+    let mut backstop = Backstop::start(Engine::Postgres).await;
+    let bank = Bank::start("bank").await;
+    backstop.api().enlist(&bank).await;
+    backstop.signal_to_end();
+    assert!(backstop.gone().await.success());
+    eventually("each thing that an operator must know", || async {
+        let log = backstop.log();
+        let lines = ["has its lease", "participant registered", "stopping", "drained"];
+        match lines.iter().find(|line| !log.contains(**line)) {
+            Some(missing) => Err(format!("{missing} is not in\n{log}")),
+            None => Ok(()),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

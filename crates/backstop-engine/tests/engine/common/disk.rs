@@ -55,6 +55,7 @@ struct Switches {
     to_be_stolen: BTreeMap<SagaId, usize>,
     unreadable: BTreeSet<SagaId>,
     newer: BTreeSet<SagaId>,
+    definitions_broken: bool,
     renewals_fail: bool,
     append_takes: Duration,
     leases: BTreeMap<CoordinatorId, CoordinatorRow>,
@@ -141,6 +142,11 @@ impl Disk {
         } else {
             switches.newer.remove(&saga);
         }
+    }
+
+    /// No definition can be read.
+    pub(crate) fn break_definitions(&self, broken: bool) {
+        self.switches().definitions_broken = broken;
     }
 
     /// A hand in the database: changes what is stored of a saga.
@@ -399,6 +405,9 @@ impl Store for DiskOf {
         name: &DefinitionName,
         revision: Option<Revision>,
     ) -> StoreResult<Option<StoredRevision>> {
+        if self.disk.switches().definitions_broken {
+            return Err(StoreError::Unreadable("its spec does not parse".to_owned()));
+        }
         self.up(self.disk.inner.revision(name, revision)).await
     }
 
