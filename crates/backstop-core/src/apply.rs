@@ -1,4 +1,5 @@
-//! The only way a saga changes: one event at a time, live and in recovery alike.
+//! The only way a saga changes: one event at a time, live and in recovery alike. It depends on the journal and the
+//! revision, and on nothing that is registered or configured today.
 //!
 //! An event that does not fit is [`Corrupt`], never ignored and never guessed at: the engine then
 //! quarantines that one saga.
@@ -6,7 +7,7 @@
 use crate::definition::{OnFailure, StepKind};
 use crate::event::{Event, EventKind, Next, Started};
 use crate::failure::Failure;
-use crate::graph::{Definition, DoubtPolicy};
+use crate::graph::Definition;
 use crate::ids::{Clock, Epoch, ParticipantName, SagaId, Seq, StepName};
 use crate::order::{advance, is_forward_done, is_undone};
 use crate::saga::{Branch, BranchState, Cause, Progress, Saga, SagaState, SignalState};
@@ -208,7 +209,7 @@ impl Change {
             EventKind::BranchRetried { step, by: _, reason: _ } => {
                 let index = index_of(saga, step)?;
                 require(saga.needs_person(index), "this branch does not wait for a person")?;
-                let policy = saga.definition.steps[index].doubt;
+                let asks = saga.definition.steps[index].asks;
                 let branch = &mut saga.branches[index];
                 if branch.state == BranchState::Stuck {
                     branch.state = BranchState::Compensating;
@@ -216,7 +217,7 @@ impl Change {
                 } else {
                     branch.state = BranchState::Running;
                     // What may be done already is asked about again before it is sent again.
-                    branch.asking = branch.doubt && policy == DoubtPolicy::Query;
+                    branch.asking = branch.doubt && asks;
                     branch.action = again(branch.action);
                     branch.query = again(branch.query);
                 }
@@ -284,7 +285,7 @@ impl Change {
                 BranchState::Running if !branch.action.is_due(self.at) => self.settle_without_success(branch),
                 BranchState::Running if definition.on_failure == OnFailure::Cancel => {
                     branch.doubt |= step.kind != StepKind::ReadOnly;
-                    if branch.doubt && step.doubt == DoubtPolicy::Query {
+                    if branch.doubt && step.asks {
                         branch.asking = true;
                     } else {
                         self.settle_without_success(branch);

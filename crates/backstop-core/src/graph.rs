@@ -57,6 +57,10 @@ pub struct Step {
     pub query: Option<PlannedCall>,
     /// What to do about a doubt, defaults filled in.
     pub doubt: DoubtPolicy,
+    /// Whether a doubt can be asked about when it cannot be resent: it has a query and does not say COMPENSATE. Unlike
+    /// `doubt` it follows from the revision alone, not from how the participant is registered today: what replay
+    /// depends on must not change under a journal.
+    pub asks: bool,
     /// The action's participant gives every attempt with one key the same answer.
     pub deduplicates: bool,
     /// The action's participant wants the rollback signal.

@@ -249,6 +249,7 @@ impl Check<'_> {
             descendants,
             action: action?,
             compensation: compensation.flatten(),
+            asks: query.is_some() && spec.in_doubt != Some(InDoubt::Compensate),
             query: query.flatten(),
             doubt,
             deduplicates: traits.deduplicates_by_key,

@@ -3,7 +3,7 @@
 use super::common::plan::Plan;
 use super::common::story::Story;
 use super::payment;
-use backstop_core::{Code, Evidence, NotSent, Resolution, SagaState};
+use backstop_core::{Code, Evidence, NotSent, OnFailure, Resolution, SagaState};
 use backstop_core::{replay, start};
 use std::time::Duration;
 
@@ -78,6 +78,19 @@ fn a_retry_that_was_nearly_due_at_a_crash_counts_as_sent() {
         0006 saga     rolling back   cause a
         ",
     );
+}
+
+#[test]
+fn a_journal_replays_to_the_same_saga_however_its_participants_are_registered_today() {
+    let plan = || Plan::new().step("a", &[]).step("b", &[]).query().on_failure(OnFailure::Cancel);
+    let mut story = Story::start(&plan().dedup());
+    story.says("a", Code::FailedPrecondition, "");
+    assert_eq!(story.calls(), ["b query #1"], "it was reset, and can be asked about");
+    story.says("b", Code::NotFound, "");
+    story.is(SagaState::RolledBack);
+    let other = replay(story.saga.id.clone(), plan().build(), &story.journal).unwrap();
+    assert_eq!(other.branches, story.saga.branches);
+    assert_ne!(other.definition.steps[1].deduplicates, story.saga.definition.steps[1].deduplicates);
 }
 
 #[test]
