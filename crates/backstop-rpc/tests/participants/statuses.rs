@@ -1,7 +1,7 @@
 //! A real tonic server that says every status there is, with rich details.
 
 use crate::fixture::{self, LONG, PARTICIPANT};
-use crate::world::{details, evidence, participant, revision, said};
+use crate::world::{details, evidence, keep_spans_enabled, participant, revision, said};
 use backstop_core::failure::Pushback;
 use backstop_core::{Code, FinCode, Outcome, Phase};
 use backstop_engine::ports::participants::{CallRequest, Participants};
@@ -54,6 +54,7 @@ async fn every_status_that_a_participant_says_is_taken_down_with_its_details() {
     step.action.method = "backstop.participant.v1.RollbackListenerService/OnRollback".to_owned();
     step.compensation = Some(step.action.clone());
     let spec = fixture::spec(vec![step]);
+    keep_spans_enabled();
     let client = ParticipantClient::new(ParticipantSettings::default());
     client.set(&participant(&[endpoint]));
     let given = FileDescriptorSet::decode(backstop_proto::DESCRIPTORS).unwrap();

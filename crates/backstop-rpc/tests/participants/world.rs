@@ -42,6 +42,13 @@ pub(crate) fn revision(spec: &DefinitionSpec, descriptors: Bytes) -> StoredRevis
     }
 }
 
+/// A subscriber for the whole process, before any call is made: a span that is first met while no subscriber is
+/// there, just as another test brings its own, would stay disabled for that one too.
+pub(crate) fn keep_spans_enabled() {
+    // It is there already after the first time.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
+}
+
 impl World {
     /// One step whose action is sent as a raw payload.
     pub(crate) fn new(settings: ParticipantSettings, endpoints: &[String]) -> Self {
@@ -49,6 +56,7 @@ impl World {
     }
 
     pub(crate) fn of(spec: DefinitionSpec, settings: ParticipantSettings, endpoints: &[String]) -> Self {
+        keep_spans_enabled();
         let client = ParticipantClient::new(settings);
         client.set(&participant(endpoints));
         let calls = client.prepare(&revision(&spec, fixture::files().encode_to_vec().into())).unwrap();
