@@ -4,9 +4,9 @@
 -- columns that they write.
 --
 -- What is locked, and for how long:
---   * saga against writing while three partial indexes are built, about a second for each million sagas. At a
---     larger number make saga_by_end and saga_unfinished by hand before, with CREATE INDEX CONCURRENTLY; what is
---     there already is not made again.
+--   * saga against writing while two partial indexes are built, then whole while a third is, about a second for each
+--     million sagas. At a larger number make saga_by_end and saga_unfinished by hand before, with CREATE INDEX
+--     CONCURRENTLY; what is there already is not made again.
 --   * coordinator, saga and saga_event whole, for the blink in which columns are added: defaults that are
 --     constants do not rewrite a table, and the check is not verified here.
 -- Whoever waits for a lock keeps everybody behind it waiting: after two seconds this gives up, and is tried
@@ -18,10 +18,10 @@ SET LOCAL lock_timeout = '2s';
 --   * Ended and still with a journal, by birth: what retirement looks for.
 --   * Ended, by end: whose head row's time has come.
 --   * Unfinished, by birth: what keeps a span of the journal from being dropped; the checks' way to them.
-ALTER TABLE saga ADD COLUMN quarantine text, ADD COLUMN retired boolean NOT NULL DEFAULT false;
-CREATE INDEX IF NOT EXISTS saga_unretired ON saga (created_at) WHERE ended_at IS NOT NULL AND NOT retired;
 CREATE INDEX IF NOT EXISTS saga_by_end ON saga (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS saga_unfinished ON saga (created_at) WHERE ended_at IS NULL;
+ALTER TABLE saga ADD COLUMN quarantine text, ADD COLUMN retired boolean NOT NULL DEFAULT false;
+CREATE INDEX saga_unretired ON saga (created_at) WHERE ended_at IS NOT NULL AND NOT retired;
 
 ALTER TABLE coordinator ADD COLUMN draining boolean NOT NULL DEFAULT false;
 

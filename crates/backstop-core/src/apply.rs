@@ -65,6 +65,7 @@ pub fn begin(id: SagaId, definition: Arc<Definition>, first: &Event) -> Result<S
         seq: first.seq,
         clock: first.clock,
         updated_at: first.at,
+        ended_at: None,
         epoch: Epoch(1),
         state: SagaState::Running,
         cause: None,
@@ -239,12 +240,14 @@ impl Change {
                 require(saga.state == SagaState::Running, "only a running saga succeeds")?;
                 require(saga.branches.iter().all(is_forward_done), "a step is not done")?;
                 saga.state = SagaState::Succeeded;
+                saga.ended_at = Some(self.at);
                 Ok(())
             }
             EventKind::RolledBack => {
                 require(saga.state == SagaState::RollingBack, "only a saga that rolls back is rolled back")?;
                 require((0..saga.branches.len()).all(|i| is_undone(saga, i)), "a branch is not undone")?;
                 saga.state = SagaState::RolledBack;
+                saga.ended_at = Some(self.at);
                 Ok(())
             }
         }

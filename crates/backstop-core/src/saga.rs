@@ -26,6 +26,8 @@ pub struct Saga {
     pub clock: Clock,
     /// Time of the last event.
     pub updated_at: Timestamp,
+    /// When it ended; a report that comes later does not move it.
+    pub ended_at: Option<Timestamp>,
     /// The present tenure.
     pub epoch: Epoch,
     /// Where it stands.

@@ -70,13 +70,14 @@ impl MemoryStore {
 impl Tables {
     fn append(&mut self, append: &Append) -> Appended {
         let there = self.sagas.get(&append.saga);
-        let is_set_aside = there.is_some_and(|journal| journal.head.quarantine.is_some());
+        let is_set_aside =
+            there.is_some_and(|journal| journal.head.quarantine.is_some() || journal.head.retired);
         if append.expected == there.map_or(Seq(0), |journal| journal.head.seq) && !is_set_aside {
             let journal = self
                 .sagas
                 .entry(append.saga.clone())
                 .or_insert_with(|| Journal { head: append.head.clone(), events: Vec::new() });
-            journal.head = Head { quarantine: None, retired: journal.head.retired, ..append.head.clone() };
+            journal.head = Head { quarantine: None, retired: false, ..append.head.clone() };
             journal.events.extend(append.events.iter().cloned());
             return Appended::Written;
         }

@@ -80,7 +80,7 @@ impl Shared {
             fingerprint: [0; 32],
             created_at: saga.started_at,
             updated_at: saga.updated_at,
-            ended_at: saga.state.is_final().then_some(saga.updated_at),
+            ended_at: saga.ended_at,
             quarantine: None,
             retired: false,
         }

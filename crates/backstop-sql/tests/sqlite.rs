@@ -11,6 +11,7 @@ use backstop_sql::{OpenError, SqliteStore};
 use sqlx::Connection;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sqlite_keeps_the_contract() {

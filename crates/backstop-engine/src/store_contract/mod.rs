@@ -97,6 +97,7 @@ pub const STORIES: &[Story] = stories![
     setting_aside::tables_in_order_have_no_misfits,
     setting_aside::each_kind_of_misfit_is_found,
     setting_aside::an_owner_whose_lease_is_just_over_is_not_gone_yet,
+    retiring::a_report_that_comes_after_its_journal_was_retired_is_lost,
     retiring::only_what_ended_long_enough_ago_loses_its_journal,
     retiring::an_id_is_taken_until_its_own_time_has_come,
     retiring::a_head_row_never_goes_before_its_journal,

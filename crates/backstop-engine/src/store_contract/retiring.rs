@@ -3,8 +3,8 @@
 use super::Bench;
 use super::appending::{assert_journal, write, write_all};
 use super::sample::{Sample, definition, id};
-use crate::ports::store::{Append, Appended, Retention, Retired, SagaFilter, Store};
-use backstop_core::{Seq, Timestamp};
+use crate::ports::store::{Append, Appended, Head, Retention, Retired, SagaFilter, Store};
+use backstop_core::{Clock, Event, EventKind, ParticipantName, Seq, Timestamp};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -133,6 +133,25 @@ pub(super) async fn the_unfinished_and_the_set_aside_stay_however_old(bench: &Be
     let aside = store.journal(&begin.saga).await.unwrap().unwrap();
     assert_eq!(aside.events, begin.events);
     assert!(!aside.head.retired && aside.head.quarantine.is_some());
+}
+
+pub(super) async fn a_report_that_comes_after_its_journal_was_retired_is_lost(bench: &Bench) {
+    let store = bench.store.as_ref();
+    let [begin, end] = old("reported");
+    write_all(store, &[begin, end.clone()]).await;
+    assert_eq!(retire_all(store, JOURNALS, 10).await.journals, 1);
+    let (seq, last) = (end.head.seq.next(), end.events.last().unwrap());
+    let kind = EventKind::SignalReported {
+        participant: ParticipantName::parse("ledger").unwrap(),
+        attempts: 1,
+        error: None,
+    };
+    let report = Event { seq, clock: Clock(last.clock.0 + 1), at: last.at, kind };
+    let head = Head { seq, ..end.head.clone() };
+    let late = Append { saga: end.saga.clone(), expected: end.head.seq, events: vec![report], head };
+    assert_eq!(store.append(&[late]).await, Ok(vec![Appended::Lost]));
+    let there = store.journal(&end.saga).await.unwrap().unwrap();
+    assert!(there.head.retired && there.events.is_empty(), "it does not come back to life");
 }
 
 pub(super) async fn two_retirers_at_once_take_each_journal_once(bench: &Bench) {

@@ -186,7 +186,7 @@ impl Sample {
             fingerprint: self.fingerprint,
             created_at: self.saga.started_at,
             updated_at: self.saga.updated_at,
-            ended_at: self.saga.state.is_final().then_some(self.saga.updated_at),
+            ended_at: self.saga.ended_at,
             quarantine: None,
             retired: false,
         }

@@ -35,7 +35,7 @@ pub(crate) fn wire_saga(saga: &Saga) -> v1::Saga {
         labels: saga.started.labels.clone(),
         create_time: Some(time::wire_timestamp(saga.started_at)),
         update_time: Some(time::wire_timestamp(saga.updated_at)),
-        end_time: saga.state.is_final().then(|| time::wire_timestamp(saga.updated_at)),
+        end_time: saga.ended_at.map(time::wire_timestamp),
         deadline: saga.started.deadline.map(time::wire_timestamp),
         owner: String::new(),
         epoch: saga.epoch.0,

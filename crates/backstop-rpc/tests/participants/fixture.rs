@@ -104,6 +104,7 @@ pub fn saga(spec: &DefinitionSpec, input: &serde_json::Value, responses: &[(&str
         cause: None,
         signals: Vec::new(),
         parked: 0,
+        ended_at: None,
     }
 }
 

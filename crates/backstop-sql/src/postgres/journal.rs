@@ -44,7 +44,7 @@ WITH head AS (
                     ended_at = head.ended_at
     FROM head
     WHERE head.expected > 0 AND saga.id = head.id AND saga.seq = head.expected
-      AND saga.created_at = head.created_at AND saga.quarantine IS NULL
+      AND saga.created_at = head.created_at AND saga.quarantine IS NULL AND NOT saga.retired
     RETURNING saga.id
 ), written AS (
     SELECT id FROM created UNION ALL SELECT id FROM moved

@@ -122,7 +122,8 @@ pub(super) async fn prepare_session(
     );
     connection.execute(sqlx::raw_sql(AssertSqlSafe(settings))).await?;
     let hints: &[&str] = match plans {
-        Plans::Any => &["plan_cache_mode = force_custom_plan"],
+        // Every look would start workers for a handful of rows.
+        Plans::Any => &["plan_cache_mode = force_custom_plan", "max_parallel_workers_per_gather = 0"],
         Plans::ByKey => {
             &["enable_seqscan = off", "enable_hashjoin = off", "enable_mergejoin = off", "jit = off"]
         }

@@ -77,12 +77,17 @@ async fn leases(db: &mut PgConnection, until: i64, limit: usize) -> StoreResult<
 async fn heads(db: &mut PgConnection, before: i64, limit: usize) -> StoreResult<Vec<Misfit>> {
     let over: Vec<&str> = SagaState::ALL.iter().filter(|s| s.is_final()).map(|s| s.as_str()).collect();
     let rows = sqlx::query(
-        "SELECT saga.id, state, owner, wake_at,
+        // First all that is not over, by its partial indexes; a limit here would promise the planner an early end, and
+        // have it read the whole table for what is not there.
+        "WITH there AS MATERIALIZED (
+             SELECT id, state, owner, wake_at FROM saga
+             WHERE ended_at IS NULL OR owner IS NOT NULL OR (owner IS NULL AND wake_at IS NOT NULL)
+         )
+         SELECT there.id, state, owner, wake_at,
                 coordinator.id IS NULL OR coordinator.expires_at <= $1 AS gone,
                 coalesce(wake_at <= $1, false) AS late
-         FROM saga LEFT JOIN coordinator ON coordinator.id = saga.owner
-         WHERE (ended_at IS NULL OR owner IS NOT NULL OR (owner IS NULL AND wake_at IS NOT NULL))
-           AND (state = ANY ($2)
+         FROM there LEFT JOIN coordinator ON coordinator.id = there.owner
+         WHERE (state = ANY ($2)
                 OR (owner IS NOT NULL)::int + (wake_at IS NOT NULL)::int
                    + (state = 'NEEDS_INTERVENTION')::int <> 1
                 OR (owner IS NOT NULL AND (coordinator.id IS NULL OR coordinator.expires_at <= $1))

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Longest wait for a lock that would keep appends waiting.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Longest look at one span before it is dropped; shorter than the client waits for an answer of the pool.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(25);
 /// Most partitions that are made at once: at a width that is too small for the time ahead, the rest is made later.
 const MADE_AT_ONCE_MAX: usize = 64;
 
@@ -148,22 +150,43 @@ async fn make(db: &mut PgConnection, from: i64, to: i64) -> Result<(), sqlx::Err
 }
 
 /// Drops a partition if every saga born in its span ended before `ended_until`, and answers how many journals
-/// went with it; `None` if it has to stay for now.
+/// went with it.
 pub(super) async fn drop_whole(
     pool: &PgPool,
     partition: &Partition,
     ended_until: i64,
-) -> StoreResult<Option<u64>> {
+) -> StoreResult<Dropped> {
     let mut db = pool.acquire().await.map_err(|e| error::of_read(&e))?;
     match try_drop(&mut db, partition, ended_until).await {
-        Ok(dropped) => Ok(dropped),
+        Ok(Some(journals)) => Ok(Dropped::Whole(journals)),
+        Ok(None) => Ok(Dropped::Stays),
+        Err(Refusal::Before(refusal)) if has_code(&refusal, &LOCK) => {
+            tracing::debug!(error = %refusal, partition = partition.name, "a partition is in use: not dropped this time");
+            Ok(Dropped::InUse)
+        }
+        Err(Refusal::Before(refusal)) if has_code(&refusal, &BEYOND_US) => {
+            tracing::warn!(error = %refusal, partition = partition.name,
+                "a partition could not be dropped: its journals go row by row");
+            Ok(Dropped::Stays)
+        }
         Err(Refusal::Before(refusal)) if is_expected(&refusal) => {
             tracing::debug!(error = %refusal, partition = partition.name, "a partition was not dropped this time");
-            Ok(None)
+            Ok(Dropped::Stays)
         }
         Err(Refusal::Before(refusal)) => Err(StoreError::NotApplied(refusal.to_string())),
         Err(Refusal::Commit(refusal)) => Err(error::of_write(&refusal)),
     }
+}
+
+/// What came of trying to drop a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dropped {
+    /// It is gone, with so many journals.
+    Whole(u64),
+    /// Something in it must stay, or it is not for us to drop.
+    Stays,
+    /// Somebody reads the journal just now. The next one would find the same, and each try keeps appends waiting.
+    InUse,
 }
 
 /// Where dropping failed: before COMMIT nothing is changed.
@@ -186,18 +209,23 @@ async fn try_drop(
     let Partition { name, from, to } = partition;
     let mut tx = db.begin().await?;
     set_lock_timeout(&mut tx).await?;
+    // A large span takes its time to be looked at, and nobody waits for it meanwhile.
+    let time = format!("SET LOCAL statement_timeout = {}", LOOK_TIMEOUT.as_millis());
+    sqlx::raw_sql(AssertSqlSafe(time)).execute(&mut *tx).await?;
     // Nothing is written into it from here on. Others append to younger partitions and notice nothing.
-    sqlx::raw_sql(AssertSqlSafe(format!("LOCK TABLE {name} IN SHARE MODE"))).execute(&mut *tx).await?;
+    sqlx::raw_sql(AssertSqlSafe(format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")))
+        .execute(&mut *tx)
+        .await?;
     // Three looks, the cheap ones first; most spans that must stay are told by the first. The second asks for
     // sagas whose events an older program wrote, and is free once there are none. The last reads the span's
     // head rows, once for each partition that is dropped.
     let stays: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM saga
                         WHERE created_at >= $1 AND created_at < $2 AND ended_at IS NULL)
-             OR (EXISTS (SELECT 1 FROM journal_legacy)
-                 AND EXISTS (SELECT 1 FROM saga
-                             WHERE created_at >= $1 AND created_at < $2
-                               AND EXISTS (SELECT 1 FROM journal_legacy AS event WHERE event.saga_id = saga.id)))",
+             OR EXISTS (SELECT 1 FROM (SELECT DISTINCT saga_id FROM journal_legacy) AS legacy
+                        CROSS JOIN LATERAL (SELECT created_at FROM saga WHERE saga.id = legacy.saga_id
+                                            LIMIT 1) AS saga
+                        WHERE saga.created_at >= $1 AND saga.created_at < $2)",
     )
     .bind(from)
     .bind(to)
@@ -243,16 +271,20 @@ pub(super) async fn set_lock_timeout(db: &mut PgConnection) -> Result<(), sqlx::
     sqlx::raw_sql(AssertSqlSafe(set)).execute(db).await.map(|_| ())
 }
 
+/// A lock was not to be had, or would never have been.
+const LOCK: [&str; 2] = ["55P03", "40P01"];
+/// We may not drop it, or looking at it takes longer than [`LOOK_TIMEOUT`].
+const BEYOND_US: [&str; 2] = ["42501", "57014"];
+
 /// True if the server refused because of somebody else who is at it too, or because of what is there.
 pub(super) fn is_expected(refusal: &sqlx::Error) -> bool {
-    /// A lock was not to be had, or would never have been.
-    const LOCK: [&str; 2] = ["55P03", "40P01"];
-    /// The table is there, under this name or for a part of this span, or is gone.
-    const THERE: [&str; 4] = ["42P07", "23505", "42P17", "42P01"];
-    /// The default partition holds events of the span.
-    const DEFAULT_HOLDS: &str = "23514";
+    /// The table is there, under this name or for a part of this span, or is gone; or the default partition holds
+    /// events of the span.
+    const THERE: [&str; 5] = ["42P07", "23505", "42P17", "42P01", "23514"];
+    has_code(refusal, &LOCK) || has_code(refusal, &THERE)
+}
+
+fn has_code(refusal: &sqlx::Error, codes: &[&str]) -> bool {
     let code = refusal.as_database_error().and_then(|refusal| refusal.code().map(|code| code.into_owned()));
-    code.is_some_and(|code| {
-        LOCK.contains(&code.as_str()) || THERE.contains(&code.as_str()) || code == DEFAULT_HOLDS
-    })
+    code.is_some_and(|code| codes.contains(&code.as_str()))
 }

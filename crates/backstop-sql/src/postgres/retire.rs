@@ -11,7 +11,7 @@
 //! # Not here
 //! Making and dropping partitions: `partitions`.
 
-use super::partitions::{self, Partition, Spans};
+use super::partitions::{self, Dropped, Partition, Spans};
 use super::read::in_retired_span;
 use crate::{error, rows};
 use backstop_engine::ports::store::{Retention, Retired, StoreError, StoreResult};
@@ -33,10 +33,15 @@ pub(super) async fn retire(
     let ids_for = retention.ids_for.max(retention.journals_for);
     let ids_until = now.saturating_sub(rows::micros("ids_for", ids_for)?);
     for partition in there.iter().filter(|partition| partition.to <= journals_until) {
-        if limit > 0
-            && let Some(journals) = partitions::drop_whole(pool, partition, journals_until).await?
-        {
-            return Ok(Retired { journals, partitions: 1, more: true, ..Retired::default() });
+        if limit == 0 {
+            break;
+        }
+        match partitions::drop_whole(pool, partition, journals_until).await? {
+            Dropped::Whole(journals) => {
+                return Ok(Retired { journals, partitions: 1, more: true, ..Retired::default() });
+            }
+            Dropped::Stays => {}
+            Dropped::InUse => break,
         }
     }
     let ranges = row_by_row(&there, &gone, journals_until, spans.width);

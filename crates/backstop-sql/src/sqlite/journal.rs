@@ -79,7 +79,8 @@ async fn write(writer: &Writer, appends: &[&EncodedAppend<'_>]) -> StoreResult<W
     Ok(Written::These(winners.iter().map(|append| append.head.id.to_string()).collect()))
 }
 
-/// Seq of the sagas of a batch that exist; of one in quarantine none that anybody expects.
+/// Seq of the sagas of a batch that exist; of one that is set aside or retired none that anybody
+/// expects.
 async fn seqs(
     db: &mut SqliteConnection,
     appends: &[&EncodedAppend<'_>],
@@ -87,7 +88,7 @@ async fn seqs(
     let mut found = BTreeMap::new();
     for chunk in chunks(appends) {
         let mut sql = QueryBuilder::<Sqlite>::new(
-            "SELECT id, CASE WHEN quarantine IS NULL THEN seq ELSE -1 END AS seq FROM saga WHERE id IN (",
+            "SELECT id, CASE WHEN quarantine IS NULL AND NOT retired THEN seq ELSE -1 END AS seq FROM saga WHERE id IN (",
         );
         let mut list = sql.separated(", ");
         for append in chunk {

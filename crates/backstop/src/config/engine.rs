@@ -66,6 +66,13 @@ pub(super) fn read(reader: &mut Reader) -> Settings {
     if settings.retention.ids_for < settings.retention.journals_for {
         reader.fault("retention.ids_for", "must not be shorter than retention.journals_for");
     }
+    if settings.retention.journals_for < settings.signal_timeout * settings.signal_attempts_max * 2 {
+        reader.fault(
+            "retention.journals_for",
+            "must be longer than twice what signals.timeout and signals.attempts_max allow: a rollback signal may be \
+             reported after the saga's end",
+        );
+    }
     if settings.park_max < settings.park_after {
         reader.fault("limits.park_max", "must not be shorter than limits.park_after");
     }

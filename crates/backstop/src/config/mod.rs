@@ -206,6 +206,13 @@ fn read(reader: &mut Reader) -> Option<Configuration> {
         partition_width: reader.duration("postgres.partition_width"),
         partitions_ahead: reader.count("postgres.partitions_ahead"),
     };
+    let kept = engine.retention.journals_for + postgres.partition_width * 2;
+    if matches!(store, Some(StoreUrl::Postgres(_))) && engine.retention.ids_for < kept {
+        reader.fault(
+            "retention.ids_for",
+            "must be longer than retention.journals_for by two of postgres.partition_width: journals go by partitions",
+        );
+    }
     let telemetry = telemetry(reader);
     Some(Configuration {
         store: store?,

@@ -145,6 +145,7 @@ async fn a_retired_saga_still_answers_for_its_id() {
     let settings = [
         ("BACKSTOP_RETENTION__JOURNALS_FOR", "1s"),
         ("BACKSTOP_RETENTION__EVERY", "100ms"),
+        ("BACKSTOP_SIGNALS__TIMEOUT", "100ms"),
         ("BACKSTOP_POSTGRES__PARTITION_WIDTH", "3s"),
     ];
     for engine in [Engine::Sqlite, Engine::Postgres] {
