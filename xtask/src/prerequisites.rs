@@ -116,9 +116,18 @@ fn previous() -> Result<PathBuf> {
         std::fs::create_dir_all(&tree)?;
         let archive = tools().join("previous/tree.tar");
         let git = on_path("git").context("no git; install it")?;
-        let mut pack = command(git);
+        let is_there = || {
+            let mut look = command(&git);
+            look.args(["cat-file", "-e"]).arg(&commit).output().is_ok_and(|output| output.status.success())
+        };
+        if !is_there() {
+            println!("{commit} is not in this clone: fetching the whole history");
+            run(command(&git).args(["fetch", "--quiet", "--unshallow", "origin"]))
+                .context("it is not in this clone's history, and the whole history cannot be fetched")?;
+        }
+        let mut pack = command(&git);
         pack.current_dir(root()).args(["archive", "--format=tar", "-o"]).arg(&archive).arg(&commit);
-        run(&mut pack).context("it is not in this clone's history; fetch the whole history")?;
+        run(&mut pack)?;
         run(command("tar").arg("-xf").arg(&archive).arg("-C").arg(&tree))?;
     }
     let mut build = cargo();
