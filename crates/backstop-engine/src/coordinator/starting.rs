@@ -62,12 +62,8 @@ impl Coordinator {
             return Err(EngineError::NotServing);
         }
         let compiled = shared.definitions.get(&request.definition, request.revision).await;
-        let admitted = match compiled {
-            Ok(compiled) => self.admit(&compiled).map(|slot| (compiled, slot)),
-            Err(error) => Err(error),
-        };
-        let (compiled, slot) = match admitted {
-            Ok(admitted) => admitted,
+        let (compiled, slot) = match compiled.and_then(|compiled| Ok((self.admit(&compiled)?, compiled))) {
+            Ok((slot, compiled)) => (compiled, slot),
             Err(refused) => {
                 // A repeated request finds its saga also when there is no room for a new one.
                 if let Some(id) = &request.id
