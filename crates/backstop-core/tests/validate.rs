@@ -199,6 +199,31 @@ fn times_and_counts_that_are_nothing() {
 }
 
 #[test]
+fn only_what_is_tried_without_end_can_be_given_up_after_a_time() {
+    let limit = Some(Duration::from_secs(60));
+    let mut plan = Plan::new().step("a", &[]).query().pivot("p", &["a"]).retriable("r", &["p"]);
+    let steps = &mut plan.spec.steps;
+    steps[0].compensation.as_mut().unwrap().retry.give_up_after = limit;
+    steps[2].action.retry.give_up_after = limit;
+    plan.build();
+    let steps = &mut plan.spec.steps;
+    steps[0].action.retry.give_up_after = limit;
+    steps[0].query.as_mut().unwrap().retry.give_up_after = limit;
+    steps[1].action.retry.give_up_after = limit;
+    steps[2].action.retry.give_up_after = Some(Duration::ZERO);
+    let why = "only a compensation or the action of a RETRIABLE step is tried without end: say attempts_max";
+    refuses(
+        &plan,
+        &[
+            &format!("steps[0].action.retry.give_up_after: {why}"),
+            &format!("steps[0].query.retry.give_up_after: {why}"),
+            &format!("steps[1].action.retry.give_up_after: {why}"),
+            "steps[2].action.retry.give_up_after: must be longer than zero",
+        ],
+    );
+}
+
+#[test]
 fn doubts_that_cannot_be_treated_as_asked() {
     refuses(
         &Plan::new().step("a", &[]).in_doubt(InDoubt::Query),

@@ -78,7 +78,8 @@ fn retry_policy(
     // A ceiling that is not set never stands below the first wait that is.
     let max = wait("max_backoff", wire.max_backoff.as_ref()).unwrap_or(defaults.max.max(initial));
     let attempts_max = if wire.attempts_max == 0 { defaults.attempts_max } else { wire.attempts_max };
-    RetryPolicy { initial, max, attempts_max }
+    let give_up_after = wait("give_up_after", wire.give_up_after.as_ref());
+    RetryPolicy { initial, max, attempts_max, give_up_after }
 }
 
 fn unknown_value(path: &str, number: i32, faults: &mut Vec<Fault>) {
@@ -206,6 +207,7 @@ fn wire_call(call: &CallSpec) -> v1::Call {
             initial_backoff: Some(time::wire_duration(call.retry.initial)),
             max_backoff: Some(time::wire_duration(call.retry.max)),
             attempts_max: call.retry.attempts_max,
+            give_up_after: call.retry.give_up_after.map(time::wire_duration),
         }),
     }
 }
