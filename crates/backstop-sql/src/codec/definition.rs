@@ -237,7 +237,7 @@ mod tests {
                 initial: Duration::from_millis(1),
                 max: Duration::from_secs(9),
                 attempts_max: 4,
-                give_up_after: Some(Duration::from_secs(77)),
+                give_up_after: None,
             },
         };
         let step = |name: &str, kind, in_doubt| StepSpec {
@@ -276,6 +276,13 @@ mod tests {
                 assert_eq!(decode(&encode(&spec).unwrap()).unwrap(), spec);
             }
         }
+    }
+
+    #[test]
+    fn a_definition_that_gives_up_after_a_time_comes_back_as_it_was() {
+        let mut spec = every_choice();
+        spec.steps[2].compensation.as_mut().unwrap().retry.give_up_after = Some(Duration::new(77, 1));
+        assert_eq!(decode(&encode(&spec).unwrap()).unwrap(), spec);
     }
 
     #[test]
