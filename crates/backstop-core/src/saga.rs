@@ -367,6 +367,13 @@ impl Saga {
         }
     }
 
+    /// True while a listener has yet to be told. A saga at rest is nobody's: what is not said by then would wait
+    /// for a person too.
+    #[must_use]
+    pub fn is_signalling(&self) -> bool {
+        self.signals.iter().any(|(_, state)| *state == SignalState::Pending)
+    }
+
     /// True if something is being called, or is going to be without anybody's word.
     #[must_use]
     pub fn is_busy(&self) -> bool {

@@ -257,7 +257,9 @@ impl Turn {
                 self.emit(EventKind::RolledBack);
             }
             SagaState::Running | SagaState::RollingBack
-                if !self.saga.is_busy() && branches.clone().any(|i| self.saga.needs_person(i)) =>
+                if !self.saga.is_busy()
+                    && !self.saga.is_signalling()
+                    && branches.clone().any(|i| self.saga.needs_person(i)) =>
             {
                 self.emit(EventKind::InterventionOpened);
             }

@@ -155,12 +155,14 @@ impl World {
         let waits_for_person = (0..saga.branches.len()).any(|step| saga.needs_person(step));
         match saga.state {
             SagaState::Running | SagaState::RollingBack => {
-                let pending = !self.out.is_empty() || picture.wake_at.is_some();
+                let pending =
+                    !self.out.is_empty() || picture.wake_at.is_some() || !picture.signals.is_empty();
                 self.must(pending, "I2: it hangs, with nothing pending and no intervention");
             }
             SagaState::NeedsIntervention => {
                 self.must(waits_for_person, "I2: an intervention with nothing to decide");
-                self.must(self.out.is_empty(), "an intervention is opened when nothing else is going on");
+                let quiet = self.out.is_empty() && picture.signals.is_empty();
+                self.must(quiet, "an intervention is opened when nothing else is going on");
             }
             SagaState::Succeeded => self.check_succeeded(),
             SagaState::RolledBack => self.check_rolled_back(),
