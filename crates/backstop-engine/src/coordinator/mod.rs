@@ -6,6 +6,7 @@
 //! How one saga is driven: [`crate::runner`]. Wire types: `backstop-rpc`.
 
 mod commanding;
+mod difference;
 mod examining;
 mod reading;
 mod starting;
