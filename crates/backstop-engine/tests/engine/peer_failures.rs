@@ -4,8 +4,8 @@
 use crate::common::bank::{Reply, after, says};
 use crate::common::plan::Plan;
 use crate::common::{Node, World, id, ms, quiet, request, until};
-use backstop_core::{Code, EventKind, SagaState};
-use backstop_engine::StartSaga;
+use backstop_core::{Code, EventKind, Input, SagaState, StepName};
+use backstop_engine::{Reach, StartSaga};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::task::Poll;
@@ -32,6 +32,40 @@ async fn peer_02_a_running_saga_started_again_with_whatever_input_is_not_called_
     world.bank.let_go("a", Reply::Ok);
     world.ends("pay-7", SagaState::Succeeded).await;
     assert_eq!(world.bank.calls(), ["a action #1", "b action #1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_06_the_number_of_open_interventions_outlives_coordinators() {
+    let world = World::new();
+    let plan = Plan::new("two").step("a", &[]).refusals(1).step("b", &[]).refusals(1).step("c", &["a", "b"]);
+    let node = world.node_for(&plan).await;
+    world.bank.action("c", |_| says(Code::FailedPrecondition));
+    world.bank.undo("a", |_| says(Code::FailedPrecondition));
+    world.bank.undo("b", |_| says(Code::FailedPrecondition));
+    for n in 0..3 {
+        assert_eq!(node.run("two", &format!("pay-{n}")).await.state, SagaState::NeedsIntervention);
+    }
+    tokio::time::sleep(ms(1_000)).await;
+    assert_eq!(node.coordinator.interventions(), 3, "sagas, not branches");
+    let beside = world.node().await;
+    node.crash();
+    let next = world.node().await;
+    tokio::time::sleep(ms(1_000)).await;
+    for node in [&beside, &next] {
+        assert_eq!(node.coordinator.interventions(), 3, "whoever starts later knows of them");
+    }
+    world.bank.undo("a", |_| Reply::Ok);
+    world.bank.undo("b", |_| Reply::Ok);
+    for step in ["a", "b"] {
+        let step = StepName::parse(step).unwrap();
+        let retry = Input::RetryBranch { step, by: "ben".to_owned(), reason: "mended".to_owned() };
+        next.coordinator.command(&id("pay-1"), retry, Reach::Anywhere).await.unwrap();
+    }
+    world.ends("pay-1", SagaState::RolledBack).await;
+    tokio::time::sleep(ms(1_000)).await;
+    assert_eq!(next.coordinator.interventions(), 2, "and it is counted down where it was answered");
+    tokio::time::sleep(ms(20_000)).await;
+    assert_eq!(beside.coordinator.interventions(), 2, "and elsewhere in its turn");
 }
 
 #[tokio::test(start_paused = true)]
