@@ -33,7 +33,7 @@ async fn sixteen_starts_at_once_with_one_id_make_one_saga() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sixteen_starts_at_once_on_two_coordinators_make_one_saga() {
+async fn peer_44_sixteen_starts_at_once_on_two_coordinators_make_one_saga() {
     let world = World::new();
     let nodes = [world.node_for(&one()).await, world.node_for(&one()).await];
     let mut starts = tokio::task::JoinSet::new();
@@ -133,7 +133,7 @@ async fn peer_01_a_repeated_start_answers_the_live_outcome_whatever_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ids_that_begin_alike_are_different_sagas() {
+async fn peer_10_ids_that_begin_alike_are_different_sagas() {
     let world = World::new();
     let node = world.node_for(&one()).await;
     for saga in ["pay-7", "pay-70", "pay-7/a", "pay-7/a/action"] {
@@ -212,7 +212,7 @@ async fn past_live_sagas_max_a_start_is_told_when_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_is_honest() {
+async fn peer_07_waiting_is_honest() {
     let world = World::new();
     let node = world.node_for(&Plan::new("one").step("a", &[]).refusals(1)).await;
     world.bank.action("a", |_| Reply::Held);

@@ -30,7 +30,7 @@ async fn after_a_crash_a_deduplicating_participant_is_sent_the_same_key_again() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_crash_what_a_participant_may_have_done_is_undone() {
+async fn peer_31_after_a_crash_what_a_participant_may_have_done_is_undone() {
     let world = World::new();
     let node = world.node_for(&line()).await;
     world.bank.action("b", |_| Reply::Held);
@@ -120,7 +120,7 @@ async fn two_coordinators_share_what_a_dead_one_left_and_each_saga_has_one_of_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_hundred_sagas_that_cannot_be_replayed_do_not_starve_a_healthy_one() {
+async fn peer_32_three_hundred_sagas_that_cannot_be_replayed_do_not_starve_a_healthy_one() {
     let world = World::new();
     let node = world.node_for(&line()).await;
     world.bank.action("a", |_| Reply::Held);
