@@ -6,6 +6,7 @@
 
 mod ci;
 mod figures;
+mod peer_failures;
 mod prerequisites;
 mod process;
 mod sources;
@@ -18,7 +19,7 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
-  walls                         the architecture's walls, migrations, error pages, sizes of files
+  walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
   ci                            format, clippy, walls, proto lint, docs, then test
   figures                       lines of code, binary size, build profile";
 

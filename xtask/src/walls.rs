@@ -3,6 +3,7 @@
 //! Invariants: every rule that is written in DESIGN 8 and can be read off files is checked here; a fault
 //! names what is wrong, where, and the rule. Dev-dependencies may look over any wall: tests stand outside.
 
+use crate::peer_failures;
 use crate::process::{cargo, root};
 use crate::sources::{self, Source};
 use anyhow::{Context, Result, bail};
@@ -63,6 +64,7 @@ pub(crate) fn run() -> Result<()> {
     faults.extend(error_page_faults(&root()));
     faults.extend(clock_faults(&sources));
     faults.extend(length_faults(&sources));
+    faults.extend(peer_failures::faults(&root(), &sources));
     for fault in &faults {
         println!("wall: {fault}");
     }

@@ -3,7 +3,7 @@
 //! Every status bears one `google.rpc.ErrorInfo` of the domain `backstop`, and what else helps the caller:
 //! field violations, retry info. Nothing internal leaks: a store's words go to the log.
 
-use backstop_core::{Fault, FinCode, Refused, Tier};
+use backstop_core::{Fault, FinCode, Refused, Tier, bounded_text};
 use backstop_engine::EngineError;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 /// Field violations in one status; more would not fit into its headers.
 const FAULTS_SHOWN_MAX: usize = 32;
+/// Bytes of one status message of ours.
+const MESSAGE_BYTES_MAX: usize = 1024;
 /// Bytes of one violation's description.
 const DESCRIPTION_BYTES_MAX: usize = 256;
 
@@ -20,9 +22,10 @@ pub(crate) fn engine_error(error: &EngineError) -> Status {
     match error {
         EngineError::Invalid(faults) => invalid(faults),
         EngineError::NotFound { .. } => Reply::new(Code::NotFound, "NOT_FOUND").status(error.to_string()),
-        EngineError::AlreadyExists { saga, .. } => Reply::new(Code::AlreadyExists, "SAGA_ID_TAKEN")
+        EngineError::AlreadyExists { saga, difference } => Reply::new(Code::AlreadyExists, "SAGA_ID_TAKEN")
             .with("saga_id", saga.as_str())
-            .status(error.to_string()),
+            .with("differs", &bounded_text(difference, DESCRIPTION_BYTES_MAX))
+            .status(bounded_text(&error.to_string(), MESSAGE_BYTES_MAX)),
         EngineError::Refused(refused) => {
             let (code, reason) = refusal(*refused);
             Reply::new(code, reason).status(error.to_string())
@@ -95,7 +98,7 @@ pub(crate) const OTHER_COORDINATOR: &str = "OTHER_COORDINATOR";
 pub(crate) fn invalid(faults: &[Fault]) -> Status {
     let mut details = ErrorDetails::new();
     for fault in faults.iter().take(FAULTS_SHOWN_MAX) {
-        let description = backstop_core::failure::bounded_text(&fault.description, DESCRIPTION_BYTES_MAX);
+        let description = bounded_text(&fault.description, DESCRIPTION_BYTES_MAX);
         details.add_bad_request_violation(&fault.path, description);
     }
     let message = match faults {
@@ -103,7 +106,7 @@ pub(crate) fn invalid(faults: &[Fault]) -> Status {
         [first, ..] => format!("{} faults; the first: {first}", faults.len()),
         [] => "the request is at fault".to_owned(),
     };
-    let message = backstop_core::failure::bounded_text(&message, 1024);
+    let message = bounded_text(&message, MESSAGE_BYTES_MAX);
     let mut reply = Reply::new(Code::InvalidArgument, "INVALID_ARGUMENT");
     if faults.len() > FAULTS_SHOWN_MAX {
         reply = reply

@@ -166,7 +166,7 @@ async fn every_other_call_that_is_cut_says_so_and_works_again_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupted_retirement_takes_each_journal_whole_or_not() {
+async fn peer_41_an_interrupted_retirement_takes_each_journal_whole_or_not() {
     let url = database().await;
     let beside = open(&url).await;
     let (proxy, store) = proxied(&url).await;

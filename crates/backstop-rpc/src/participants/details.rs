@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_details_is_cut_and_says_so() {
+    fn peer_11_a_flood_of_details_is_cut_and_says_so() {
         let violation = |n: usize| pb::bad_request::FieldViolation {
             field: format!("f{n}"),
             description: "x".repeat(1000),

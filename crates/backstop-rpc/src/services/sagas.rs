@@ -179,10 +179,13 @@ impl SagaService for Sagas {
         let trace_parent = trace::trace_parent(request.metadata());
         let request = request.into_inner();
         let span = Span::current();
-        if !request.saga_id.is_empty() {
-            span.record("backstop.saga.id", &request.saga_id);
+        // Only what is a name: anything else is of any length, and may be a payload in the wrong field.
+        if let Ok(id) = SagaId::parse(&request.saga_id) {
+            span.record("backstop.saga.id", id.as_str());
         }
-        span.record("backstop.definition", &request.definition);
+        if let Ok(definition) = DefinitionName::parse(&request.definition) {
+            span.record("backstop.definition", definition.as_str());
+        }
         self.start(request, trace_parent).await.map(Response::new)
     }
 

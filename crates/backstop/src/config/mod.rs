@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_at_once_and_an_unknown_key_is_one() {
+    fn peer_29_every_fault_is_told_at_once_and_an_unknown_key_is_one() {
         let told = with_file(
             "stor = 'x'\nlisten = 'here'\n[lease]\nttl = '5 parsecs'\n[limits]\nlabels_max = 0\n\
              [error_domains.payment.NOT_FOUND]\ntier = 'L9'\n[error_domains.payment.NOPE]\ntier = 'L1'",

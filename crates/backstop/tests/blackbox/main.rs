@@ -21,6 +21,7 @@ mod fan_out;
 mod fleet;
 mod grpcurl;
 mod operator;
+mod peer_failures;
 mod python;
 mod starting;
 mod telemetry;
