@@ -26,7 +26,7 @@ use tonic::{Code, Response, Status};
 #[derive(Debug)]
 pub struct Barrier<DB: Engine> {
     pub(crate) pool: Pool<DB>,
-    clock: fn() -> SystemTime,
+    pub(crate) clock: fn() -> SystemTime,
 }
 
 impl<DB: Engine> Clone for Barrier<DB> {
@@ -147,7 +147,7 @@ impl<DB: Engine> Barrier<DB> {
                 Entered::Answered(answer.and_then(|bytes| decoded(&bytes)))
             }
             // Rolled back: a compensation that waits for its action has not begun.
-            Found::Unfinished => Entered::Answered(Err(unfinished())),
+            Found::Begun { .. } | Found::ActionBegun => Entered::Answered(Err(unfinished())),
         })
     }
 
@@ -285,8 +285,10 @@ pub(crate) enum Found {
     Work { action_reply: Option<Vec<u8>> },
     /// The encoded reply, or a status.
     Answer(Result<Vec<u8>, Status>),
-    /// Work outside this database was begun and has no outcome.
-    Unfinished,
+    /// It was begun outside this database and has no outcome. Of a compensation: what its action had answered.
+    Begun { action_reply: Option<Vec<u8>> },
+    /// A compensation whose row is claimed, and whose action was begun and has no outcome.
+    ActionBegun,
 }
 
 pub(crate) async fn admit_action<DB: Engine>(
@@ -309,7 +311,7 @@ pub(crate) async fn admit_action<DB: Engine>(
     Ok(Found::Work { action_reply: None })
 }
 
-fn answer_action(rows: &Rows, fingerprint: Fingerprint) -> Result<Found, Status> {
+pub(crate) fn answer_action(rows: &Rows, fingerprint: Fingerprint) -> Result<Found, Status> {
     let row = rows.of(Phase::Action).ok_or_else(unreadable)?;
     if row.fingerprint.as_deref().is_some_and(|kept| kept != fingerprint.as_bytes()) {
         return Ok(Found::Answer(Err(key_reused())));
@@ -325,7 +327,7 @@ fn answer_action(rows: &Rows, fingerprint: Fingerprint) -> Result<Found, Status>
             "the action was asked about before it came, and has no effect any more",
         ))),
         State::Done => Found::Answer(Ok(row.reply.clone().ok_or_else(unreadable)?)),
-        State::Started => Found::Unfinished,
+        State::Started => Found::Begun { action_reply: None },
     })
 }
 
@@ -348,7 +350,10 @@ pub(crate) async fn admit_compensation<DB: Engine>(
             return Ok(Found::Answer(Err(key_reused())));
         }
         return Ok(match row.state {
-            State::Started => Found::Unfinished,
+            State::Started => match rows.of(Phase::Action) {
+                Some(Row { state: State::Done, reply, .. }) => Found::Begun { action_reply: reply.clone() },
+                Some(_) | None => Found::Begun { action_reply: None },
+            },
             State::Done => Found::Answer(Ok(row.reply.clone().ok_or_else(unreadable)?)),
             State::Refused | State::Barred | State::Fenced => return Err(unreadable()),
         });
@@ -360,7 +365,7 @@ pub(crate) async fn admit_compensation<DB: Engine>(
         let action = rows.of(Phase::Action).ok_or_else(unreadable)?;
         match action.state {
             State::Done => return Ok(Found::Work { action_reply: action.reply.clone() }),
-            State::Started => return Ok(Found::Unfinished),
+            State::Started => return Ok(Found::ActionBegun),
             State::Refused | State::Barred => {}
             State::Fenced => return Err(unreadable()),
         }
