@@ -11,7 +11,6 @@ use super::value::{Key, Val, WHOLE_DOUBLE_MAX};
 use backstop_core::Fault;
 use prost_reflect::{FieldDescriptor, Kind, MapKey, MessageDescriptor};
 use serde_json::Value as Json;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -162,7 +161,7 @@ impl Compiler<'_> {
             }
         };
         match parts.as_slice() {
-            [Part::Literal(literal)] => self.constant(&Val::Str(Cow::Borrowed(literal)), shape, path),
+            [Part::Literal(literal)] => self.constant(&Val::Str(literal.as_str().into()), shape, path),
             [Part::Expression(expression)] => {
                 let (expr, ty) = self.expr(expression, path)?;
                 let fits = match ty {
@@ -253,7 +252,7 @@ impl Compiler<'_> {
             }
             Json::String(string) => match split(string) {
                 Ok(parts) => match parts.as_slice() {
-                    [Part::Literal(literal)] => Some(Dynamic::Const(Val::Str(Cow::Owned(literal.clone())))),
+                    [Part::Literal(literal)] => Some(Dynamic::Const(Val::Str(literal.clone().into()))),
                     [Part::Expression(expression)] => {
                         self.expr(expression, path).map(|(expr, _)| Dynamic::Whole(expr))
                     }
