@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// How long a compensation waits at an open breaker before it looks again, at most.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
+/// Longest patience: an instant has room for it. What is stored may say more.
+const PATIENCE_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 
 /// The gates of all participants.
 pub struct Gates {
@@ -116,7 +118,7 @@ impl Gate {
     pub async fn enter(self: &Arc<Self>, manner: Manner, patience: Duration) -> Result<Pass, Barred> {
         // What waits in the backlog or to undo something is not held against what is new.
         let _waiting = (manner == Manner::Prompt).then(|| Waiting::new(self));
-        let until = Instant::now() + patience;
+        let until = Instant::now() + patience.min(PATIENCE_MAX);
         let late = match manner {
             Manner::Prompt => Barred::NotSent(NotSent::NoPermit),
             Manner::Backlog | Manner::Undo => Barred::HeldBack,

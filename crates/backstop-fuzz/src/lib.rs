@@ -6,10 +6,10 @@
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `BACKSTOP_FUZZ_COUNT` | how many mutants, instead of the target's own count |
-//! | `BACKSTOP_FUZZ_SEED` | the seed, instead of 1 |
-//! | `BACKSTOP_FUZZ_INPUT` | replay this one file, and nothing else |
-//! | `BACKSTOP_FUZZ_AT` | directory in which the input at work is kept, so that whoever watches can find it after an abort or a hang |
+//! | `BACKSTOP_TEST_FUZZ_COUNT` | how many mutants, instead of the target's own count |
+//! | `BACKSTOP_TEST_FUZZ_SEED` | the seed, instead of 1 |
+//! | `BACKSTOP_TEST_FUZZ_INPUT` | replay this one file, and nothing else |
+//! | `BACKSTOP_TEST_FUZZ_AT` | directory in which the input at work is kept, so that whoever watches can find it after an abort or a hang |
 //!
 //! # Invariants
 //! * Each mutant is at most [`INPUT_BYTES_MAX`] long (`mutate::tests`).
@@ -71,7 +71,7 @@ impl Target {
     /// With the words of the first input that fails, after saving it; if the corpus is empty or unreadable.
     #[allow(clippy::panic, clippy::print_stdout, clippy::print_stderr)] // It is a test's body.
     pub fn run(&self, count: u64, check: impl Fn(&[u8])) -> Ran {
-        if let Some(path) = std::env::var_os("BACKSTOP_FUZZ_INPUT") {
+        if let Some(path) = std::env::var_os("BACKSTOP_TEST_FUZZ_INPUT") {
             match fs::read(&path) {
                 Ok(input) => check(&input),
                 Err(error) => panic!("{}: {error}", path.display()),
@@ -87,8 +87,8 @@ impl Target {
             }
             drop(at_work);
         }
-        let count = number_of("BACKSTOP_FUZZ_COUNT").unwrap_or(count);
-        let seed = number_of("BACKSTOP_FUZZ_SEED").unwrap_or(1);
+        let count = number_of("BACKSTOP_TEST_FUZZ_COUNT").unwrap_or(count);
+        let seed = number_of("BACKSTOP_TEST_FUZZ_SEED").unwrap_or(1);
         let inputs: Vec<Vec<u8>> = corpus.into_iter().map(|(_, input)| input).collect();
         let mut mutator = Mutator::new(self.kind, &inputs, self.words, seed);
         let began = Instant::now();
@@ -111,7 +111,7 @@ impl Target {
                 slowest = (took, input);
             }
         }
-        if std::env::var_os("BACKSTOP_FUZZ_AT").is_some() {
+        if std::env::var_os("BACKSTOP_TEST_FUZZ_AT").is_some() {
             self.report(inputs.len(), count, began.elapsed(), &slowest);
         }
         Ran { replayed: inputs.len(), mutated: count }
@@ -127,7 +127,7 @@ impl Target {
             self.name,
             slowest.0.as_secs_f64() * 1e3
         );
-        if let Some(dir) = std::env::var_os("BACKSTOP_FUZZ_AT") {
+        if let Some(dir) = std::env::var_os("BACKSTOP_TEST_FUZZ_AT") {
             // Only a courtesy: if it cannot be written there is nothing to look at.
             let _ = fs::write(Path::new(&dir).join(format!("{}.slowest", self.name)), &slowest.1);
         }
@@ -167,7 +167,7 @@ struct AtWork(Option<PathBuf>);
 
 impl AtWork {
     fn of(name: &str, input: &[u8]) -> Self {
-        let dir = std::env::var_os("BACKSTOP_FUZZ_AT");
+        let dir = std::env::var_os("BACKSTOP_TEST_FUZZ_AT");
         let path = dir.map(|dir| Path::new(&dir).join(format!("{name}.at-work")));
         if let Some(path) = &path {
             // Without it only a crash would be harder to explain.

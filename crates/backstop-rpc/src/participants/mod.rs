@@ -23,6 +23,8 @@ mod evidence;
 #[cfg(test)]
 #[path = "../../tests/participants/fixture.rs"]
 mod fixture;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod metadata;
 mod plan;
 mod pool;

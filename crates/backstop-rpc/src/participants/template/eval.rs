@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// Most steps of one rendering: a step is an expression visited, or 64 bytes put together. Some
 /// milliseconds of work.
-pub(super) const EVALUATION_STEPS_MAX: u64 = 200_000;
+pub(in crate::participants) const EVALUATION_STEPS_MAX: u64 = 200_000;
 
 /// Most messages within messages that a value may be made into. Protobuf's decoders stop at 100, and a level
 /// of JSON in a `Struct` takes three of them, so whoever gets the request could not read more anyway.

@@ -11,6 +11,7 @@ use super::eval::Env;
 use super::ops::{exact_double, key_text};
 use super::types::{Shape, WellKnown, kind_name, wrapped};
 use super::value::{Key, Val, whole};
+use backstop_core::bounded_text;
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -51,8 +52,12 @@ impl Misfit {
     }
 }
 
+/// Longest name in a path, in bytes; the rest is cut.
+const NAME_BYTES_MAX: usize = 64;
+
 /// `.name`, or `["odd name"]`.
 pub(super) fn path_step(name: &str) -> String {
+    let name = &*bounded_text(name, NAME_BYTES_MAX);
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if plain { format!(".{name}") } else { format!("[{name:?}]") }
 }

@@ -31,6 +31,10 @@ use backstop_core::{Cause, CauseKind, Fault, Saga};
 use build::Compiler;
 use bytes::Bytes;
 pub(super) use compile::{Scope, Visible};
+#[cfg(test)]
+pub(super) use encode::message as encoded;
+#[cfg(test)]
+pub(super) use eval::EVALUATION_STEPS_MAX;
 use eval::Env;
 use expr::Root;
 use node::Fields;
@@ -76,7 +80,8 @@ impl Template {
         };
         let no_steps = BTreeMap::new();
         let env = Env::new(&no_steps);
-        let mut compiler = Compiler { scope, env: &env, faults, depth: 0 };
+        let faults_max = before.saturating_add(build::FAULTS_MAX);
+        let mut compiler = Compiler { scope, env: &env, faults, faults_max, depth: 0 };
         let fields = compiler.fields(&json, request, path);
         if faults.len() > before {
             return None;

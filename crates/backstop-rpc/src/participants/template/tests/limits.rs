@@ -108,7 +108,10 @@ fn no_copy_and_no_conversion_is_free() {
         ("anything", "size(input.l.filter(x, input.s < input.t))"),
         ("anything", "size(input.l.filter(x, input.s in input.o))"),
         ("anything", "size(input.l.filter(x, size(steps.debit.response.extra) == 7))"),
-        ("anything", "size(input.l.filter(x, steps.debit.response.lines[0] == steps.debit.response.lines[1]))"),
+        (
+            "anything",
+            "size(input.l.filter(x, steps.debit.response.lines[0] == steps.debit.response.lines[1]))",
+        ),
         ("anything", "size(input.l.filter(x, string(steps.debit.response.token) == ''))"),
     ] {
         let rendered = render(&json!({field: format!("${{{bomb}}}")}), &input, &debit);
