@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | walls | ci | figures`.
+//! The project's chores: `cargo xtask test | walls | ci | fuzz | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -6,6 +6,7 @@
 
 mod ci;
 mod figures;
+mod fuzz;
 mod prerequisites;
 mod process;
 mod sources;
@@ -20,6 +21,7 @@ usage: cargo xtask <chore>
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
   walls                         the architecture's walls, migrations, error pages, sizes of files
   ci                            format, clippy, walls, proto lint, docs, then test
+  fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
   figures                       lines of code, binary size, build profile";
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "ci" => ci::run(),
+        "fuzz" => fuzz::run(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),
         _ => {
             println!("{USAGE}");
