@@ -274,6 +274,54 @@ fn expression() {
     });
 }
 
+/// The grammar's parser goes down by recursion, and a stack overflow ends the process: so the deepest that it goes,
+/// before its limit on nesting or ours on bytes stops it, must leave most of the room unused.
+#[test]
+fn the_deepest_that_the_parser_goes_takes_less_than_a_quarter_of_its_stack() {
+    let request = fixture::message_type("bank.v1.Request");
+    let compile = move |text: &str| {
+        let (steps, mut faults) = (BTreeMap::new(), Vec::new());
+        let scope = Scope { phase: Phase::Action, steps: &steps, ancestors: &|_| false, response: None };
+        let json = json!({"anything": format!("${{{text}}}")}).to_string();
+        Template::compile(&json, &request, &scope, "request", &mut faults).is_some()
+    };
+    let compiled = std::thread::Builder::new().stack_size(super::plan::STACK_BYTES / 4).spawn(move || {
+        let mut deepest = BTreeMap::new();
+        for (open, inner, close) in [
+            ("(", "1", ")"),
+            ("[", "1", "]"),
+            ("{1:", "1", "}"),
+            ("size(", "''", ")"),
+            ("-", "1", ""),
+            ("!", "true", ""),
+            ("-(", "1", ")"),
+            ("[1][", "0", "]"),
+            ("true ? ", "1", " : 2"),
+            ("true ? 1 : ", "2", ""),
+            ("1 + (", "1", ")"),
+            ("1 == (", "1", ")"),
+            ("true && (", "true", ")"),
+            ("[1].map(x, ", "1", ")"),
+            ("[1].map(x, true, [", "1", "])"),
+            ("input.a(", "1", ")"),
+            ("a{b:", "1", "}"),
+        ] {
+            let most = 4_000 / (open.len() + close.len());
+            for levels in [1, 16].into_iter().chain(60..=65).chain([500, 4_000]).filter(|n| *n <= most) {
+                if compile(&[&open.repeat(levels), inner, &close.repeat(levels)].concat()) {
+                    deepest.insert(open, levels);
+                }
+            }
+        }
+        deepest
+    });
+    let deepest = compiled.unwrap().join().unwrap();
+    assert!(
+        deepest["("] >= 10 && deepest["size("] >= 10,
+        "what people write is far from the limit: {deepest:?}"
+    );
+}
+
 /// As definitions are compiled: with room for the parser of CEL.
 fn with_room(run: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
