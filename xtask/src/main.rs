@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | walls | spec | ci | figures`.
+//! The project's chores: `cargo xtask test | walls | spec | fuzz | ci | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -6,6 +6,7 @@
 
 mod ci;
 mod figures;
+mod fuzz;
 mod peer_failures;
 mod prerequisites;
 mod process;
@@ -23,6 +24,7 @@ usage: cargo xtask <chore>
   walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
   ci                            format, walls, proto lint, the specification, clippy, docs, then test
+  fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
   figures                       lines of code, binary size, build profile";
 
 fn main() -> ExitCode {
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "spec" => spec::run(&rest),
         "ci" => ci::run(),
+        "fuzz" => fuzz::run(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),
         _ => {
             println!("{USAGE}");

@@ -14,8 +14,11 @@ use tonic_types::{ErrorDetails, StatusExt};
 const FAULTS_SHOWN_MAX: usize = 32;
 /// Bytes of one status message of ours.
 const MESSAGE_BYTES_MAX: usize = 1024;
-/// Bytes of one violation's description.
+/// Bytes of one violation's description, and of its path.
 const DESCRIPTION_BYTES_MAX: usize = 256;
+/// Bytes of all violations together. In base64, beside message and metadata, they stay well below the 16 KiB of
+/// headers that clients take.
+const VIOLATIONS_BYTES_MAX: usize = 6 << 10;
 
 /// The status of an engine's refusal.
 pub(crate) fn engine_error(error: &EngineError) -> Status {
@@ -97,9 +100,14 @@ pub(crate) const OTHER_COORDINATOR: &str = "OTHER_COORDINATOR";
 /// The status of a malformed request: one violation a fault.
 pub(crate) fn invalid(faults: &[Fault]) -> Status {
     let mut details = ErrorDetails::new();
+    let (mut shown, mut bytes_left) = (0_usize, VIOLATIONS_BYTES_MAX);
     for fault in faults.iter().take(FAULTS_SHOWN_MAX) {
+        let path = bounded_text(&fault.path, DESCRIPTION_BYTES_MAX);
         let description = bounded_text(&fault.description, DESCRIPTION_BYTES_MAX);
-        details.add_bad_request_violation(&fault.path, description);
+        let Some(left) = bytes_left.checked_sub(path.len() + description.len()) else { break };
+        bytes_left = left;
+        shown += 1;
+        details.add_bad_request_violation(path, description);
     }
     let message = match faults {
         [only] => only.to_string(),
@@ -108,10 +116,8 @@ pub(crate) fn invalid(faults: &[Fault]) -> Status {
     };
     let message = bounded_text(&message, MESSAGE_BYTES_MAX);
     let mut reply = Reply::new(Code::InvalidArgument, "INVALID_ARGUMENT");
-    if faults.len() > FAULTS_SHOWN_MAX {
-        reply = reply
-            .with("faults", &faults.len().to_string())
-            .with("faults_shown", &FAULTS_SHOWN_MAX.to_string());
+    if faults.len() > shown {
+        reply = reply.with("faults", &faults.len().to_string()).with("faults_shown", &shown.to_string());
     }
     reply.details = details;
     reply.status(message)

@@ -10,7 +10,8 @@
 
 use super::pool::Pool;
 use super::reflection;
-use backstop_core::{CallSpec, DefinitionSpec, Fault, ParticipantName};
+use backstop_core::failure::MESSAGE_BYTES_MAX;
+use backstop_core::{CallSpec, DefinitionSpec, Fault, ParticipantName, bounded_text};
 use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
@@ -18,6 +19,9 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Most files of message types, given or told.
+pub(super) const FILES_MAX: usize = 2000;
 
 /// Why a definition's message types could not be gathered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +51,17 @@ pub(super) fn calls(spec: &DefinitionSpec) -> impl Iterator<Item = (String, &Cal
     })
 }
 
+/// The pool of some files, or what is wrong with them. The library judges files that no compiler made too, but not
+/// all: over some it stumbles, where it looks for the place of what is wrong.
+pub(super) fn pool(files: FileDescriptorSet) -> Result<DescriptorPool, String> {
+    let built = std::panic::catch_unwind(|| DescriptorPool::from_file_descriptor_set(files));
+    match built {
+        Ok(Ok(pool)) => Ok(pool),
+        Ok(Err(error)) => Err(bounded_text(&error.to_string(), MESSAGE_BYTES_MAX)),
+        Err(_) => Err("the files contradict themselves: no compiler of protobuf made them".to_owned()),
+    }
+}
+
 /// The descriptor of a unary method, or what is wrong with it.
 pub(super) fn method(pool: &DescriptorPool, method: &str) -> Result<MethodDescriptor, String> {
     let (service, name) = method
@@ -66,6 +81,13 @@ pub(super) fn method(pool: &DescriptorPool, method: &str) -> Result<MethodDescri
 pub(super) fn from_given(spec: &DefinitionSpec, given: FileDescriptorSet) -> Result<Bytes, GatherError> {
     let mut files = Files::default();
     let mut faults = Vec::new();
+    if given.file.len() > FILES_MAX {
+        let text = format!("has {} files; the limit is {FILES_MAX}", given.file.len());
+        return Err(GatherError::Faults {
+            faults: vec![Fault::new("descriptors", text)],
+            found: Bytes::new(),
+        });
+    }
     for file in given.file {
         if let Err(message) = files.add(file) {
             faults.push(Fault::new("descriptors", message));
@@ -154,10 +176,10 @@ impl Files {
     fn finish(mut self, spec: &DefinitionSpec, mut faults: Vec<Fault>) -> Result<Bytes, GatherError> {
         self.add_well_known();
         let whole = FileDescriptorSet { file: self.0.values().cloned().collect() };
-        let pool = match DescriptorPool::from_file_descriptor_set(whole) {
+        let pool = match pool(whole) {
             Ok(pool) => pool,
-            Err(error) => {
-                faults.push(Fault::new("descriptors", error.to_string()));
+            Err(message) => {
+                faults.push(Fault::new("descriptors", message));
                 let found = Bytes::new();
                 return Err(GatherError::Faults { faults, found });
             }
@@ -199,14 +221,25 @@ impl Files {
         }
     }
 
-    fn place(&self, name: &str, placed: &mut BTreeSet<String>, set: &mut FileDescriptorSet) {
-        // Imports cannot be cyclic: the pool has been built from these files.
-        let Some(file) = self.0.get(name).filter(|_| placed.insert(name.to_owned())) else {
-            return;
+    /// Puts a file behind its imports. Imports cannot be cyclic: the pool has been built from these files. But
+    /// they may form a chain of all of them, so they are not followed by recursion.
+    fn place(&self, root: &str, placed: &mut BTreeSet<String>, set: &mut FileDescriptorSet) {
+        let mut open: Vec<(&FileDescriptorProto, usize)> = Vec::new();
+        let enter = |name: &str, placed: &mut BTreeSet<String>| {
+            self.0.get(name).filter(|_| placed.insert(name.to_owned())).map(|file| (file, 0))
         };
-        for import in &file.dependency {
-            self.place(import, placed, set);
+        open.extend(enter(root, placed));
+        while let Some((file, next)) = open.last_mut() {
+            match file.dependency.get(*next) {
+                Some(import) => {
+                    *next += 1;
+                    open.extend(enter(import, placed));
+                }
+                None => {
+                    set.file.push((*file).clone());
+                    open.pop();
+                }
+            }
         }
-        set.file.push(file.clone());
     }
 }

@@ -12,6 +12,8 @@ mod tree;
 mod write;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use super::error::CliError;
