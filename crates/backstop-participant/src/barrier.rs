@@ -5,7 +5,7 @@
 //! * Of calls with one key at most one runs at a time; the others wait for it and get its answer.
 //! * Of an action and its compensation whichever comes first is seen by the other: both in order, or neither
 //!   has an effect.
-//! * Dropped at any await, a call leaves nothing behind.
+//! * Dropped at any await, a call leaves nothing behind; nor does a full disk (`bounds`).
 //!
 //! Held on SQLite and Postgres by `tests/contract/`: `repeats`, `racing`, `crashing`.
 //!
@@ -17,7 +17,8 @@ use crate::context::{Context, Phase};
 use crate::fingerprint::Fingerprint;
 use crate::table::{Engine, Row, Rows, State};
 use prost::Message;
-use sqlx::{Pool, Transaction};
+use sqlx::pool::MaybePoolConnection;
+use sqlx::{Connection, Pool, SqlStr, Transaction};
 use std::marker::PhantomData;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tonic::{Code, Response, Status};
@@ -76,7 +77,22 @@ impl<DB: Engine> Barrier<DB> {
     /// # Errors
     /// A status that says that nothing was done.
     pub async fn begin(&self) -> Result<Transaction<'static, DB>, Status> {
-        self.pool.begin_with(DB::BEGIN).await.map_err(storage_failed)
+        self.open().await.map_err(storage_failed)
+    }
+
+    pub(crate) async fn open(&self) -> Result<Transaction<'static, DB>, sqlx::Error> {
+        loop {
+            let connection = self.pool.acquire().await?;
+            if connection.is_in_transaction() {
+                // A disk that was full has ended the transaction in SQLite but not in sqlx, and such a connection
+                // never begins another: it makes room for a new one.
+                // If it does not close in order, it is gone all the same.
+                let _ = connection.close().await;
+                continue;
+            }
+            let connection = MaybePoolConnection::PoolConnection(connection);
+            return Transaction::begin(connection, Some(SqlStr::from_static(DB::BEGIN))).await;
+        }
     }
 
     /// Takes a call in: an action or a compensation.

@@ -159,7 +159,7 @@ impl<DB: Engine, R: Message + Default> OutsideCall<DB, R> {
     /// The rows, if the call had ended before.
     async fn keep(&self, phase: Phase, state: State, bytes: &[u8]) -> Result<Option<Rows>, sqlx::Error> {
         let now = self.barrier.now_unix_micros();
-        let mut tx = self.barrier.pool.begin_with(DB::BEGIN).await?;
+        let mut tx = self.barrier.open().await?;
         let mut db = DB::db(&mut tx);
         let is_kept = db.finish(&self.context, phase, state, Some(bytes), now).await?;
         let rows = if is_kept { None } else { Some(db.rows(&self.context).await?) };

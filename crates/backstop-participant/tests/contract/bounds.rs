@@ -98,3 +98,19 @@ async fn a_row_that_makes_no_sense_is_not_guessed<DB: Books>(world: World<DB>) {
     assert_eq!(world.take(&action("t"), -7).await.unwrap_err().code(), Code::Internal);
     assert_eq!(world.sum().await, 7);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_disk_that_was_full_the_next_call_is_served() {
+    let world = World::sqlite_of_pages(30).await;
+    for _ in 0..3 {
+        let print = Fingerprint::of("m", &1_i64);
+        let Entered::First(call) = world.barrier.enter::<String>(&action("full"), print).await.unwrap()
+        else {
+            panic!("nothing is kept of a call that did not fit");
+        };
+        let answer = call.finish(Ok("x".repeat(1 << 20))).await.map(|_| "OK");
+        assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
+    }
+    world.take(&action("small"), 7).await.unwrap();
+    assert_eq!(world.sum().await, 7);
+}
