@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | walls | ci | figures`.
+//! The project's chores: `cargo xtask test | walls | spec | ci | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -9,6 +9,7 @@ mod figures;
 mod prerequisites;
 mod process;
 mod sources;
+mod spec;
 mod test;
 mod walls;
 
@@ -19,7 +20,8 @@ usage: cargo xtask <chore>
 
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
   walls                         the architecture's walls, migrations, error pages, sizes of files
-  ci                            format, clippy, walls, proto lint, docs, then test
+  spec [model ...] [--faults N] the specification in docs/spec, with TLC
+  ci                            format, walls, proto lint, the specification, clippy, docs, then test
   figures                       lines of code, binary size, build profile";
 
 fn main() -> ExitCode {
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let result = match chore.as_str() {
         "test" => test::run(&rest),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
+        "spec" => spec::run(&rest),
         "ci" => ci::run(),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),
         _ => {

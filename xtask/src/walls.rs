@@ -5,6 +5,7 @@
 
 use crate::process::{cargo, root};
 use crate::sources::{self, Source};
+use crate::spec;
 use anyhow::{Context, Result, bail};
 use backstop_core::{Code, ErrorTable, tier};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
@@ -61,6 +62,7 @@ pub(crate) fn run() -> Result<()> {
     faults.extend(dependency_faults(&Edges::read(&metadata)?));
     faults.extend(migration_faults(&root()));
     faults.extend(error_page_faults(&root()));
+    faults.extend(spec::table_faults(&root()));
     faults.extend(clock_faults(&sources));
     faults.extend(length_faults(&sources));
     for fault in &faults {
