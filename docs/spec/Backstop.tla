@@ -472,12 +472,15 @@ I5_ReverseOrder ==
   \A m \in calls : IsUndo(m) =>
     \A t \in Descendants[m.attempt.step] : MayHaveHappened(t) => Has("CompensationSucceeded", t)
 
-\* I6: what may have happened is undone, and only that. Afterwards nothing of it is in force, whatever arrives late.
+\* I6: what may have happened is undone, and only that; afterwards nothing is in force.
 I6_UndoneIfItMayHaveHappened ==
   /\ \A m \in calls : IsUndo(m) => MayHaveHappened(m.attempt.step)
   /\ Decided("RolledBack") => \A s \in Steps :
        /\ MayHaveHappened(s) => Has("CompensationSucceeded", s)
        /\ books[s].effect = 0
+
+\* And it stays undone, whatever arrives late.
+I6_UndoneStaysUndone == \A s \in Steps : Has("CompensationSucceeded", s) => books[s].effect = 0
 
 \* I7: no compensation before the decision is durable.
 I7_DecidedBeforeUndoing == (\E m \in calls : IsUndo(m)) => Decided("RollbackDecided")
