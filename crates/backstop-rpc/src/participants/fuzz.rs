@@ -18,7 +18,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use prost_reflect::DynamicMessage;
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_types::{
+    DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
+};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,8 +45,25 @@ pub(crate) fn bank_definition() -> DefinitionSpec {
     ])
 }
 
-pub(crate) fn empty_service() -> FileDescriptorProto {
-    FileDescriptorProto { package: Some("bank.v1".to_owned()), ..FileDescriptorProto::default() }
+/// A file with the methods that the bank's definition calls, and nothing in their messages.
+pub(crate) fn bare_bank() -> FileDescriptorProto {
+    let message = |name: &str| DescriptorProto { name: Some(name.to_owned()), ..DescriptorProto::default() };
+    let method = |name: &str| MethodDescriptorProto {
+        name: Some(name.to_owned()),
+        input_type: Some(".bank.v1.Request".to_owned()),
+        output_type: Some(".bank.v1.Reply".to_owned()),
+        ..MethodDescriptorProto::default()
+    };
+    FileDescriptorProto {
+        package: Some("bank.v1".to_owned()),
+        message_type: vec![message("Request"), message("Reply")],
+        service: vec![ServiceDescriptorProto {
+            name: Some("Ledger".to_owned()),
+            method: vec![method("Debit"), method("Undo")],
+            ..ServiceDescriptorProto::default()
+        }],
+        ..FileDescriptorProto::default()
+    }
 }
 
 pub(crate) fn from_given(spec: &DefinitionSpec, given: FileDescriptorSet) -> Result<Bytes, GatherError> {

@@ -86,7 +86,7 @@ fn is_told(error: &StoreError, saga: &str) {
 
 #[test]
 fn journal_row() {
-    target("journal_row").run(5_000, |input| {
+    target("journal_row").run(3_000, |input| {
         let mut columns = Columns(columns(input).into_iter());
         let mut word = || columns.text_or_null().map(Cow::Owned);
         let (kind, step, phase) = (word().unwrap_or_default(), word(), word());
@@ -134,7 +134,7 @@ fn journal_row() {
 
 #[test]
 fn head_row() {
-    target("head_row").run(5_000, |input| {
+    target("head_row").run(3_000, |input| {
         let mut columns = Columns(columns(input).into_iter());
         let row = HeadRow {
             id: Cow::Owned(columns.text()),
@@ -168,7 +168,7 @@ fn head_row() {
 
 #[test]
 fn definition_spec() {
-    target("definition_spec").run(3_000, |input| {
+    target("definition_spec").run(600, |input| {
         let Ok(json) = std::str::from_utf8(input) else { return };
         if let Ok(read) = definition::decode(json) {
             assert_eq!(definition::decode(&definition::encode(&read).unwrap()).as_ref(), Ok(&read));
