@@ -12,6 +12,7 @@ mod bad_requests;
 mod cli;
 mod clocks;
 mod codes;
+mod conformance;
 mod crash;
 mod demo;
 mod doctor;
