@@ -3,11 +3,13 @@
 
 mod ledger;
 
+use crate::common::api::{branch, shown, state};
 use crate::common::server::backstop;
 use crate::common::tool::{self, said};
+use crate::common::{Backstop, Engine};
 use ledger::{Ledger, descriptors, example};
 use prost::Message;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -117,7 +119,7 @@ async fn peer_18_a_service_that_does_all_that_it_is_asked_fails_and_the_report_s
     FAIL duplicate-action
     FAIL concurrent-duplicates
     PASS refusal-is-settled
-    PASS duplicate-refusal
+    FAIL duplicate-refusal
     PASS compensation-undoes
     FAIL duplicate-compensation
     FAIL concurrent-compensations
@@ -218,4 +220,50 @@ async fn a_command_that_cannot_be_right_books_nothing_and_says_why() {
     // Nothing was booked by any of these.
     let output = check(address, &MORE);
     assert_passes_everything(&output);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ledgers_take_part_in_one_saga_and_what_the_second_refuses_the_first_undoes() {
+    let server = Backstop::start(Engine::Sqlite).await;
+    let api = server.api();
+    let rust = Ledger::start(true).await;
+    let books = tempfile::tempdir().unwrap();
+    let file = books.path().join("books.db");
+    let python = Python::start(&["ledger.py", file.to_str().unwrap()]).await;
+    for (name, address) in [("rust", &rust.address), ("python", &python.address)] {
+        let participant = json!({ "name": name, "endpoints": [address], "deduplicatesByKey": true });
+        api.register_participant(participant).await.unwrap();
+    }
+    let step = |participant: &str, amount: &str, after: &[&str]| {
+        let call = |method: &str, request: Value| {
+            let method = format!("example.ledger.v1.LedgerService/{method}");
+            json!({ "participant": participant, "method": method, "request": request })
+        };
+        let id = json!("${saga.id}");
+        json!({
+            "name": participant,
+            "dependsOn": after,
+            "action": call("Debit", json!({ "transfer_id": id, "account": "alice", "amount_minor": amount })),
+            "compensation": call("ReverseDebit", json!({ "transfer_id": id })),
+        })
+    };
+    let steps = [step("rust", "7", &[]), step("python", "${input.amount}", &["rust"])];
+    api.define(json!({ "name": "both", "steps": steps })).await;
+    for (id, amount, end) in [("pays", "9", "SUCCEEDED"), ("fails", "999999999", "ROLLED_BACK")] {
+        let start = json!({ "definition": "both", "sagaId": id, "input": { "amount": amount } });
+        api.start_with(start).await.unwrap();
+        let saga = api.rest(id).await;
+        assert_eq!(state(&saga), end, "{}", shown(&saga));
+    }
+    let saga = api.rest("fails").await;
+    let failure = branch(&saga, "python").failure.clone().expect("the failure is shown");
+    assert_eq!(
+        (failure.grpc_code.as_str(), failure.message.as_str()),
+        ("FAILED_PRECONDITION", "insufficient funds")
+    );
+    assert_eq!(rust.available().await, 1_000_000 - 7, "the second debit was given back");
+    let rows = rust.rows().await;
+    let row =
+        |saga: &str, phase: &str| (saga.to_owned(), "rust".to_owned(), phase.to_owned(), "done".to_owned());
+    assert_eq!(rows, [row("fails", "action"), row("fails", "compensation"), row("pays", "action")]);
 }
