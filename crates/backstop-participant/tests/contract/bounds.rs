@@ -12,7 +12,7 @@ on_both_engines!(
     a_refusal_of_any_length_is_bounded_and_the_same_each_time,
     a_reply_larger_than_the_limit_is_rolled_back,
     a_refusal_with_the_status_ok_is_no_success,
-    a_purge_takes_old_rows_in_bounded_bites_and_leaves_the_rest,
+    peer_18_a_purge_takes_old_rows_in_bounded_bites_and_leaves_the_rest,
     a_row_that_makes_no_sense_is_not_guessed,
 );
 
@@ -61,7 +61,7 @@ async fn a_refusal_with_the_status_ok_is_no_success<DB: Books>(world: World<DB>)
     world.take(&action("s"), 7).await.unwrap();
 }
 
-async fn a_purge_takes_old_rows_in_bounded_bites_and_leaves_the_rest<DB: Books>(world: World<DB>) {
+async fn peer_18_a_purge_takes_old_rows_in_bounded_bites_and_leaves_the_rest<DB: Books>(world: World<DB>) {
     let day = Duration::from_secs(24 * 3600);
     let mut long_ago = world.clone();
     long_ago.barrier =

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 on_both_engines!(
     an_outcome_is_kept_and_answered_again,
-    a_call_that_was_begun_and_has_no_outcome_is_asked_about_and_not_done_again,
+    peer_18_a_call_that_was_begun_and_has_no_outcome_is_asked_about_and_not_done_again,
     of_two_who_ask_the_first_outcome_kept_is_everybodys,
     a_temporary_failure_leaves_it_begun,
     a_compensation_of_what_was_begun_shuts_its_outcome_out,
@@ -57,7 +57,7 @@ async fn an_outcome_is_kept_and_answered_again<DB: Books>(world: World<DB>) {
     assert_eq!(answered(other.unwrap()).unwrap_err().code(), Code::AlreadyExists);
 }
 
-async fn a_call_that_was_begun_and_has_no_outcome_is_asked_about_and_not_done_again<DB: Books>(
+async fn peer_18_a_call_that_was_begun_and_has_no_outcome_is_asked_about_and_not_done_again<DB: Books>(
     world: World<DB>,
 ) {
     drop(first(begin(&world, &action("s")).await));
