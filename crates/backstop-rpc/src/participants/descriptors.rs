@@ -15,7 +15,7 @@ use backstop_core::{CallSpec, DefinitionSpec, Fault, ParticipantName, bounded_te
 use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,6 +152,35 @@ pub(super) async fn from_reflection(
     files.finish(spec, faults)
 }
 
+/// A file without what some compilers write down and others leave to the reader: JSON names that are what they would be
+/// anyway.
+fn plain(file: &FileDescriptorProto) -> FileDescriptorProto {
+    let mut file = file.clone();
+    file.extension.iter_mut().for_each(leave_out_json_name);
+    // A list and no recursion: whoever sent the file has nested its messages.
+    let mut open: Vec<&mut DescriptorProto> = file.message_type.iter_mut().collect();
+    while let Some(message) = open.pop() {
+        message.field.iter_mut().chain(&mut message.extension).for_each(leave_out_json_name);
+        open.extend(&mut message.nested_type);
+    }
+    file
+}
+
+fn leave_out_json_name(field: &mut FieldDescriptorProto) {
+    // As protobuf's own compiler makes it: underscores go, and what follows one is upper case.
+    let mut usual = String::new();
+    let mut is_after_underscore = false;
+    for letter in field.name().chars() {
+        if letter == '_' {
+            is_after_underscore = true;
+        } else {
+            usual.push(if is_after_underscore { letter.to_ascii_uppercase() } else { letter });
+            is_after_underscore = false;
+        }
+    }
+    field.json_name.take_if(|name| *name == usual);
+}
+
 /// Files by name, without comments.
 #[derive(Default)]
 struct Files(BTreeMap<String, FileDescriptorProto>);
@@ -161,7 +190,7 @@ impl Files {
         file.source_code_info = None;
         let name = file.name().to_owned();
         match self.0.get(&name) {
-            Some(known) if *known != file => {
+            Some(known) if *known != file && plain(known) != plain(&file) => {
                 Err(format!("file \"{name}\" differs from one of the same name that came before"))
             }
             Some(_) => Ok(()),

@@ -80,14 +80,7 @@ pub(super) fn example() -> PathBuf {
 
 /// The ledger's message types.
 pub(super) fn descriptors() -> prost_types::FileDescriptorSet {
-    let mut set = protox::compile(["ledger.proto"], [example()]).expect("the example's proto compiles");
-    // As a server in Python tells them: two participants of one saga must tell a file of one name alike.
-    for field in
-        set.file.iter_mut().flat_map(|file| &mut file.message_type).flat_map(|message| &mut message.field)
-    {
-        field.json_name = None;
-    }
-    set
+    protox::compile(["ledger.proto"], [example()]).expect("the example's proto compiles")
 }
 
 impl Ledger {
