@@ -38,6 +38,8 @@ pub(crate) trait Books: Engine {
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
     /// The effects in the order in which they were written.
     fn entries(pool: &Pool<Self>) -> impl Future<Output = Vec<(String, i64)>> + Send;
+    /// Rolls a transaction back behind the barrier's back.
+    fn end(db: &mut Self::Connection) -> impl Future<Output = ()> + Send;
     /// Runs a statement and answers how many rows it changed.
     fn run(pool: &Pool<Self>, sql: &'static str) -> impl Future<Output = u64> + Send;
     /// A number.
@@ -53,6 +55,9 @@ macro_rules! books {
             }
             async fn entries(pool: &Pool<Self>) -> Vec<(String, i64)> {
                 sqlx::query_as("SELECT what, amount FROM entry ORDER BY id").fetch_all(pool).await.unwrap()
+            }
+            async fn end(db: &mut $connection) {
+                sqlx::raw_sql("ROLLBACK").execute(db).await.unwrap();
             }
             async fn run(pool: &Pool<Self>, sql: &'static str) -> u64 {
                 sqlx::query(sql).execute(pool).await.unwrap().rows_affected()

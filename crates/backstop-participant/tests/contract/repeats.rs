@@ -22,6 +22,7 @@ on_both_engines!(
     another_step_and_another_saga_are_other_calls,
     an_action_from_an_older_epoch_of_a_saga_that_rolls_back_is_refused,
     a_transaction_of_ones_own_keeps_what_was_written_before,
+    work_that_ends_the_transaction_itself_is_noticed,
 );
 
 async fn peer_18_a_duplicate_gets_the_first_reply_and_books_nothing<DB: Books>(world: World<DB>) {
@@ -225,4 +226,15 @@ async fn a_transaction_of_ones_own_keeps_what_was_written_before<DB: Books>(worl
     DB::book(call.db(), "work", 1).await.unwrap();
     call.finish(Err(Stop::Refused(insufficient()))).await.unwrap_err();
     assert_eq!(world.entries().await, [("before".to_owned(), 100)]);
+}
+
+async fn work_that_ends_the_transaction_itself_is_noticed<DB: Books>(world: World<DB>) {
+    let print = Fingerprint::of("action", &7_i64);
+    let Entered::First(mut call) = world.barrier.enter::<String>(&action("s"), print).await.unwrap() else {
+        panic!("a new call");
+    };
+    DB::end(call.db()).await;
+    let status = call.finish(Ok("done".to_owned())).await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal, "{status:?}");
+    world.take(&action("s"), 7).await.unwrap();
 }

@@ -3,11 +3,13 @@
 
 mod ledger;
 
-use crate::common::server::backstop;
+use crate::common::api::{branch, shown, state};
+use crate::common::server::{BINARY, backstop};
 use crate::common::tool::{self, said};
+use crate::common::{Backstop, Engine};
 use ledger::{Ledger, descriptors, example};
 use prost::Message;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -44,22 +46,21 @@ fn check(address: &str, flags: &[&str]) -> Output {
     backstop(Path::new("."), &all)
 }
 
-/// A ledger of the example, as a process of its own.
-struct Python {
+/// A ledger as a process of its own.
+struct Process {
     process: Child,
     address: String,
 }
 
-impl Python {
-    async fn start(arguments: &[&str]) -> Self {
-        let mut process = Command::new(tool::python())
-            .args(arguments)
-            .current_dir(example())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("Python starts");
+impl Process {
+    async fn python(arguments: &[&str]) -> Self {
+        let mut python = Command::new(tool::python());
+        python.args(arguments).current_dir(example()).env("PYTHONDONTWRITEBYTECODE", "1");
+        Self::run(&mut python).await
+    }
+
+    async fn run(command: &mut Command) -> Self {
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let first = tokio::task::spawn_blocking(move || lines.next()).await.unwrap();
         let address = first.expect("it says where it listens").unwrap();
@@ -68,7 +69,7 @@ impl Python {
     }
 }
 
-impl Drop for Python {
+impl Drop for Process {
     fn drop(&mut self) {
         // It may be gone already.
         let _ = self.process.kill();
@@ -93,8 +94,39 @@ async fn a_participant_with_the_sdk_passes_every_check() {
 async fn a_python_participant_written_from_the_page_alone_passes_every_check() {
     let books = tempfile::tempdir().unwrap();
     let file = books.path().join("books.db");
-    let python = Python::start(&["ledger.py", file.to_str().unwrap()]).await;
+    let python = Process::python(&["ledger.py", file.to_str().unwrap()]).await;
     assert_passes_everything(&check(&python.address, &MORE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demos_own_ledger_passes_all_that_it_offers() {
+    let books = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(BINARY);
+    demo.args(["demo-service", "ledger", "--name", "ledger_a", "--listen", "127.0.0.1:0", "--db"]);
+    let ledger = Process::run(demo.arg(books.path().join("books.db")).stderr(Stdio::null())).await;
+    let account = json!({ "account": "accounts/alice", "currency": "EUR", "openingMinor": "1000" });
+    let host = ledger.address.trim_start_matches("http://");
+    tool::call_ok(host, &["-d", &account.to_string()], &["bank.ledger.v1.LedgerService/OpenAccount"]);
+    let debit = |amount: &str| {
+        json!({ "transferId": "${saga.id}", "account": "accounts/alice", "currency": "EUR", "amountMinor": amount })
+            .to_string()
+    };
+    let (action, other, refused) = (debit("7"), debit("8"), debit("100000"));
+    let output = backstop(
+        Path::new("."),
+        &[
+            ["participant", "check", &ledger.address].as_slice(),
+            &["--action", "bank.ledger.v1.LedgerService/Debit", "--action-request", &action],
+            &["--other-request", &other, "--refused-request", &refused],
+            &["--compensation", "bank.ledger.v1.LedgerService/ReverseDebit"],
+            &["--compensation-request", r#"{"transferId": "${saga.id}"}"#],
+            &["--read", "bank.ledger.v1.LedgerService/GetBalances", "--read-request", "{}"],
+            &["--read-path", "accounts.0.available_minor"],
+        ]
+        .concat(),
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).ends_with("\n14 passed, 0 failed, 3 skipped\n"), "{}", said(&output));
 }
 
 /// Its races may end either way.
@@ -102,7 +134,7 @@ const BY_CHANCE: &str = "action-and-compensation-at-once";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn peer_18_a_service_that_does_all_that_it_is_asked_fails_and_the_report_says_what_it_did_twice() {
-    let naive = Python::start(&["naive.py"]).await;
+    let naive = Process::python(&["naive.py"]).await;
     let output = check(&naive.address, &MORE);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let shown = said(&output);
@@ -117,7 +149,7 @@ async fn peer_18_a_service_that_does_all_that_it_is_asked_fails_and_the_report_s
     FAIL duplicate-action
     FAIL concurrent-duplicates
     PASS refusal-is-settled
-    PASS duplicate-refusal
+    FAIL duplicate-refusal
     PASS compensation-undoes
     FAIL duplicate-compensation
     FAIL concurrent-compensations
@@ -218,4 +250,50 @@ async fn a_command_that_cannot_be_right_books_nothing_and_says_why() {
     // Nothing was booked by any of these.
     let output = check(address, &MORE);
     assert_passes_everything(&output);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ledgers_take_part_in_one_saga_and_what_the_second_refuses_the_first_undoes() {
+    let server = Backstop::start(Engine::Sqlite).await;
+    let api = server.api();
+    let rust = Ledger::start(true).await;
+    let books = tempfile::tempdir().unwrap();
+    let file = books.path().join("books.db");
+    let python = Process::python(&["ledger.py", file.to_str().unwrap()]).await;
+    for (name, address) in [("rust", &rust.address), ("python", &python.address)] {
+        let participant = json!({ "name": name, "endpoints": [address], "deduplicatesByKey": true });
+        api.register_participant(participant).await.unwrap();
+    }
+    let step = |participant: &str, amount: &str, after: &[&str]| {
+        let call = |method: &str, request: Value| {
+            let method = format!("example.ledger.v1.LedgerService/{method}");
+            json!({ "participant": participant, "method": method, "request": request })
+        };
+        let id = json!("${saga.id}");
+        json!({
+            "name": participant,
+            "dependsOn": after,
+            "action": call("Debit", json!({ "transfer_id": id, "account": "alice", "amount_minor": amount })),
+            "compensation": call("ReverseDebit", json!({ "transfer_id": id })),
+        })
+    };
+    let steps = [step("rust", "7", &[]), step("python", "${input.amount}", &["rust"])];
+    api.define(json!({ "name": "both", "steps": steps })).await;
+    for (id, amount, end) in [("pays", "9", "SUCCEEDED"), ("fails", "999999999", "ROLLED_BACK")] {
+        let start = json!({ "definition": "both", "sagaId": id, "input": { "amount": amount } });
+        api.start_with(start).await.unwrap();
+        let saga = api.rest(id).await;
+        assert_eq!(state(&saga), end, "{}", shown(&saga));
+    }
+    let saga = api.rest("fails").await;
+    let failure = branch(&saga, "python").failure.clone().expect("the failure is shown");
+    assert_eq!(
+        (failure.grpc_code.as_str(), failure.message.as_str()),
+        ("FAILED_PRECONDITION", "insufficient funds")
+    );
+    assert_eq!(rust.available().await, 1_000_000 - 7, "the second debit was given back");
+    let rows = rust.rows().await;
+    let row =
+        |saga: &str, phase: &str| (saga.to_owned(), "rust".to_owned(), phase.to_owned(), "done".to_owned());
+    assert_eq!(rows, [row("fails", "action"), row("fails", "compensation"), row("pays", "action")]);
 }

@@ -63,7 +63,7 @@ pub(crate) struct Conformance {
     /// Its request
     #[arg(long, value_name = "JSON", requires = "read")]
     read_request: Option<String>,
-    /// Where the number is in its reply: FIELD or FIELD.FIELD
+    /// Where the number is in its reply: FIELD, FIELD.FIELD, FIELD.0.FIELD
     #[arg(long, value_name = "PATH", requires = "read")]
     read_path: Option<String>,
     /// Message types of a service without reflection: a FileDescriptorSet, dependencies included

@@ -148,12 +148,14 @@ fn filled(value: &Value, saga_id: &str, response: Option<&Value>) -> Result<Valu
     })
 }
 
-/// The value at `a.b.c`, in either spelling of a field's name; null if there is none.
+/// The value at `a.b.0.c`, in either spelling of a field's name, items counted from 0; null if there is none.
 pub(super) fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
-    path.split('.').fold(value, |value, name| {
-        let Value::Object(fields) = value else { return &Value::Null };
-        fields.get(name).or_else(|| fields.get(&camel(name))).unwrap_or(&Value::Null)
-    })
+    let step = |value: &'a Value, name: &str| match value {
+        Value::Object(fields) => fields.get(name).or_else(|| fields.get(&camel(name))),
+        Value::Array(items) => name.parse::<usize>().ok().and_then(|place| items.get(place)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    };
+    path.split('.').fold(value, |value, name| step(value, name).unwrap_or(&Value::Null))
 }
 
 /// `available_minor` as protobuf's JSON mapping writes it.
@@ -191,6 +193,9 @@ mod tests {
         assert_eq!(full, json!({ "id": "t-s1", "list": ["x"], "n": 7, "k": "9" }));
         let empty = filled(&template, "s1", None).unwrap();
         assert_eq!(empty, json!({ "id": "t-s1", "list": [null], "n": 7, "k": null }));
+        let list = json!({ "accounts": [{ "availableMinor": "1" }, { "availableMinor": "2" }] });
+        assert_eq!(at(&list, "accounts.1.available_minor"), "2");
+        assert_eq!(at(&list, "accounts.2.available_minor"), &Value::Null);
         assert!(filled(&json!("${input.x}"), "s1", None).unwrap_err().contains("alone"));
     }
 }

@@ -63,6 +63,7 @@ struct Account {
 /// A running ledger; it ends when it is dropped.
 pub(super) struct Ledger {
     pub(super) address: String,
+    pool: sqlx::PgPool,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -79,7 +80,14 @@ pub(super) fn example() -> PathBuf {
 
 /// The ledger's message types.
 pub(super) fn descriptors() -> prost_types::FileDescriptorSet {
-    protox::compile(["ledger.proto"], [example()]).expect("the example's proto compiles")
+    let mut set = protox::compile(["ledger.proto"], [example()]).expect("the example's proto compiles");
+    // As a server in Python tells them: two participants of one saga must tell a file of one name alike.
+    for field in
+        set.file.iter_mut().flat_map(|file| &mut file.message_type).flat_map(|message| &mut message.field)
+    {
+        field.json_name = None;
+    }
+    set
 }
 
 impl Ledger {
@@ -96,7 +104,7 @@ impl Ledger {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", socket.local_addr().unwrap());
         let mut router = tonic::transport::Server::builder()
-            .add_service(Service { barrier: Barrier::new(pool.clone()), pool });
+            .add_service(Service { barrier: Barrier::new(pool.clone()), pool: pool.clone() });
         if reflects {
             let reflection =
                 tonic_reflection::server::Builder::configure().register_file_descriptor_set(descriptors());
@@ -106,7 +114,20 @@ impl Ledger {
             // The end of the test aborts this task; an error here would show as missing answers.
             let _ = router.serve_with_incoming(TcpListenerStream::new(socket)).await;
         });
-        Self { address, server }
+        Self { address, pool, server }
+    }
+
+    /// What is left on the account.
+    pub(super) async fn available(&self) -> i64 {
+        let row: (i64,) =
+            sqlx::query_as("SELECT available FROM account").fetch_one(&self.pool).await.unwrap();
+        row.0
+    }
+
+    /// Saga, step, phase and state of all that its barrier keeps.
+    pub(super) async fn rows(&self) -> Vec<(String, String, String, String)> {
+        let rows = "SELECT saga_id, step, phase, state FROM backstop_barrier ORDER BY 1, 2, 3";
+        sqlx::query_as(rows).fetch_all(&self.pool).await.unwrap()
     }
 }
 
