@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Sagas to walk through.
-const CASES: u32 = 5_000;
+const CASES: u32 = 2_000;
 /// Longest search for a smaller case that fails too.
 const SHRINK_MS_MAX: u32 = 20_000;
 const STEPS_MAX: usize = 12;

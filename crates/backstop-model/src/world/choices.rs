@@ -144,7 +144,7 @@ impl World {
                 || mind.frozen.is_some()
                 || mind.is_calling()
                 || self.wake_at(mind).is_some()
-                || mind.saga.signals.iter().any(|(_, state)| *state == SignalState::Pending)
+                || mind.decided().signals.iter().any(|(_, state)| *state == SignalState::Pending)
         });
         busy || !self.messages.is_empty()
             || self.appends.iter().any(Option::is_some)
@@ -270,7 +270,7 @@ impl World {
     fn about_owner(&self, slot: usize, choices: &mut Vec<Choice>) {
         let Some(mind) = &self.minds[slot] else { return };
         let (saga, left) = (&mind.saga, &self.left);
-        for (place, (_, state)) in saga.signals.iter().enumerate() {
+        for (place, (_, state)) in mind.decided().signals.iter().enumerate() {
             if *state == SignalState::Pending {
                 choices.push(Choice::Report { slot, place, delivered: true });
                 choices.push(Choice::Report { slot, place, delivered: false });
@@ -296,9 +296,8 @@ impl World {
 
     fn about_cancelling(&self, slot: usize, choices: &mut Vec<Choice>) {
         let Some(mind) = self.minds[slot].as_ref().filter(|_| self.left.cancels > 0) else { return };
-        let decided = mind.ahead.as_ref().map_or(&mind.saga, |ahead| &ahead.saga);
         let cancel = Input::Cancel { by: String::new(), reason: String::new() };
-        if decide(decided, self.now, cancel).is_ok_and(|events| !events.is_empty()) {
+        if decide(mind.decided(), self.now, cancel).is_ok_and(|events| !events.is_empty()) {
             choices.push(Choice::Cancel { slot });
         }
     }

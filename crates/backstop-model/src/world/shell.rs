@@ -70,6 +70,11 @@ impl Mind {
         durable.map_or(self.saga.epoch, |ahead| ahead.saga.epoch)
     }
 
+    /// The saga with all that was decided about it.
+    pub(crate) fn decided(&self) -> &Saga {
+        self.ahead.as_ref().map_or(&self.saga, |ahead| &ahead.saga)
+    }
+
     /// An append is on its way, or its end is.
     pub(crate) fn is_writing(&self) -> bool {
         self.ahead.as_ref().is_some_and(|ahead| ahead.writing != Writing::Riding)
@@ -90,8 +95,7 @@ impl World {
         let answer = self.as_input(call, said);
         self.turn(slot, vec![answer.clone()], false);
         let Some(mind) = &self.minds[slot] else { return };
-        let saga = mind.ahead.as_ref().map_or(&mind.saga, |ahead| &ahead.saga);
-        let again = decide(saga, self.now, answer);
+        let again = decide(mind.decided(), self.now, answer);
         self.must(again == Ok(Vec::new()), Invariant::I9, "an answer that comes twice changes something");
     }
 
