@@ -54,6 +54,8 @@ pub struct World {
     pub(crate) left: Bounds,
     /// What has gone wrong, once something has.
     pub broken: Option<Violation>,
+    /// The only promise that counts, if one is hunted.
+    pub(crate) hunted: Option<Invariant>,
     trail: Option<Arc<Trail>>,
     /// What the last step reached, for the coverage.
     pub(crate) reached: Vec<Point>,
@@ -130,6 +132,7 @@ impl World {
             messages: Vec::new(),
             left: bounds,
             broken: None,
+            hunted: None,
             trail: None,
             reached: Vec::new(),
         };
@@ -138,6 +141,12 @@ impl World {
         world.dispatch(0);
         world.settle();
         Ok(world)
+    }
+
+    /// From here on nothing counts but breaches of this promise.
+    #[must_use]
+    pub fn hunting(self, invariant: Invariant) -> Self {
+        Self { hunted: Some(invariant), ..self }
     }
 
     /// Lets it happen.
@@ -190,7 +199,9 @@ impl World {
     }
 
     pub(crate) fn judge(&mut self, judged: Result<(), Violation>) {
-        if let (None, Err(violation)) = (&self.broken, judged) {
+        if let (None, Err(violation)) = (&self.broken, judged)
+            && self.hunted.is_none_or(|hunted| hunted == violation.invariant)
+        {
             self.broken = Some(violation);
         }
     }
