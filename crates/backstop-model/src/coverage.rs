@@ -12,6 +12,8 @@ pub(crate) enum Point {
     Durable(Arc<Event>),
     /// The journal made this saga.
     Saga(Arc<Saga>),
+    /// Two coordinators, or two copies of one message, came upon each other.
+    Crossed(&'static str),
     /// A coordinator died.
     Crash {
         /// What it had decided: how far that was.
@@ -36,6 +38,8 @@ pub struct Coverage {
     pub crashed_after: BTreeMap<&'static str, u64>,
     /// How often a coordinator died, by how far its turn was.
     pub crashed_while: BTreeMap<&'static str, u64>,
+    /// How often one coordinator came upon what another had done, or a message upon nobody.
+    pub crossed: BTreeMap<&'static str, u64>,
 }
 
 /// Every stage of a turn at which a coordinator can die.
@@ -45,6 +49,15 @@ pub const STAGES: [&str; 5] = [
     "append durable, not acknowledged",
     "applied, calls not sent",
     "applied, calls sent",
+];
+
+/// Every way to come upon what another has done meanwhile.
+pub const CROSSINGS: [&str; 5] = [
+    "append lost to another's",
+    "append repeated, its own rows recognised",
+    "append durable, and built upon by another before its writer heard",
+    "a coordinator that froze woke after a take-over",
+    "a message arrived that nobody waits for",
 ];
 
 /// Every kind of event.
@@ -77,6 +90,7 @@ impl Coverage {
                 self.saga_states.insert(saga.state);
                 self.branch_states.extend(saga.branches.iter().map(|branch| branch.state));
             }
+            Point::Crossed(how) => *self.crossed.entry(how).or_default() += 1,
             Point::Crash { stage, frozen, last } => {
                 *self.crashed_after.entry(kind_name(&last.kind)).or_default() += 1;
                 let stage = match stage {
@@ -104,6 +118,9 @@ impl Coverage {
         for (kind, crashes) in other.crashed_after {
             *self.crashed_after.entry(kind).or_default() += crashes;
         }
+        for (how, times) in other.crossed {
+            *self.crossed.entry(how).or_default() += times;
+        }
         for (stage, crashes) in other.crashed_while {
             *self.crashed_while.entry(stage).or_default() += crashes;
         }
@@ -122,6 +139,8 @@ impl Coverage {
         missing.extend(after.map(|kind| format!("crash after {kind}")));
         let stages = STAGES.iter().filter(|stage| !self.crashed_while.contains_key(*stage));
         missing.extend(stages.map(|stage| format!("crash with {stage}")));
+        let crossings = CROSSINGS.iter().filter(|how| !self.crossed.contains_key(*how));
+        missing.extend(crossings.map(|how| (*how).to_owned()));
         let branch = BranchState::ALL.into_iter().filter(|state| !self.branch_states.contains(state));
         missing.extend(branch.map(|state| format!("branch {}", state.as_str())));
         let saga = SagaState::ALL.into_iter().filter(|state| !self.saga_states.contains(state));

@@ -146,6 +146,7 @@ fn reaches_all(coverage: &Coverage) -> bool {
     };
     println!("coordinators died, by the stage of their turn: {}", crashes(&coverage.crashed_while));
     println!("coordinators died, by the last event on disk: {}", crashes(&coverage.crashed_after));
+    println!("coordinators and messages that crossed: {}", crashes(&coverage.crossed));
     let missing = coverage.missing();
     if !missing.is_empty() {
         println!("NOT reached: {}", missing.join(", "));

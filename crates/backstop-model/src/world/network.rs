@@ -7,7 +7,7 @@
 use super::shell::{Out, Writing};
 use super::{Append, Message, World};
 use crate::books::Said;
-use crate::coverage::Point;
+use crate::coverage::{CROSSINGS, Point};
 use backstop_core::{Call, Phase, Saga};
 use backstop_invariants::{Did, Seen, Sent};
 use std::collections::hash_map::DefaultHasher;
@@ -18,6 +18,7 @@ impl World {
     /// An append reaches the store. `heard`: its writer will hear what came of it.
     pub(super) fn commit(&mut self, slot: usize, heard: bool) {
         let Some(append) = self.appends[slot].take() else { return };
+        self.reached.extend(self.crossed(&append).map(Point::Crossed));
         if self.durable.seq == append.expected {
             self.durable = Arc::clone(&append.after);
             for event in &append.events {
@@ -37,6 +38,19 @@ impl World {
             ahead.writing = Writing::Durable;
         } else {
             self.appends[slot] = Some(append);
+        }
+    }
+
+    /// How it comes upon another writer's work, or its own.
+    fn crossed(&self, append: &Append) -> Option<&'static str> {
+        let from = usize::try_from(append.expected.0).unwrap_or(usize::MAX);
+        let own_rows =
+            self.witness.journal().get(from..).is_some_and(|rows| rows.starts_with(&append.events));
+        match (self.durable.seq == append.expected, own_rows) {
+            (true, _) => None,
+            (false, true) if self.ends_with(append) => Some(CROSSINGS[1]),
+            (false, true) => Some(CROSSINGS[2]),
+            (false, false) => Some(CROSSINGS[0]),
         }
     }
 
@@ -80,6 +94,7 @@ impl World {
             self.left.faults -= 1;
             self.messages[place].said = Some(said);
         } else {
+            self.reached.push(Point::Crossed(CROSSINGS[4]));
             self.messages.remove(place);
         }
     }

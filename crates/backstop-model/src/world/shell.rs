@@ -11,7 +11,7 @@
 
 use super::{Append, World};
 use crate::books::Said;
-use crate::coverage::Point;
+use crate::coverage::{CROSSINGS, Point};
 use backstop_core::{
     Agenda, Answer, Call, Epoch, Event, EventKind, Input, Phase, Resolution, Saga, Timestamp, agenda, apply,
     can_ride_along, decide,
@@ -182,6 +182,9 @@ impl World {
         let Some(mind) = &mut self.minds[slot] else { return };
         let since = mind.frozen.take().unwrap_or(self.now);
         let now = if is_owner { self.now } else { since };
+        if !is_owner {
+            self.reached.push(Point::Crossed(CROSSINGS[3]));
+        }
         self.dispatch_at(slot, now);
     }
 
