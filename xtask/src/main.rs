@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | walls | spec | fuzz | ci | figures`.
+//! The project's chores: `cargo xtask test | model | spec | fuzz | walls | ci | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -7,6 +7,8 @@
 mod ci;
 mod figures;
 mod fuzz;
+mod model;
+mod mutants;
 mod peer_failures;
 mod prerequisites;
 mod process;
@@ -21,6 +23,8 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
+  model [--wide] [--only SHAPE] [--no-mutants]
+                                explores small sagas whole, then knocks out each guard and demands that it is found
   walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
   ci                            format, walls, proto lint, the specification, clippy, docs, then test
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let result = match chore.as_str() {
         "test" => test::run(&rest),
+        "model" => model::run(&rest),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "spec" => spec::run(&rest),
         "ci" => ci::run(),

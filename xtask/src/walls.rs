@@ -19,6 +19,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "backstop-core",
         &["tokio", "tonic", "sqlx", "opentelemetry", "rand", "futures", "hyper", "prost", "uuid", "anyhow"],
     ),
+    ("backstop-invariants", &["tokio", "tonic", "sqlx", "backstop-engine"]),
+    ("backstop-model", &["tokio", "tonic", "sqlx", "backstop-engine"]),
     ("backstop-engine", &["tonic", "sqlx", "prost", "hyper", "axum"]),
     ("backstop-rpc", &["backstop-sql", "sqlx"]),
     ("backstop-sql", &["backstop-rpc", "backstop-proto", "tonic"]),
@@ -42,6 +44,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("sqlx", &["backstop-sql", "backstop-demo", "backstop-participant", "backstop-range"]),
     // The range is a program too, and what stops it is for people to read.
     ("anyhow", &["backstop", "xtask", "backstop-range"]),
+    ("stateright", &["backstop-model"]),
     ("backstop-rpc", &["backstop"]),
     // The range, for `testing::Postgres` alone: the throw-away cluster that it restarts and crashes.
     ("backstop-sql", &["backstop", "backstop-range"]),

@@ -11,7 +11,7 @@
 //!
 //! # Invariants
 //! * No clock, socket, random number or hash-map order is read here: the same arguments give the same
-//!   answer for ever (`tests/explore.rs` replays every journal it reaches).
+//!   answer for ever (`backstop-model` replays every journal that it reaches).
 //! * Replaying a saga's journal gives the saga that wrote it.
 //!
 //! # Not here
