@@ -22,6 +22,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -312,9 +313,13 @@ impl Sending {
             OnFailure::Cancel => {
                 // In a task of its own, so that it can be reset later, at the permitted rate, and not when
                 // this saga's last future is dropped.
-                let task = tokio::spawn(sent);
-                self.reset.get_or_init(|| task.abort_handle());
-                task.await.unwrap_or_else(|_| lost_to_a_reset())
+                let (replied, reply) = oneshot::channel();
+                let task = self.shared.spawn(async move {
+                    // A saga that was dropped meanwhile waits for no reply.
+                    let _ = replied.send(sent.await);
+                });
+                self.reset.get_or_init(|| task);
+                reply.await.unwrap_or_else(|_| lost_to_a_reset())
             }
         }
     }

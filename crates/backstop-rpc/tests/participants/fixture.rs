@@ -8,6 +8,7 @@ use backstop_core::{
     ParticipantName, ParticipantTraits, Phase, Revision, Saga, SagaId, SagaState, Seq, Started, StepName,
     StepSpec, Tier, Timestamp, validate,
 };
+use backstop_engine::ports::machine::ThisMachine;
 use backstop_engine::tenure::{Moment, Tenure};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use prost_types::FileDescriptorSet;
@@ -36,7 +37,7 @@ pub fn message_type(name: &str) -> MessageDescriptor {
 /// The tenure of a coordinator whose lease runs for so long.
 pub fn tenure(lease: Duration) -> Arc<Tenure> {
     let coordinator = CoordinatorId::parse("c-1").unwrap();
-    Arc::new(Tenure::new(coordinator, Moment::now(), lease))
+    Arc::new(Tenure::new(coordinator, Arc::new(ThisMachine), Moment::now(&ThisMachine), lease))
 }
 
 /// A message from its JSON form.
