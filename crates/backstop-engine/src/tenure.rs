@@ -64,6 +64,33 @@ impl Lease {
     }
 }
 
+/// Whether a call that is about to leave still may.
+#[derive(Debug, Clone)]
+pub struct Clearance {
+    tenure: Arc<Tenure>,
+    withdrawn: CancellationToken,
+}
+
+impl Clearance {
+    /// For a call that may leave within this tenure, until it is withdrawn.
+    #[must_use]
+    pub fn new(tenure: Arc<Tenure>, withdrawn: CancellationToken) -> Self {
+        Self { tenure, withdrawn }
+    }
+
+    /// For a call that nobody withdraws.
+    #[must_use]
+    pub fn within(tenure: Arc<Tenure>) -> Self {
+        Self::new(tenure, CancellationToken::new())
+    }
+
+    /// True while it may leave: the lease holds, and the saga still wants it.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.withdrawn.is_cancelled() && self.tenure.may_act()
+    }
+}
+
 impl fmt::Debug for Tenure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tenure").field("coordinator", &self.coordinator).finish_non_exhaustive()

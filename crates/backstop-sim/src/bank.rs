@@ -225,7 +225,7 @@ impl BankOf {
     }
 
     async fn attempt(&self, request: CallRequest) -> CallReply {
-        let CallRequest { saga, call, timeout, tenure } = request;
+        let CallRequest { saga, call, timeout, clearance } = request;
         let (world, what) = (&self.world, what_of(call.phase));
         self.process.step((what, When::Before)).await;
         let Some(to) = call.plan(&saga).and_then(|plan| world.participant(&plan.participant)) else {
@@ -235,8 +235,8 @@ impl BankOf {
         if let Err(reply) = self.connect(to, timeout).await {
             return reply;
         }
-        if !tenure.may_act() {
-            world.count_fault("a call is held back by the lease");
+        if !clearance.holds() {
+            world.count_fault("a call is held back at the last moment");
             return told(Evidence::NotSent(NotSent::Withdrawn));
         }
         self.leaves(&saga, &call);
@@ -313,7 +313,11 @@ impl BankOf {
             }
             let said = message.arrive();
             let clock = peer_clock(&world.bank.dice, message.call.clock);
-            if let Some(later) = doubled {
+            // A copy of what the business code has not seen yet would be another attempt.
+            let is_known = world.bank.with(message.to, |books| {
+                books.entry(&message.saga.id, message.call.step).is_known()
+            });
+            if let Some(later) = doubled.filter(|_| is_known) {
                 tokio::spawn(arrives_again(message, later));
             }
             tokio::time::sleep(work + back).await;

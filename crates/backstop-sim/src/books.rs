@@ -152,6 +152,11 @@ impl Books {
 }
 
 impl Entry {
+    /// Its business code has decided about it.
+    pub(crate) fn is_known(&self) -> bool {
+        self.decided.is_some() || self.is_closed
+    }
+
     fn action(&mut self, dice: &Dice, keyed: bool, kind: StepKind, attempt: u32, is_well: bool) -> Said {
         let nothing = |outcome| Said { outcome, did: None };
         if keyed && self.is_closed {

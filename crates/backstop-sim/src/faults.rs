@@ -32,7 +32,7 @@ pub(crate) const NAMES: [&str; 25] = [
     "a participant is away",
     "a participant dies",
     "a participant is not reached",
-    "a call is held back by the lease",
+    "a call is held back at the last moment",
     "a request is lost",
     "an answer is lost",
     "a request comes late",
