@@ -1,0 +1,146 @@
+//! What was reached, so that a run can prove that it explored.
+
+use crate::world::Writing;
+use backstop_core::{BranchState, Event, EventKind, Saga, SagaState};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Something that was reached.
+#[derive(Debug, Clone)]
+pub(crate) enum Point {
+    /// An event became durable.
+    Durable(Arc<Event>),
+    /// The journal made this saga.
+    Saga(Arc<Saga>),
+    /// A coordinator died.
+    Crash {
+        /// What it had decided: how far that was.
+        stage: Option<Writing>,
+        /// It had not sent yet what it was about to send.
+        frozen: bool,
+        /// The last event on disk.
+        last: Arc<Event>,
+    },
+}
+
+/// All that was reached.
+#[derive(Debug, Default, Clone)]
+pub struct Coverage {
+    /// Kinds of events that became durable.
+    pub events: BTreeSet<&'static str>,
+    /// States of branches.
+    pub branch_states: BTreeSet<BranchState>,
+    /// States of sagas.
+    pub saga_states: BTreeSet<SagaState>,
+    /// How often a coordinator died, by the last event on disk.
+    pub crashed_after: BTreeMap<&'static str, u64>,
+    /// How often a coordinator died, by how far its turn was.
+    pub crashed_while: BTreeMap<&'static str, u64>,
+}
+
+/// Every stage of a turn at which a coordinator can die.
+pub const STAGES: [&str; 5] = [
+    "decided, riding along",
+    "append sent",
+    "append durable, not acknowledged",
+    "applied, calls not sent",
+    "applied, calls sent",
+];
+
+/// Every kind of event.
+pub const KINDS: [&str; 16] = [
+    "Started",
+    "Adopted",
+    "Released",
+    "ActionSucceeded",
+    "ActionFailed",
+    "QueryAnswered",
+    "QueryFailed",
+    "RollbackDecided",
+    "CompensationSucceeded",
+    "CompensationFailed",
+    "SignalReported",
+    "InterventionOpened",
+    "BranchRetried",
+    "BranchResolved",
+    "Succeeded",
+    "RolledBack",
+];
+
+impl Coverage {
+    pub(crate) fn take(&mut self, point: &Point) {
+        match point {
+            Point::Durable(event) => {
+                self.events.insert(kind_name(&event.kind));
+            }
+            Point::Saga(saga) => {
+                self.saga_states.insert(saga.state);
+                self.branch_states.extend(saga.branches.iter().map(|branch| branch.state));
+            }
+            Point::Crash { stage, frozen, last } => {
+                *self.crashed_after.entry(kind_name(&last.kind)).or_default() += 1;
+                let stage = match stage {
+                    Some(Writing::Riding) => STAGES[0],
+                    Some(Writing::UnderWay) => STAGES[1],
+                    Some(Writing::Durable) => STAGES[2],
+                    None if *frozen => STAGES[3],
+                    None => STAGES[4],
+                };
+                *self.crashed_while.entry(stage).or_default() += 1;
+            }
+        }
+    }
+
+    /// Takes in what another run reached.
+    pub fn extend(&mut self, other: Self) {
+        self.events.extend(other.events);
+        self.branch_states.extend(other.branch_states);
+        self.saga_states.extend(other.saga_states);
+        for (kind, crashes) in other.crashed_after {
+            *self.crashed_after.entry(kind).or_default() += crashes;
+        }
+        for (stage, crashes) in other.crashed_while {
+            *self.crashed_while.entry(stage).or_default() += crashes;
+        }
+    }
+
+    /// What was not reached, and should have been.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        // Who has released a saga has nothing left to crash with.
+        let crashes = KINDS.iter().filter(|kind| **kind != "Released");
+        missing.extend(KINDS.iter().filter(|k| !self.events.contains(*k)).map(|k| format!("event {k}")));
+        let after = crashes.filter(|kind| !self.crashed_after.contains_key(*kind));
+        missing.extend(after.map(|kind| format!("crash after {kind}")));
+        let stages = STAGES.iter().filter(|stage| !self.crashed_while.contains_key(*stage));
+        missing.extend(stages.map(|stage| format!("crash with {stage}")));
+        let branch = BranchState::ALL.into_iter().filter(|state| !self.branch_states.contains(state));
+        missing.extend(branch.map(|state| format!("branch {}", state.as_str())));
+        let saga = SagaState::ALL.into_iter().filter(|state| !self.saga_states.contains(state));
+        missing.extend(saga.map(|state| format!("saga {}", state.as_str())));
+        missing
+    }
+}
+
+/// The name of an event's kind. A new kind must be named here, and reached.
+fn kind_name(kind: &EventKind) -> &'static str {
+    match kind {
+        EventKind::Started(_) => "Started",
+        EventKind::Adopted { .. } => "Adopted",
+        EventKind::Released => "Released",
+        EventKind::ActionSucceeded { .. } => "ActionSucceeded",
+        EventKind::ActionFailed { .. } => "ActionFailed",
+        EventKind::QueryAnswered { .. } => "QueryAnswered",
+        EventKind::QueryFailed { .. } => "QueryFailed",
+        EventKind::RollbackDecided { .. } => "RollbackDecided",
+        EventKind::CompensationSucceeded { .. } => "CompensationSucceeded",
+        EventKind::CompensationFailed { .. } => "CompensationFailed",
+        EventKind::SignalReported { .. } => "SignalReported",
+        EventKind::InterventionOpened => "InterventionOpened",
+        EventKind::BranchRetried { .. } => "BranchRetried",
+        EventKind::BranchResolved { .. } => "BranchResolved",
+        EventKind::Succeeded => "Succeeded",
+        EventKind::RolledBack => "RolledBack",
+    }
+}
