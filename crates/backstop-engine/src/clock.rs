@@ -3,6 +3,9 @@
 //! # Invariants
 //! * It never goes back, whatever the machine's wall clock does: only readings of the store's clock enter, and
 //!   monotonic time between them.
+//! * No time is told twice, also while a correction holds it back: what happens at one coordinator at two times is
+//!   told apart by them. Otherwise a saga's start that is asked for again could be taken for a repetition of the very
+//!   append that has started it, and the saga would be run twice.
 //! * All coordinators of a store stay in step with it: each renewal of the lease brings a reading. A machine that
 //!   slept, and whose monotonic clock slept with it, is set right by the first renewal.
 //! * If the store's clock goes back (a failover to another machine), ours does not stand still until it has been
@@ -68,7 +71,9 @@ impl StoreClock {
 impl Clock for StoreClock {
     fn now(&self) -> Timestamp {
         let now = self.at(Instant::now()).0;
-        Timestamp(self.told.fetch_max(now, Ordering::Relaxed).max(now))
+        let later = |told: i64| Some(now.max(told.saturating_add(1)));
+        let told = self.told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        Timestamp(told.map_or(now, |told| now.max(told.saturating_add(1))))
     }
 }
 
@@ -86,6 +91,17 @@ mod tests {
         assert_eq!(clock.now(), Timestamp(1_010_000), "the reading was taken somewhere on the way");
         clock.heard(Timestamp(5_010_000), Instant::now());
         assert_eq!(clock.now(), Timestamp(5_010_000), "the machine had slept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_time_is_told_twice_also_when_it_is_held_back() {
+        let clock = StoreClock::of(Instant::now(), Timestamp(1_000_000));
+        let first = clock.now();
+        assert!(clock.now() > first);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let before = clock.now();
+        clock.heard(Timestamp(0), Instant::now());
+        assert!(clock.now() > before, "set back by half a second, it tells the next time all the same");
     }
 
     #[tokio::test(start_paused = true)]

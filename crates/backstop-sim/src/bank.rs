@@ -4,6 +4,7 @@
 //! * The tenure is asked last of all, when there is a connection, as the real client does it.
 //! * A request that comes late, or twice, comes only to participants with a barrier, and not where doubts are settled by
 //!   asking: nothing but a barrier helps against those, as the contract for participants says.
+//! * To the others an action comes before what is sent after it for the same step, or never: one connection is in order.
 //! * What the caller is told is never stronger than what happened.
 
 use crate::books::{Books, Said, service_time};
@@ -15,12 +16,13 @@ use crate::process::Process;
 use crate::world::World;
 use async_trait::async_trait;
 use backstop_core::{
-    Call, Clock, Details, Evidence, Fault, NoAnswer, NotSent, Outcome, Phase, Saga, Signal, StepKind,
+    Call, Clock, Details, Evidence, Fault, NoAnswer, NotSent, Outcome, Phase, Saga, SagaId, Signal, StepKind,
 };
 use backstop_engine::ports::participants::{CallReply, CallRequest, Calls, Participants};
 use backstop_engine::ports::store::{Participant, StoredRevision};
 use backstop_invariants::{Did, Seen, Sent};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -42,6 +44,8 @@ struct State {
     books: Vec<Books>,
     /// Nobody is there until then.
     away_until: Vec<Option<Instant>>,
+    /// Actions on their way to those for whom the order of what comes matters, by saga and step.
+    travelling: BTreeMap<(SagaId, usize), Vec<Weak<Mutex<Option<Message>>>>>,
     /// Nobody will ever be there again.
     dead: Vec<bool>,
     is_well: bool,
@@ -54,6 +58,7 @@ impl Bank {
             books,
             away_until: vec![None; keyed.len()],
             dead: vec![false; keyed.len()],
+            travelling: BTreeMap::new(),
             is_well: !fails,
         };
         Self { dice: Dice::of(seed, "bank"), fails, state: Mutex::new(state) }
@@ -142,8 +147,20 @@ struct Message {
 }
 
 impl Message {
+    /// What was sent before on the same connection comes before it, or never.
+    fn let_pass(&self) {
+        let key = (self.saga.id.clone(), self.call.step);
+        let before = held(&self.world.bank.state).travelling.remove(&key).unwrap_or_default();
+        for slot in before.iter().filter_map(Weak::upgrade) {
+            drop(Prompt(slot));
+        }
+    }
+
     /// The participant's code runs.
     fn arrive(&self) -> Said {
+        if self.call.phase != Phase::Action {
+            self.let_pass();
+        }
         let world = &self.world;
         let (saga, call) = (&self.saga, self.call);
         let step = &saga.definition.steps[call.step];
@@ -162,7 +179,8 @@ impl Message {
             Some(false) => ", undone",
             None => "",
         };
-        let what = format!("{} {} {} #{}: {outcome}{effect}", saga.id, step.name, call.phase.as_str(), call.attempt);
+        let what =
+            format!("{} {} {} #{}: {outcome}{effect}", saga.id, step.name, call.phase.as_str(), call.attempt);
         world.log.say(&format!("bank-{}", self.to), &what);
         if let Outcome::Failed { evidence: Evidence::ParticipantSaid(code), .. } = &said.outcome {
             world.count("said", code.name());
@@ -249,6 +267,10 @@ impl BankOf {
             to,
         };
         let message = Arc::new(Mutex::new(Some(message)));
+        if !late && call.phase == Phase::Action {
+            let mut state = held(&world.bank.state);
+            state.travelling.entry((saga.id.clone(), call.step)).or_default().push(Arc::downgrade(&message));
+        }
         // Goes with this future, whether it ends or is dropped.
         let _prompt = (!late).then(|| Prompt(Arc::clone(&message)));
         let (heard, answer) = oneshot::channel();
@@ -290,13 +312,16 @@ impl BankOf {
         let (world, process) = (Arc::clone(&self.world), Arc::clone(&self.process));
         let is_well = world.bank.is_well();
         let way = world.net.way(if late { LATE_MAX_MS } else { PROMPT_MAX_MS });
-        let doubled = (late && !is_well && world.bank.dice.percent(5)).then(|| world.bank.dice.ms(0, LATE_MAX_MS));
+        let doubled =
+            (late && !is_well && world.bank.dice.percent(5)).then(|| world.bank.dice.ms(0, LATE_MAX_MS));
         let (lost, lost_answer) = (world.net.loses(), world.net.loses());
         let (work, back) = (service_time(&world.bank.dice, is_well), world.net.way(BACK_MAX_MS));
         let message = Arc::clone(message);
         tokio::spawn(async move {
             tokio::time::sleep(way / 2).await;
-            let Some(what) = held(&message).as_ref().map(|message| what_of(message.call.phase)) else { return };
+            let Some(what) = held(&message).as_ref().map(|message| what_of(message.call.phase)) else {
+                return;
+            };
             process.reach((what, When::OnTheWay));
             tokio::time::sleep(way - way / 2).await;
             if lost {
@@ -314,9 +339,9 @@ impl BankOf {
             let said = message.arrive();
             let clock = peer_clock(&world.bank.dice, message.call.clock);
             // A copy of what the business code has not seen yet would be another attempt.
-            let is_known = world.bank.with(message.to, |books| {
-                books.entry(&message.saga.id, message.call.step).is_known()
-            });
+            let is_known = world
+                .bank
+                .with(message.to, |books| books.entry(&message.saga.id, message.call.step).is_known());
             if let Some(later) = doubled.filter(|_| is_known) {
                 tokio::spawn(arrives_again(message, later));
             }

@@ -70,7 +70,9 @@ const OPEN: [Code; 9] = [
 fn failed(evidence: Evidence, details: Details, pushback: Option<Pushback>) -> Outcome {
     let message = match evidence {
         Evidence::ParticipantSaid(code) => format!("it says {}", code.name()),
-        Evidence::NotSent(_) | Evidence::NoAnswer(_) | Evidence::BadAnswer | Evidence::NotRendered => String::new(),
+        Evidence::NotSent(_) | Evidence::NoAnswer(_) | Evidence::BadAnswer | Evidence::NotRendered => {
+            String::new()
+        }
     };
     Outcome::Failed { evidence, message, details, pushback }
 }
@@ -126,7 +128,13 @@ impl Books {
     }
 
     /// A person makes true what they are going to say. Answers what that did.
-    pub(crate) fn by_hand(&mut self, saga: &SagaId, step: usize, amount: i128, in_force: bool) -> Option<bool> {
+    pub(crate) fn by_hand(
+        &mut self,
+        saga: &SagaId,
+        step: usize,
+        amount: i128,
+        in_force: bool,
+    ) -> Option<bool> {
         let entry = self.entries.entry((saga.clone(), step)).or_default();
         entry.is_closed = !in_force;
         if in_force {
@@ -236,11 +244,8 @@ impl Entry {
     }
 
     fn query(&mut self, dice: &Dice, is_well: bool) -> Said {
-        let honest = if self.effect > 0 {
-            Outcome::Done(Bytes::from_static(b"found"))
-        } else {
-            says(Code::NotFound)
-        };
+        let honest =
+            if self.effect > 0 { Outcome::Done(Bytes::from_static(b"found")) } else { says(Code::NotFound) };
         let outcome = match dice.roll(100) {
             _ if is_well => honest,
             0..15 => says(dice.pick(&OPEN, Code::Unavailable)),

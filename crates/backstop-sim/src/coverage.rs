@@ -55,13 +55,16 @@ pub(crate) type Point = (What, When);
 /// Every point.
 pub(crate) fn points() -> Vec<Point> {
     use What::{
-        Action, Adopt, Append, Command, Compensation, Drain, Enter, Leave, Look, Query, Release, Renew, Signal,
+        Action, Adopt, Append, Command, Compensation, Drain, Enter, Leave, Look, Query, Release, Renew,
+        Signal,
     };
     use When::{Answered, Before, Done, OnTheWay};
     let whole =
         [Append, Adopt, Release, Renew, Enter, Drain, Leave, Action, Compensation, Query, Signal, Command];
-    let mut all: Vec<Point> =
-        whole.into_iter().flat_map(|what| [Before, OnTheWay, Done, Answered].map(|when| (what, when))).collect();
+    let mut all: Vec<Point> = whole
+        .into_iter()
+        .flat_map(|what| [Before, OnTheWay, Done, Answered].map(|when| (what, when)))
+        .collect();
     // A read changes nothing: there is no difference between on the way and done.
     all.extend([(Look, Before), (Look, Answered)]);
     all
@@ -105,8 +108,16 @@ pub struct Coverage {
 }
 
 /// The groups, in the order in which they are printed.
-pub const GROUPS: [&str; 8] =
-    ["crash point", "durable before a crash", "fault", "said", "saga ended", "branch was", "heard by a client", "world"];
+pub const GROUPS: [&str; 8] = [
+    "crash point",
+    "durable before a crash",
+    "fault",
+    "said",
+    "saga ended",
+    "branch was",
+    "heard by a client",
+    "world",
+];
 
 impl Coverage {
     pub(crate) fn count(&mut self, group: &'static str, name: impl Into<String>) {
@@ -126,7 +137,10 @@ impl Coverage {
 
     /// What was counted in a group, by name.
     pub fn group(&self, group: &str) -> impl Iterator<Item = (&str, u64)> {
-        self.counts.iter().filter(move |((g, _), _)| *g == group).map(|((_, name), count)| (name.as_str(), *count))
+        self.counts
+            .iter()
+            .filter(move |((g, _), _)| *g == group)
+            .map(|((_, name), count)| (name.as_str(), *count))
     }
 
     /// How often this was reached.

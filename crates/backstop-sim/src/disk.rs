@@ -11,8 +11,10 @@ use crate::held;
 use crate::net::Place;
 use crate::process::Process;
 use crate::world::World;
+use backstop_core::{SagaId, Seq};
 use backstop_engine::ports::store::{StoreError, StoreResult};
 use futures::future::BoxFuture;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -97,6 +99,8 @@ pub(crate) struct StoreOf {
     pub(crate) world: Arc<World>,
     pub(crate) process: Arc<Process>,
     pub(crate) place: Place,
+    /// Appends that have failed before: whoever has written them asks once more before it believes the answer.
+    pub(crate) in_doubt: Mutex<BTreeSet<(SagaId, Seq)>>,
 }
 
 fn unknown(text: &str) -> StoreError {
@@ -105,7 +109,11 @@ fn unknown(text: &str) -> StoreError {
 
 impl StoreOf {
     /// Asks something that changes nothing.
-    pub(crate) async fn read<T>(&self, what: &str, work: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+    pub(crate) async fn read<T>(
+        &self,
+        what: &str,
+        work: impl Future<Output = StoreResult<T>>,
+    ) -> StoreResult<T> {
         let (world, disk) = (&self.world, &self.world.disk);
         if world.net.is_cut(self.place, Place::Store) || disk.is_down() {
             world.count_fault("the store is not reached");

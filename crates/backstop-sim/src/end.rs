@@ -44,7 +44,8 @@ fn is_over(world: &World, saga: &SagaId, with_people: bool) -> bool {
 fn waits_for_the_dead(world: &World, id: &SagaId) -> bool {
     let Some(saga) = world.saga(id) else { return false };
     let picture = agenda(&saga, backstop_core::Timestamp(i64::MAX));
-    let to = |call: &backstop_core::Call| call.plan(&saga).and_then(|plan| world.participant(&plan.participant));
+    let to =
+        |call: &backstop_core::Call| call.plan(&saga).and_then(|plan| world.participant(&plan.participant));
     let mut calls = picture.calls.iter().chain(&picture.awaited).peekable();
     calls.peek().is_some() && calls.all(|call| to(call).is_some_and(|place| world.bank.is_dead(place)))
 }
@@ -118,7 +119,8 @@ fn money_is_there(world: &World) {
         })
         .collect();
     // What a saga that is not over has in force is exposed, and counts as pending.
-    for saga in world.sagas().iter().filter_map(|saga| world.saga(saga)).filter(|saga| !saga.state.is_final()) {
+    for saga in world.sagas().iter().filter_map(|saga| world.saga(saga)).filter(|saga| !saga.state.is_final())
+    {
         for (step, planned) in saga.definition.steps.iter().enumerate() {
             let Some(place) = world.participant(&planned.action.participant) else { continue };
             let times = world.bank.with(place, |books| books.entry(&saga.id, step).effect);
@@ -140,7 +142,8 @@ async fn doctor_is_content(world: &Arc<World>) {
             tokio::time::sleep(Duration::from_secs(1)).await;
             continue;
         };
-        let asked = ask(&running, Duration::from_secs(60), |c| async move { c.examine(HowMuch::Everything).await });
+        let asked =
+            ask(&running, Duration::from_secs(60), |c| async move { c.examine(HowMuch::Everything).await });
         match asked.await {
             Some(Ok(Examination { findings, .. })) => {
                 if let Some(first) = findings.first() {

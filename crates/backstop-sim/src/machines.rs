@@ -43,7 +43,10 @@ impl Machines {
 
     /// The coordinator whose API is at this address.
     pub(crate) fn at(&self, address: &str) -> Option<Running> {
-        address.strip_prefix("machine-").and_then(|number| number.parse().ok()).and_then(|machine| self.on(machine))
+        address
+            .strip_prefix("machine-")
+            .and_then(|number| number.parse().ok())
+            .and_then(|machine| self.on(machine))
     }
 
     pub(crate) fn all(&self) -> Vec<Running> {
@@ -76,7 +79,12 @@ pub(crate) async fn start(world: &Arc<World>, machine: usize, prepare: impl Fn(&
         prepare(&process);
         let (place, of) = (Place::Machine(machine), (Arc::clone(world), Arc::clone(&process)));
         let ports = Ports {
-            store: Arc::new(StoreOf { world: Arc::clone(&of.0), process: Arc::clone(&of.1), place }),
+            store: Arc::new(StoreOf {
+                world: Arc::clone(&of.0),
+                process: Arc::clone(&of.1),
+                place,
+                in_doubt: Mutex::default(),
+            }),
             participants: Arc::new(BankOf { world: Arc::clone(&of.0), process: Arc::clone(&of.1), place }),
             peers: Arc::new(PeersOf { world: of.0, process: of.1, place }),
             machine: Arc::clone(&process) as _,

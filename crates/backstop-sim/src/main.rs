@@ -35,6 +35,9 @@ struct Arguments {
     /// Worlds at once.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Lines of a failed world's log that are shown.
+    #[arg(long, default_value_t = 80)]
+    tail: usize,
     /// Do not fail for what was never reached.
     #[arg(long)]
     any_coverage: bool,
@@ -48,14 +51,14 @@ fn main() -> ExitCode {
         ..Options::seed(0)
     };
     if let Some(seed) = arguments.seed {
-        return one(&Options { seed, ..like });
+        return one(&Options { seed, ..like }, arguments.tail);
     }
     let (seeds, at_most) = match arguments.minutes {
         Some(minutes) => (arguments.from..u64::MAX, Some(Duration::from_secs(minutes * 60))),
         None => (arguments.from..arguments.from.saturating_add(arguments.seeds), None),
     };
     let hunt = hunt(&like, seeds, at_most, arguments.threads, FAILURES_MAX);
-    report(&hunt);
+    report(&hunt, arguments.tail);
     let missing = hunt.coverage.missing();
     let is_whole = missing.is_empty() || arguments.any_coverage || !like.without.is_empty();
     if !is_whole {
@@ -65,9 +68,15 @@ fn main() -> ExitCode {
     if hunt.failed.is_empty() && is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn one(options: &Options) -> ExitCode {
+fn one(options: &Options, tail: usize) -> ExitCode {
     let (lived, again) = (live(options), live(options));
-    println!("seed {}: {} sagas, {:.1} s of virtual time, digest {:016x}", options.seed, lived.sagas, lived.lasted.as_secs_f64(), lived.digest);
+    println!(
+        "seed {}: {} sagas, {:.1} s of virtual time, digest {:016x}",
+        options.seed,
+        lived.sagas,
+        lived.lasted.as_secs_f64(),
+        lived.digest
+    );
     if lived.digest != again.digest {
         println!("NOT THE SAME AGAIN: {:016x}", again.digest);
         return ExitCode::FAILURE;
@@ -75,7 +84,7 @@ fn one(options: &Options) -> ExitCode {
     match &lived.failure {
         None => ExitCode::SUCCESS,
         Some(_) => {
-            show(&lived);
+            show(&lived, tail);
             println!("{}", needed(options));
             ExitCode::FAILURE
         }
@@ -92,29 +101,31 @@ fn needed(options: &Options) -> String {
             least = fewer;
         }
     }
-    let left: Vec<String> = Class::ALL.into_iter().filter(|c| !least.without.contains(c)).map(Class::name).collect();
+    let left: Vec<String> =
+        Class::ALL.into_iter().filter(|c| !least.without.contains(c)).map(Class::name).collect();
     format!("it still fails with no other faults than: {}\n  {}", left.join(", "), least.command())
 }
 
-fn show(lived: &Lived) {
+fn show(lived: &Lived, tail: usize) {
     let Some(failure) = &lived.failure else { return };
     println!("\n== seed {} VIOLATES: {}", lived.options.seed, failure.what);
     if let Some(transcript) = &failure.transcript {
         println!("\n{transcript}");
     }
     println!("the world's last lines, in virtual milliseconds:");
-    failure.tail.iter().for_each(|line| println!("  {line}"));
+    let cut = failure.tail.len().saturating_sub(tail);
+    failure.tail.iter().skip(cut).for_each(|line| println!("  {line}"));
     println!("\nreplay: {}", lived.options.command());
 }
 
-fn report(hunt: &Hunt) {
+fn report(hunt: &Hunt, tail: usize) {
     for group in GROUPS {
         println!("\n{group}:");
         for (name, count) in hunt.coverage.group(group) {
             println!("  {count:>9}  {name}");
         }
     }
-    hunt.failed.iter().take(SHOWN_MAX).for_each(show);
+    hunt.failed.iter().take(SHOWN_MAX).for_each(|lived| show(lived, tail));
     let minutes = hunt.took.as_secs_f64() / 60.0;
     println!(
         "\n{} seeds in {:.1} s ({:.0} a minute), {} sagas, {} events, {:.1} h of virtual time, {} violations",

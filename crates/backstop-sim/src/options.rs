@@ -90,7 +90,8 @@ impl Options {
     #[must_use]
     pub fn command(&self) -> String {
         let sagas = self.sagas.map(|sagas| format!(" --sagas {sagas}")).unwrap_or_default();
-        let without: Vec<String> = self.without.iter().map(|class| format!(" --without {}", class.name())).collect();
+        let without: Vec<String> =
+            self.without.iter().map(|class| format!(" --without {}", class.name())).collect();
         format!("cargo xtask sim --seed {}{sagas}{}", self.seed, without.concat())
     }
 }

@@ -56,7 +56,8 @@ impl Peers for PeersOf {
             Ok(Ok(Some(Err(EngineError::Refused(refused))))) => Err(PeerError::Refused(refused)),
             // As `backstop-rpc` has it: what may have been done is not known.
             Ok(Ok(Some(Err(
-                error @ (EngineError::NotHere { .. } | EngineError::NotServing | EngineError::NotFound { .. }),
+                error
+                @ (EngineError::NotHere { .. } | EngineError::NotServing | EngineError::NotFound { .. }),
             )))) => Err(PeerError::NotDone(error.to_string())),
             Ok(Ok(Some(Err(error)))) => Err(PeerError::Unknown(error.to_string())),
             Ok(Ok(None) | Err(_)) | Err(_) => Err(PeerError::Unknown("no answer".to_owned())),

@@ -81,7 +81,8 @@ async fn say(world: &Arc<World>, dice: &Dice, settled: &mut Settled, saga: &Saga
     world.log.say("people", &format!("{}: {input:?}", saga.id));
     let id = saga.id.clone();
     let patience = world.plans.settings.command_patience + Duration::from_secs(4);
-    let answer = ask(&running, patience, |c| async move { c.command(&id, input, Reach::Anywhere).await }).await;
+    let answer =
+        ask(&running, patience, |c| async move { c.command(&id, input, Reach::Anywhere).await }).await;
     match answer {
         Some(Ok(_)) => {
             world.count("world", "a person is heard");

@@ -60,7 +60,11 @@ impl Plans {
     pub(crate) fn of(options: &Options) -> Result<Self, String> {
         let dice = Dice::of(options.seed, "plans");
         let clock_leaps = options.has(Class::Clocks) && dice.percent(25);
-        let drift = if options.has(Class::Clocks) { 10_000 - i64::try_from(dice.roll(20_001)).unwrap_or(0) } else { 0 };
+        let drift = if options.has(Class::Clocks) {
+            10_000 - i64::try_from(dice.roll(20_001)).unwrap_or(0)
+        } else {
+            0
+        };
         let mut cast = Vec::new();
         for n in 0..3 + dice.roll(4) {
             let name = ParticipantName::parse(&format!("bank-{n}")).map_err(|error| error.to_string())?;
@@ -69,7 +73,11 @@ impl Plans {
                 name,
                 keyed,
                 listens: dice.percent(50),
-                in_flight_max: if dice.percent(40) { 1 + u32::try_from(dice.roll(6)).unwrap_or(0) } else { 0 },
+                in_flight_max: if dice.percent(40) {
+                    1 + u32::try_from(dice.roll(6)).unwrap_or(0)
+                } else {
+                    0
+                },
             });
         }
         let plans = (0..3 + dice.roll(3)).map(|n| plan(&dice, n, &cast)).collect::<Result<_, _>>()?;
@@ -123,7 +131,11 @@ fn settings(options: &Options, dice: &Dice) -> Settings {
 
 fn retry(dice: &Dice) -> RetryPolicy {
     let initial = dice.ms(20, 300);
-    RetryPolicy { initial, max: initial + dice.ms(0, 2_000), attempts_max: 1 + u32::try_from(dice.roll(4)).unwrap_or(0) }
+    RetryPolicy {
+        initial,
+        max: initial + dice.ms(0, 2_000),
+        attempts_max: 1 + u32::try_from(dice.roll(4)).unwrap_or(0),
+    }
 }
 
 fn call(dice: &Dice, participant: &str, method: &str) -> CallSpec {
@@ -152,10 +164,8 @@ fn plan(dice: &Dice, number: u64, cast: &[Habits]) -> Result<Plan, String> {
     let spec = DefinitionSpec {
         name: format!("plan-{number}"),
         deadline: dice.percent(25).then(|| dice.ms(400, 12_000)),
-        compensation_order: dice.pick(
-            &[CompensationOrder::Lifo, CompensationOrder::Concurrent],
-            CompensationOrder::ReverseDag,
-        ),
+        compensation_order: dice
+            .pick(&[CompensationOrder::Lifo, CompensationOrder::Concurrent], CompensationOrder::ReverseDag),
         on_failure: if dice.percent(40) { OnFailure::Cancel } else { OnFailure::Drain },
         steps,
         ..DefinitionSpec::default()

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Lines of the world's log that are shown of a failure.
-const TAIL_LINES: usize = 120;
+const TAIL_LINES: usize = 4_000;
 
 /// What came of one world.
 #[derive(Debug, Clone)]

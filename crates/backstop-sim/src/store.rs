@@ -2,6 +2,7 @@
 
 use crate::coverage::{What, When};
 use crate::disk::StoreOf;
+use crate::held;
 use async_trait::async_trait;
 use backstop_core::{
     CoordinatorId, DefinitionName, DefinitionSpec, Event, EventKind, ParticipantName, Revision, SagaId, Seq,
@@ -12,6 +13,7 @@ use backstop_engine::ports::store::{
     SagaCursor, SagaFilter, Share, Store, StoreResult, StoredRevision,
 };
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a batch is, above all.
@@ -25,6 +27,29 @@ fn what_of(batch: &[Append]) -> What {
         What::Release
     } else {
         What::Append
+    }
+}
+
+fn name_of(append: &Append) -> (SagaId, Seq) {
+    (append.saga.clone(), append.head.seq)
+}
+
+impl StoreOf {
+    /// Whoever drives these sagas hears of it within this instant.
+    fn heard(&self, batch: &[Append], answers: &[Appended]) {
+        let mut in_doubt = held(&self.in_doubt);
+        let heard: Vec<_> = batch
+            .iter()
+            .zip(answers)
+            .filter(|(append, answer)| !in_doubt.remove(&name_of(append)) && **answer == Appended::Written)
+            .map(|(append, _)| (append.saga.clone(), append.head.epoch, append.head.seq))
+            .collect();
+        let world = Arc::clone(&self.world);
+        tokio::spawn(async move {
+            // Over when nobody has anything more to do at this instant.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            heard.iter().for_each(|(saga, by, seq)| world.acknowledged(saga, *by, *seq));
+        });
     }
 }
 
@@ -49,13 +74,12 @@ impl Store for StoreOf {
                     Ok(answers)
                 })
             })
-            .await?;
-        for (append, answer) in batch.iter().zip(&answers) {
-            if *answer == Appended::Written {
-                self.world.acknowledged(&append.saga, append.head.epoch, append.head.seq);
-            }
+            .await;
+        match &answers {
+            Ok(answers) => self.heard(batch, answers),
+            Err(_) => held(&self.in_doubt).extend(batch.iter().map(name_of)),
         }
-        Ok(answers)
+        answers
     }
 
     async fn journal(&self, saga: &SagaId) -> StoreResult<Option<Journal>> {
@@ -196,10 +220,8 @@ impl Store for StoreOf {
 
     async fn leave(&self, coordinator: &CoordinatorId) -> StoreResult<()> {
         let coordinator = coordinator.clone();
-        self.write(What::Leave, move |world, _| {
-            Box::pin(async move { world.data.leave(&coordinator).await })
-        })
-        .await
+        self.write(What::Leave, move |world, _| Box::pin(async move { world.data.leave(&coordinator).await }))
+            .await
     }
 
     async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRow>> {

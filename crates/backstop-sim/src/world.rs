@@ -170,7 +170,8 @@ impl World {
             let is_new = event.seq > before;
             if is_new {
                 let line = backstop_core::transcript::line(event, 8);
-                self.log.say("store", &format!("{} {line} by {} epoch {}", append.saga, process.name(), by.0));
+                self.log
+                    .say("store", &format!("{} {line} by {} epoch {}", append.saga, process.name(), by.0));
             }
             self.begin_to_watch(&append.saga, event);
             self.see(&append.saga, Seen::Durable { by, event: &Arc::new(event.clone()) });

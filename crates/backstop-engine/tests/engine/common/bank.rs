@@ -8,8 +8,8 @@ use super::disk::Disk;
 use super::process::Process;
 use async_trait::async_trait;
 use backstop_core::{
-    Call, Code, Details, Event, EventKind, Evidence, Fault, NoAnswer, NotSent, Outcome, ParticipantName, Phase, Saga,
-    Signal, StepName,
+    Call, Code, Details, Event, EventKind, Evidence, Fault, NoAnswer, NotSent, Outcome, ParticipantName,
+    Phase, Saga, Signal, StepName,
 };
 use backstop_engine::ports::participants::{CallReply, CallRequest, Calls, Participants};
 use backstop_engine::ports::store::{Participant, StoredRevision};
@@ -333,7 +333,10 @@ impl Calls for BankOf {
             }
             if !clearance.holds() {
                 let withdrawn = Reply::Fail(Evidence::NotSent(NotSent::Withdrawn));
-                return CallReply { outcome: self.bank.answer(0, withdrawn, timeout).await, peer_clock: None };
+                return CallReply {
+                    outcome: self.bank.answer(0, withdrawn, timeout).await,
+                    peer_clock: None,
+                };
             }
             let (place, seen) = self.bank.see(self.process.number, &saga, &call, timeout);
             let mut ending = Ending { bank: Arc::clone(&self.bank), place, answered: false };
