@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | walls | ci | figures`.
+//! The project's chores: `cargo xtask test | model | walls | ci | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -6,6 +6,8 @@
 
 mod ci;
 mod figures;
+mod model;
+mod mutants;
 mod prerequisites;
 mod process;
 mod sources;
@@ -18,6 +20,8 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
+  model [--wide] [--only SHAPE] [--no-mutants]
+                                explores small sagas whole, then knocks out each guard and demands that it is found
   walls                         the architecture's walls, migrations, error pages, sizes of files
   ci                            format, clippy, walls, proto lint, docs, then test
   figures                       lines of code, binary size, build profile";
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let result = match chore.as_str() {
         "test" => test::run(&rest),
+        "model" => model::run(&rest),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "ci" => ci::run(),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),

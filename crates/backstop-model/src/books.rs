@@ -55,7 +55,7 @@ impl Said {
 
 /// The books.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Books {
+pub(crate) struct Books {
     pub(crate) kind: StepKind,
     /// Has a barrier.
     pub(crate) keyed: bool,

@@ -3,7 +3,7 @@
 use crate::books::Said;
 
 /// Everything that an action may answer besides what is good.
-pub(crate) const ACTIONS: &[Said] =
+pub const ACTIONS: &[Said] =
     &[Said::Refused, Said::Aborted, Said::InternalDone, Said::UnavailableDone, Said::NotSent];
 /// One of each consequence: refused, in doubt and done, tried again without doubt.
 pub(crate) const ACTIONS_FEW: &[Said] = &[Said::Refused, Said::NotSent];

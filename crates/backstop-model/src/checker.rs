@@ -9,7 +9,6 @@ use crate::world::{Choice, World};
 use backstop_invariants::{Invariant, Violation};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 /// What came of a run.
 #[derive(Debug, Clone)]
@@ -20,8 +19,6 @@ pub struct Found {
     pub unique: usize,
     /// Longest way from the first state.
     pub depth: usize,
-    /// How long it took.
-    pub time: Duration,
     /// What was reached.
     pub coverage: Coverage,
     /// The first broken promise, if there is one.
@@ -59,7 +56,6 @@ struct Run {
 pub fn explore(first: World, walk: Walk) -> Found {
     let (coverage, found) = (Arc::new(Mutex::default()), Arc::new(Mutex::new(None)));
     let run = Run { first, coverage: Arc::clone(&coverage), found: Arc::clone(&found) };
-    let began = Instant::now();
     let builder = run.checker().finish_when(HasDiscoveries::AnyFailures);
     let (states, unique, depth) = match walk {
         Walk::Whole => figures(&builder.spawn_dfs().join()),
@@ -69,7 +65,7 @@ pub fn explore(first: World, walk: Walk) -> Found {
         std::mem::take(&mut *coverage.lock().unwrap_or_else(PoisonError::into_inner))
     };
     let counterexample = found.lock().unwrap_or_else(PoisonError::into_inner).take();
-    Found { states, unique, depth, time: began.elapsed(), coverage: take(&coverage), counterexample }
+    Found { states, unique, depth, coverage: take(&coverage), counterexample }
 }
 
 fn figures(checker: &impl Checker<Run>) -> (usize, usize, usize) {
@@ -92,7 +88,8 @@ impl Model for Run {
         let mut next = world.clone();
         next.step(choice);
         let mut coverage = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
-        next.reached.drain(..).for_each(|point| coverage.take(&point));
+        coverage.take_in(&next);
+        next.reached.clear();
         Some(next)
     }
 

@@ -1,6 +1,6 @@
 //! What was reached, so that a run can prove that it explored.
 
-use crate::world::Writing;
+use crate::world::{World, Writing};
 use backstop_core::{BranchState, Event, EventKind, Saga, SagaState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -91,6 +91,11 @@ impl Coverage {
         }
     }
 
+    /// Takes in what the last step of a world reached.
+    pub fn take_in(&mut self, world: &World) {
+        world.reached.iter().for_each(|point| self.take(point));
+    }
+
     /// Takes in what another run reached.
     pub fn extend(&mut self, other: Self) {
         self.events.extend(other.events);
@@ -110,7 +115,9 @@ impl Coverage {
         let mut missing = Vec::new();
         // Who has released a saga has nothing left to crash with.
         let crashes = KINDS.iter().filter(|kind| **kind != "Released");
-        missing.extend(KINDS.iter().filter(|k| !self.events.contains(*k)).map(|k| format!("event {k}")));
+        // Every saga here has started.
+        let events = KINDS.iter().filter(|kind| **kind != "Started" && !self.events.contains(*kind));
+        missing.extend(events.map(|kind| format!("event {kind}")));
         let after = crashes.filter(|kind| !self.crashed_after.contains_key(*kind));
         missing.extend(after.map(|kind| format!("crash after {kind}")));
         let stages = STAGES.iter().filter(|stage| !self.crashed_while.contains_key(*stage));

@@ -8,8 +8,8 @@ use crate::coverage::Coverage;
 use crate::shape::{Manner, ON_FAILURE, ORDERS, SHAPES, Shape};
 use crate::world::World;
 use backstop_core::{CompensationOrder, Definition, OnFailure};
+use backstop_invariants::Invariant;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// One line of the table.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +33,6 @@ pub struct Sum {
     pub unique: usize,
     /// Longest way.
     pub depth: usize,
-    /// Time, over all threads.
-    pub time: Duration,
     /// What was reached.
     pub coverage: Coverage,
     /// The first broken promise, and in what definition.
@@ -67,41 +65,134 @@ const NETWORK: Bounds = Bounds {
 /// Two coordinators at once, one of them frozen.
 const FENCING: Bounds = Bounds { faults: 1, takeovers: 1, freezes: 1, ..Bounds::NONE };
 /// Commits of unknown fate, and two coordinators at once.
-const COMMITS: Bounds = Bounds { faults: 1, crashes: 1, takeovers: 1, unknowns: 1, ..Bounds::NONE };
-/// People, and coordinators that hand over.
-const PEOPLE: Bounds = Bounds {
-    faults: 2,
-    crashes: 1,
-    hand_overs: 1,
-    cancels: 1,
-    operators: 1,
-    actions: ACTIONS_FEW,
-    compensations: REFUSES,
-    ..Bounds::NONE
-};
+const COMMITS: Bounds = Bounds { faults: 1, takeovers: 1, unknowns: 1, ..Bounds::NONE };
+/// A coordinator dies while another takes over.
+const RACE: Bounds = Bounds { crashes: 1, takeovers: 1, unknowns: 1, ..Bounds::NONE };
+/// Somebody cancels, and coordinators hand over or are not sure of their lease.
+const PEOPLE: Bounds = Bounds { faults: 1, hand_overs: 1, cancels: 1, freezes: 1, ..Bounds::NONE };
+/// What only an operator can finish.
+const STUCK: Bounds = Bounds { faults: 2, operators: 1, compensations: REFUSES, ..Bounds::NONE };
 /// Everything that can be answered.
 const ANSWERS: Bounds =
-    Bounds { faults: 3, crashes: 1, actions: ACTIONS, compensations: COMPENSATIONS, ..Bounds::NONE };
+    Bounds { faults: 2, crashes: 1, actions: ACTIONS, compensations: COMPENSATIONS, ..Bounds::NONE };
+/// For sagas of three and four steps.
+const ONE_FAULT: Bounds = Bounds { faults: 1, crashes: 1, ..Bounds::NONE };
+const ONE_TAKEOVER: Bounds = Bounds { faults: 1, takeovers: 1, ..Bounds::NONE };
+const TWO_FAULTS: Bounds = Bounds { faults: 2, ..Bounds::NONE };
 
-/// The sets of bounds, by what they are after.
-const ABOUT: [(&str, Bounds); 5] = [
-    ("network", NETWORK),
-    ("fencing", FENCING),
-    ("commits", COMMITS),
-    ("people", PEOPLE),
-    ("answers", ANSWERS),
+/// A line by the name of its shape.
+type Line = (&'static str, &'static str, Bounds, usize);
+
+const SMALL: &[Line] = &[
+    ("chain 2", "answers", Bounds { crashes: 0, doubles: 0, ..NETWORK }, 1),
+    ("hurried", "doubles", Bounds { faults: 1, doubles: 1, ..Bounds::NONE }, 1),
+    ("hurried", "crashes", ONE_FAULT, 1),
+    ("pair", "answers", TWO_FAULTS, 1),
+    ("fork", "answers", Bounds { faults: 1, ..TWO_FAULTS }, 1),
+    ("join", "answers", Bounds { faults: 1, ..TWO_FAULTS }, 1),
+    ("pivot", "people", Bounds { faults: 1, cancels: 1, operators: 1, ..Bounds::NONE }, 1),
+    ("single", "people", Bounds { faults: 0, ..PEOPLE }, 1),
+    ("chain 2", "people", Bounds { faults: 0, hand_overs: 0, ..PEOPLE }, 1),
+    ("hurried", "stuck", Bounds { crashes: 1, ..STUCK }, 1),
+    ("chain 2", "fencing", Bounds { faults: 0, ..FENCING }, 1),
+    ("hurried", "commits", Bounds { faults: 0, ..COMMITS }, 1),
+    ("chain 2", "crashes", ONE_FAULT, 1),
+    ("single", "let go", Bounds { hand_overs: 1, cancels: 1, crashes: 1, ..Bounds::NONE }, 1),
+    ("hurried", "frozen", Bounds { freezes: 1, crashes: 1, ..Bounds::NONE }, 1),
+    ("pivot", "stuck", Bounds { faults: 1, crashes: 1, operators: 1, ..Bounds::NONE }, 1),
+];
+
+const STANDARD: &[Line] = &[
+    ("single", "network", Bounds { faults: 1, ..NETWORK }, 1),
+    ("single", "fencing", FENCING, 1),
+    ("single", "people", PEOPLE, 1),
+    ("single", "stuck", STUCK, 1),
+    ("single", "let go", Bounds { hand_overs: 1, cancels: 1, crashes: 1, freezes: 1, ..Bounds::NONE }, 1),
+    ("hurried", "network", NETWORK, 1),
+    ("hurried", "fencing", FENCING, 1),
+    ("hurried", "commits", COMMITS, 1),
+    ("hurried", "race", RACE, 1),
+    ("hurried", "stuck", Bounds { crashes: 1, ..STUCK }, 1),
+    ("hurried", "answers", ANSWERS, 1),
+    ("chain 2", "network", Bounds { faults: 1, ..NETWORK }, 1),
+    ("chain 2", "fencing", FENCING, 1),
+    ("chain 2", "commits", COMMITS, 1),
+    ("chain 2", "people", PEOPLE, 1),
+    ("chain 2", "stuck", STUCK, 1),
+    ("chain 2", "answers", ANSWERS, 1),
+    ("chain 3", "crashes", ONE_FAULT, 1),
+    ("chain 3", "fencing", ONE_TAKEOVER, 1),
+    ("chain 4", "answers", TWO_FAULTS, 1),
+    ("chain 4", "crashes", ONE_FAULT, 1),
+    ("pair", "crashes", ONE_FAULT, 1),
+    ("pair", "fencing", ONE_TAKEOVER, 1),
+    ("pair", "answers", TWO_FAULTS, 1),
+    ("fork", "answers", TWO_FAULTS, 1),
+    ("fork", "crashes", ONE_FAULT, 1),
+    ("join", "answers", TWO_FAULTS, 1),
+    ("join", "crashes", ONE_FAULT, 1),
+    ("diamond", "answers", TWO_FAULTS, 1),
+    ("diamond", "crashes", ONE_FAULT, 1),
+    ("hurried pivot", "network", NETWORK, 1),
+    ("hurried pivot", "fencing", FENCING, 1),
+    ("hurried pivot", "people", PEOPLE, 1),
+    ("pivot", "crashes", ONE_FAULT, 1),
+    ("pivot", "fencing", ONE_TAKEOVER, 1),
+    ("pivot", "people", Bounds { faults: 1, cancels: 1, operators: 1, ..Bounds::NONE }, 1),
+    ("pivot", "stuck", Bounds { faults: 1, crashes: 1, operators: 1, ..Bounds::NONE }, 1),
+    ("pivot 2", "crashes", ONE_FAULT, 1),
+    ("pivot 2", "stuck", STUCK, 1),
+    ("read only", "crashes", ONE_FAULT, 1),
+    ("read only", "fencing", ONE_TAKEOVER, 1),
 ];
 
 /// The lines of a width.
 #[must_use]
-pub fn runs(_width: Width) -> Vec<Run> {
-    let mut runs = Vec::new();
-    for shape in SHAPES {
-        for (about, bounds) in ABOUT {
-            runs.push(Run { shape, about, bounds, unique_min: 0 });
+pub fn runs(width: Width) -> Vec<Run> {
+    let named = |line: &Line| {
+        let shape = SHAPES.into_iter().find(|shape| shape.name == line.0)?;
+        Some(Run { shape, about: line.1, bounds: line.2, unique_min: line.3 })
+    };
+    match width {
+        Width::Small => SMALL.iter().filter_map(named).collect(),
+        Width::Standard => STANDARD.iter().filter_map(named).collect(),
+        Width::Wide => {
+            let sets = [
+                ("network", NETWORK),
+                ("fencing", FENCING),
+                ("commits", COMMITS),
+                ("people", PEOPLE),
+                ("answers", ANSWERS),
+            ];
+            let all = |shape| sets.map(|(about, bounds)| Run { shape, about, bounds, unique_min: 1 });
+            SHAPES.into_iter().flat_map(all).collect()
         }
     }
-    runs
+}
+
+/// Without a barrier: messages to plain participants arrive however late.
+#[must_use]
+pub fn without_a_bound() -> Bounds {
+    Bounds { plain_late: true, ..ONE_FAULT }
+}
+
+/// Looks for the shortest way to break this promise, in small runs first; also how many states that took.
+///
+/// # Errors
+/// If a shape is no definition.
+pub fn hunt(invariant: Invariant) -> Result<(usize, Option<(String, Counterexample)>), String> {
+    let mut states = 0;
+    for run in runs(Width::Small).into_iter().chain(runs(Width::Standard)) {
+        for job in run.jobs()? {
+            let found = explore(World::new(&job.definition, run.bounds)?, Walk::Shortest);
+            states += found.unique;
+            if let Some(counterexample) = found.counterexample.filter(|c| c.violation.invariant == invariant)
+            {
+                return Ok((states, Some((job.told, counterexample))));
+            }
+        }
+    }
+    Ok((states, None))
 }
 
 /// One definition to explore.
@@ -176,7 +267,6 @@ impl Sum {
         self.states += found.states;
         self.unique += found.unique;
         self.depth = self.depth.max(found.depth);
-        self.time += found.time;
         self.coverage.extend(found.coverage);
         if let (None, Some(counterexample)) = (&self.broken, found.counterexample) {
             self.broken = Some((told.to_owned(), counterexample));

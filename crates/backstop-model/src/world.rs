@@ -23,8 +23,8 @@ use crate::books::{Books, Said};
 use crate::bounds::Bounds;
 use crate::coverage::Point;
 use backstop_core::{
-    Call, CoordinatorId, Definition, Epoch, Event, Phase, Resolution, Saga, SagaId, Seq, Start, StepKind,
-    Timestamp, agenda, replay, start,
+    BranchState, Call, CoordinatorId, Definition, Epoch, Event, Phase, Resolution, Saga, SagaId, Seq, Start,
+    StepKind, Timestamp, agenda, replay, start,
 };
 use backstop_invariants::{Invariant, Seen, Violation, Witness};
 use bytes::Bytes;
@@ -62,7 +62,6 @@ pub struct World {
 /// The way here, newest first.
 #[derive(Debug)]
 struct Trail {
-    choice: Choice,
     told: String,
     before: Option<Arc<Trail>>,
 }
@@ -86,6 +85,8 @@ pub(crate) struct Message {
     pub(crate) sender: Option<usize>,
     /// The reply, once it has been served.
     pub(crate) said: Option<Said>,
+    /// There are, or were, two of it: so it has certainly left.
+    pub(crate) doubled: bool,
 }
 
 impl Message {
@@ -143,13 +144,14 @@ impl World {
     pub fn step(&mut self, choice: Choice) {
         self.reached.clear();
         let told = self.tell(choice);
-        self.trail = Some(Arc::new(Trail { choice, told, before: self.trail.take() }));
+        self.trail = Some(Arc::new(Trail { told, before: self.trail.take() }));
         match choice {
             Choice::Answer { place, said } => self.answer(place, said),
             Choice::Serve { place, does_it } => self.serve(place, does_it),
             Choice::Timeout { slot, place } => self.timeout(slot, place),
             Choice::Double { place } => {
                 self.left.doubles -= 1;
+                self.messages[place].doubled = true;
                 let copy = Message { sender: None, ..self.messages[place] };
                 self.messages.push(copy);
             }
@@ -265,17 +267,22 @@ impl World {
         lines
     }
 
-    /// The choices that led here.
+    /// From here on nothing goes wrong any more, and there is a person for whatever wants one.
+    pub fn be_kind(&mut self) {
+        let Bounds { plain_late, actions, compensations, .. } = self.left;
+        self.left = Bounds { plain_late, actions, compensations, operators: 1, ..Bounds::NONE };
+    }
+
+    /// The step that a message is about.
     #[must_use]
-    pub fn choices_made(&self) -> Vec<Choice> {
-        let mut choices = Vec::new();
-        let mut at = self.trail.as_ref();
-        while let Some(trail) = at {
-            choices.push(trail.choice);
-            at = trail.before.as_ref();
-        }
-        choices.reverse();
-        choices
+    pub fn step_of(&self, place: usize) -> usize {
+        self.messages[place].step
+    }
+
+    /// Where each branch stands, by the journal.
+    #[must_use]
+    pub fn branch_states(&self) -> Vec<BranchState> {
+        self.durable.branches.iter().map(|branch| branch.state).collect()
     }
 
     /// A person makes true what they say.

@@ -170,7 +170,7 @@ impl World {
         if self.left.faults > 0 && message.phase != Phase::Query {
             choices.push(Choice::Serve { place, does_it: true });
         }
-        if self.left.doubles > 0 && books.keyed && message.phase != Phase::Query {
+        if self.left.doubles > 0 && books.keyed && !message.doubled && message.phase != Phase::Query {
             choices.push(Choice::Double { place });
         }
     }
@@ -186,8 +186,7 @@ impl World {
         if self.left.faults == 0 {
             return;
         }
-        let is_double = |m: &Message| m.sender.is_none() && m.identity() == message.identity();
-        let is_doubled = self.messages.iter().any(is_double);
+        let is_doubled = message.doubled;
         let books = &self.books[message.step];
         let menu = match message.phase {
             Phase::Action => self.left.actions,
@@ -201,7 +200,7 @@ impl World {
                     honest != Said::Refused && (message.phase != Phase::Action || books.is_free())
                 }
                 Said::InternalDone | Said::UnavailableDone => books.kind != StepKind::ReadOnly,
-                // Nobody may say of an attempt whose double is still on its way that it has done nothing.
+                // Nobody may say of an attempt that has a double that it has done nothing.
                 Said::Aborted | Said::NotSent => !is_doubled,
             };
             if fits {
@@ -235,8 +234,12 @@ impl World {
                 choices.push(Choice::ToldAndFreezes { slot });
             }
         }
-        if mind.frozen.is_some() {
+        if mind.frozen.is_some() && !mind.is_writing() {
             choices.push(Choice::Thaw { slot });
+            // One that is not sure of its lease calls nobody, and listens to people all the same.
+            if is_owner {
+                self.about_cancelling(slot, choices);
+            }
         }
         // One that is behind the times changes nothing by dying.
         if left.crashes > 0 && (is_owner || mind.is_writing()) {
@@ -283,15 +286,20 @@ impl World {
                 choices.push(Choice::Deadline { slot });
             }
         }
-        let decided = mind.ahead.as_ref().map_or(saga, |ahead| &ahead.saga);
-        let cancel = Input::Cancel { by: String::new(), reason: String::new() };
-        if left.cancels > 0 && decide(decided, self.now, cancel).is_ok_and(|events| !events.is_empty()) {
-            choices.push(Choice::Cancel { slot });
-        }
+        self.about_cancelling(slot, choices);
         if left.operators > 0 && !saga.state.is_final() && mind.ahead.is_none() {
             for step in (0..saga.branches.len()).filter(|step| saga.needs_person(*step)) {
                 self.about_person(slot, step, choices);
             }
+        }
+    }
+
+    fn about_cancelling(&self, slot: usize, choices: &mut Vec<Choice>) {
+        let Some(mind) = self.minds[slot].as_ref().filter(|_| self.left.cancels > 0) else { return };
+        let decided = mind.ahead.as_ref().map_or(&mind.saga, |ahead| &ahead.saga);
+        let cancel = Input::Cancel { by: String::new(), reason: String::new() };
+        if decide(decided, self.now, cancel).is_ok_and(|events| !events.is_empty()) {
+            choices.push(Choice::Cancel { slot });
         }
     }
 

@@ -34,7 +34,7 @@ impl Hash for World {
             }
         }
         for message in &self.messages {
-            (message.step, message.phase, message.sender, message.said).hash(hasher);
+            (message.step, message.phase, message.sender, message.said, message.doubled).hash(hasher);
         }
         self.messages.len().hash(hasher);
         self.books.hash(hasher);

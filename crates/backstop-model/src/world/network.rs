@@ -48,7 +48,7 @@ impl World {
         let Call { step, phase, attempt, clock } = call;
         let (key, request) = (call.key(saga), request_of(saga, call));
         self.see(Seen::Sent(Sent { epoch: saga.epoch, step, phase, attempt, clock, key: &key, request }));
-        self.messages.push(Message { step, phase, attempt, sender: Some(slot), said: None });
+        self.messages.push(Message { step, phase, attempt, sender: Some(slot), said: None, doubled: false });
         if let Some(mind) = &mut self.minds[slot] {
             mind.out.push(Out { call, answered: false });
             mind.out.sort_by_key(|out| out.call.identity());

@@ -158,6 +158,7 @@ impl World {
         let Some(mind) = &mut self.minds[slot] else { return };
         let Some(ahead) = mind.ahead.take() else { return };
         mind.saga = Arc::clone(&ahead.saga);
+        mind.frozen = None;
         if ahead.events.last().is_some_and(|event| event.kind == EventKind::Released) {
             self.drop_mind(slot);
         }
