@@ -10,6 +10,7 @@ mod model;
 mod mutants;
 mod prerequisites;
 mod process;
+mod sim;
 mod sources;
 mod test;
 mod walls;
@@ -22,6 +23,8 @@ usage: cargo xtask <chore>
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
   model [--wide] [--only SHAPE] [--no-mutants]
                                 explores small sagas whole, then knocks out each guard and demands that it is found
+  sim [--seeds N | --minutes M] [--from SEED] [--seed N] [--sagas N] [--without CLASS] [--plant NAME | --plants]
+                                lives through the worlds of many seeds, or of one, or hunts for planted bugs
   walls                         the architecture's walls, migrations, error pages, sizes of files
   ci                            format, clippy, walls, proto lint, docs, then test
   figures                       lines of code, binary size, build profile";
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     let result = match chore.as_str() {
         "test" => test::run(&rest),
         "model" => model::run(&rest),
+        "sim" => sim::simulate(&rest),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "ci" => ci::run(),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),

@@ -182,7 +182,7 @@ fn accepted(world: &World, started: &StartedSaga) {
         *times
     };
     if times > 1 {
-        world.broke(Some(id), "two clients are told that they started it");
+        world.broke(Some(id), "I9: two clients are told that they started it");
     }
 }
 
@@ -191,7 +191,7 @@ async fn other_request(world: &Arc<World>, wish: &Wish, dice: &Dice) {
     let running = somebody(world, dice).await;
     let request = StartSaga { fingerprint: [201; 32], ..wish.request() };
     match ask(&running, PATIENCE, |c| async move { c.start_saga(request).await }).await {
-        Some(Ok(_)) => world.broke(wish.id.as_ref(), "another request with its id is accepted"),
+        Some(Ok(_)) => world.broke(wish.id.as_ref(), "I9: another request with its id is accepted"),
         Some(Err(EngineError::AlreadyExists { .. })) => world.count("heard by a client", "the id is taken"),
         Some(Err(_)) | None => {}
     }
@@ -222,7 +222,7 @@ async fn cancel(world: &Arc<World>, id: &SagaId, dice: &Dice) {
                 world.count("heard by a client", "not cancelled");
                 let over = world.journal(id).is_some_and(|journal| journal.head.state.is_final());
                 if refused == Refused::Ended && !over {
-                    world.broke(Some(id), "a cancellation is refused for an end that has not come");
+                    world.broke(Some(id), "I3: a cancellation is refused for an end that is not durable");
                 }
                 return;
             }

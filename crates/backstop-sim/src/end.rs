@@ -148,7 +148,7 @@ async fn doctor_is_content(world: &Arc<World>) {
             Some(Ok(Examination { findings, .. })) => {
                 if let Some(first) = findings.first() {
                     let saga = SagaId::parse(&first.subject).ok();
-                    world.broke(saga.as_ref(), format!("the doctor finds {first:?}"));
+                    world.broke(saga.as_ref(), format!("I2: the doctor finds {first:?}"));
                 }
                 return;
             }

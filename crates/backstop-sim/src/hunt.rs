@@ -25,21 +25,21 @@ pub struct Hunt {
     pub took: Duration,
 }
 
-/// Lives through the worlds of these seeds, until the time is up or `failures_max` have failed.
+/// Lives through the worlds of these seeds, until the time is up or those that have failed are enough.
 #[must_use]
 pub fn hunt(
     like: &Options,
     seeds: std::ops::Range<u64>,
     at_most: Option<Duration>,
     threads: usize,
-    failures_max: usize,
+    enough: impl Fn(&[Lived]) -> bool + Sync,
 ) -> Hunt {
-    let (began, next, enough) = (Instant::now(), AtomicU64::new(seeds.start), AtomicBool::new(false));
+    let (began, next, is_over) = (Instant::now(), AtomicU64::new(seeds.start), AtomicBool::new(false));
     let sum = Mutex::new(Hunt::default());
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                while !enough.load(Ordering::Relaxed) && at_most.is_none_or(|most| began.elapsed() < most) {
+                while !is_over.load(Ordering::Relaxed) && at_most.is_none_or(|most| began.elapsed() < most) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
@@ -52,7 +52,7 @@ pub fn hunt(
                     sum.coverage.add(&lived.coverage);
                     if lived.failure.is_some() {
                         sum.failed.push(lived);
-                        enough.fetch_or(sum.failed.len() >= failures_max, Ordering::Relaxed);
+                        is_over.fetch_or(enough(&sum.failed), Ordering::Relaxed);
                     }
                 }
             });

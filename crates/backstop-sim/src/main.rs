@@ -3,6 +3,7 @@
 
 use backstop_sim::{Class, GROUPS, Hunt, Lived, Options, hunt, live};
 use clap::Parser;
+use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,6 +36,9 @@ struct Arguments {
     /// Worlds at once.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Ends well at the first violation whose text begins like that (`I6`; several by comma), and ill without one.
+    #[arg(long, value_delimiter = ',')]
+    find: Vec<String>,
     /// Lines of a failed world's log that are shown.
     #[arg(long, default_value_t = 80)]
     tail: usize,
@@ -57,7 +61,10 @@ fn main() -> ExitCode {
         Some(minutes) => (arguments.from..u64::MAX, Some(Duration::from_secs(minutes * 60))),
         None => (arguments.from..arguments.from.saturating_add(arguments.seeds), None),
     };
-    let hunt = hunt(&like, seeds, at_most, arguments.threads, FAILURES_MAX);
+    if !arguments.find.is_empty() {
+        return find(&arguments, &like, seeds, at_most);
+    }
+    let hunt = hunt(&like, seeds, at_most, arguments.threads, |failed| failed.len() >= FAILURES_MAX);
     report(&hunt, arguments.tail);
     let missing = hunt.coverage.missing();
     let is_whole = missing.is_empty() || arguments.any_coverage || !like.without.is_empty();
@@ -66,6 +73,28 @@ fn main() -> ExitCode {
         missing.iter().for_each(|name| println!("  {name}"));
     }
     if hunt.failed.is_empty() && is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Hunts for the breach of a promise: for whoever has planted a bug that must break it.
+fn find(arguments: &Arguments, like: &Options, seeds: Range<u64>, at_most: Option<Duration>) -> ExitCode {
+    let wanted = |lived: &Lived| {
+        let what = lived.failure.as_ref().map_or("", |failure| failure.what.as_str());
+        arguments.find.iter().any(|promise| what.starts_with(promise.as_str()))
+    };
+    let hunt = hunt(like, seeds, at_most, arguments.threads, |failed| failed.iter().any(wanted));
+    let found = hunt.failed.iter().find(|lived| wanted(lived));
+    let Some((lived, failure)) = found.and_then(|lived| Some((lived, lived.failure.as_ref()?))) else {
+        println!("not found in {} seeds and {:.1} s", hunt.seeds, hunt.took.as_secs_f64());
+        return ExitCode::FAILURE;
+    };
+    println!(
+        "caught by {}\nseed {}, after {} seeds and {:.1} s",
+        failure.what,
+        lived.options.seed,
+        hunt.seeds,
+        hunt.took.as_secs_f64()
+    );
+    ExitCode::SUCCESS
 }
 
 fn one(options: &Options, tail: usize) -> ExitCode {
