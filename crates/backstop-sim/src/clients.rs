@@ -8,7 +8,7 @@ use crate::held;
 use crate::machines::Running;
 use crate::options::Class;
 use crate::world::World;
-use backstop_core::{DefinitionName, EventKind, Refused, Saga, SagaId, SagaState};
+use backstop_core::{DefinitionName, Epoch, EventKind, Refused, Saga, SagaId, SagaState};
 use backstop_engine::{Coordinator, EngineError, StartSaga, StartedSaga};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -131,9 +131,10 @@ async fn client(world: Arc<World>, wish: Wish, dice: Dice) {
     }
 }
 
-/// What a client has seen is durable.
+/// What a client has seen is durable. That says nothing of what the saga's own coordinator knows: whoever has answered
+/// may have read the store.
 fn heard(world: &World, saga: &Saga) {
-    world.acknowledged(&saga.id, saga.epoch, saga.seq);
+    world.acknowledged(&saga.id, Epoch(0), saga.seq);
 }
 
 async fn start(world: &Arc<World>, wish: &Wish, dice: &Dice) -> Option<(StartedSaga, Running)> {

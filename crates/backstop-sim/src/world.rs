@@ -146,7 +146,7 @@ impl World {
         let verdict = match held(&self.witnesses).get_mut(saga) {
             Some(witness) => witness.see(seen),
             None => {
-                self.broke(Some(saga), format!("{seen:?} of a saga that is not durable"));
+                self.broke(Some(saga), format!("I4: {seen:?} of a saga that is not durable"));
                 return;
             }
         };
