@@ -45,7 +45,7 @@ struct State {
     /// Nobody is there until then.
     away_until: Vec<Option<Instant>>,
     /// Actions on their way to those for whom the order of what comes matters, by saga and step.
-    travelling: BTreeMap<(SagaId, usize), Vec<Weak<Mutex<Option<Message>>>>>,
+    travelling: BTreeMap<(SagaId, usize), Vec<Weak<Slot>>>,
     /// Nobody will ever be there again.
     dead: Vec<bool>,
     is_well: bool,
@@ -137,6 +137,9 @@ fn request_digest(saga: &Saga, call: &Call) -> u64 {
     fnv(bytes.into_iter())
 }
 
+/// Where a message is until it arrives or is lost.
+type Slot = Mutex<Option<Message>>;
+
 /// One request on its way to a participant, or arrived there.
 struct Message {
     world: Arc<World>,
@@ -202,7 +205,7 @@ impl Message {
 }
 
 /// What a caller holds of a message that must not come late: when the caller goes, it arrives now or never.
-struct Prompt(Arc<Mutex<Option<Message>>>);
+struct Prompt(Arc<Slot>);
 
 impl Drop for Prompt {
     fn drop(&mut self) {
@@ -308,7 +311,7 @@ impl BankOf {
     }
 
     /// Carries the message there, and the answer back.
-    fn travel(&self, message: &Arc<Mutex<Option<Message>>>, heard: oneshot::Sender<CallReply>, late: bool) {
+    fn travel(&self, message: &Arc<Slot>, heard: oneshot::Sender<CallReply>, late: bool) {
         let (world, process) = (Arc::clone(&self.world), Arc::clone(&self.process));
         let is_well = world.bank.is_well();
         let way = world.net.way(if late { LATE_MAX_MS } else { PROMPT_MAX_MS });

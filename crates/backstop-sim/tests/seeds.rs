@@ -4,7 +4,7 @@
 use backstop_sim::{Class, Coverage, Options, hunt, live};
 
 /// Worlds that every run of the tests lives through, without optimisation. `cargo xtask sim` lives through more.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 200;
 
 #[test]
 fn the_same_seed_makes_the_same_world_to_the_last_line() {
@@ -20,7 +20,7 @@ fn the_same_seed_makes_the_same_world_to_the_last_line() {
 #[test]
 fn no_promise_is_broken_in_the_worlds_of_these_seeds() {
     let hunt = hunt(&Options::seed(0), 0..SEEDS, None, 2, |failed| !failed.is_empty());
-    for lived in &hunt.failed {
+    if let Some(lived) = hunt.failed.first() {
         let failure = lived.failure.as_ref().unwrap();
         panic!("{}\n{:?}\n{}", failure.what, failure.transcript, lived.options.command());
     }
