@@ -4,7 +4,7 @@
 //! wrong; the tests come last, and their closing lines are the last that is printed.
 
 use crate::process::{cargo, command, on_path, root, show, tools};
-use crate::{process, spec, test, walls};
+use crate::{process, sim, spec, test, walls};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -29,6 +29,7 @@ fn checks() -> Vec<String> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     check("clippy", || announced(cargo().args(clippy)), &mut faults);
     let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
+    check("simulator", sim::check, &mut faults);
     check("docs", || announced(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings")), &mut faults);
     faults
 }

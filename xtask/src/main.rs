@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | model | spec | fuzz | walls | ci | figures`.
+//! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | ci | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -12,6 +12,7 @@ mod mutants;
 mod peer_failures;
 mod prerequisites;
 mod process;
+mod sim;
 mod sources;
 mod spec;
 mod test;
@@ -25,6 +26,8 @@ usage: cargo xtask <chore>
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
   model [--wide] [--only SHAPE] [--no-mutants]
                                 explores small sagas whole, then knocks out each guard and demands that it is found
+  sim [--seeds N | --minutes M] [--from SEED] [--seed N] [--sagas N] [--without CLASS] [--plant NAME | --plants]
+                                lives through the worlds of many seeds, or of one, or hunts for planted bugs
   walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
   ci                            format, walls, proto lint, the specification, clippy, docs, then test
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let result = match chore.as_str() {
         "test" => test::run(&rest),
         "model" => model::run(&rest),
+        "sim" => sim::simulate(&rest),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "spec" => spec::run(&rest),
         "ci" => ci::run(),

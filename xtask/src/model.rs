@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         holds = model.status()?.success();
     }
     if with_mutants {
-        holds &= mutants::run(&BENCH)?;
+        holds &= mutants::run(&BENCH, None)?;
     }
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

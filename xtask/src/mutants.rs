@@ -40,9 +40,10 @@ pub(crate) struct Mutant {
     path: PathBuf,
 }
 
-/// Runs all mutants of a bench; true if every one is found.
-pub(crate) fn run(bench: &Bench) -> Result<bool> {
-    let mutants = all(&root().join(bench.patches))?;
+/// Runs all mutants of a bench, or the one of this name; true if every one is found.
+pub(crate) fn run(bench: &Bench, only: Option<&str>) -> Result<bool> {
+    let mut mutants = all(&root().join(bench.patches))?;
+    mutants.retain(|mutant| only.is_none_or(|name| mutant.name == name));
     let tree = target().join("mutants").join("tree");
     let (began, mut caught) = (Instant::now(), 0);
     println!("\n{} guards, knocked out in turn ({}):", mutants.len(), bench.patches);

@@ -328,6 +328,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
             Err(error) => tracing::debug!(%error, "it could not be told whether participants have changed"),
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(shared.settings.newest_revision_age_max) => {}
             () = shared.draining.cancelled() => return,
         }

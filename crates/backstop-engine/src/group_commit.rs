@@ -12,6 +12,7 @@
 //! What an append means: the runner's turn. How rows are written: `backstop-sql`.
 
 use crate::metrics::Metrics;
+use crate::ports::machine::Machine;
 use crate::ports::store::{Append, Appended, Store, StoreError};
 use backstop_core::{SagaId, Seq};
 use std::collections::{BTreeSet, VecDeque};
@@ -61,11 +62,17 @@ struct Waiter {
 impl GroupCommit {
     /// Starts the writer's task. It ends when the last handle is gone and the queue is empty.
     #[must_use]
-    pub fn spawn(store: Arc<dyn Store>, queue_max: usize, batch_events_max: usize, metrics: Metrics) -> Self {
+    pub fn spawn(
+        machine: &dyn Machine,
+        store: Arc<dyn Store>,
+        queue_max: usize,
+        batch_events_max: usize,
+        metrics: Metrics,
+    ) -> Self {
         let (queue, arrivals) = mpsc::channel(queue_max);
         let writer =
             Writer { store, arrivals, waiting: VecDeque::new(), batch_events_max, metrics: metrics.clone() };
-        tokio::spawn(writer.run());
+        machine.spawn(Box::pin(writer.run()));
         Self { queue, metrics }
     }
 

@@ -3,33 +3,34 @@
 //! # Not here
 //! What a tenure allows: [`crate::tenure`]. Whose lease is over: the store, by its own clock.
 
-use crate::ports::store::StoreError;
+use crate::ports::machine::Machine;
+use crate::ports::store::{Store, StoreError};
 use crate::shared::Shared;
 use crate::tenure::{Moment, Tenure};
 use backstop_core::CoordinatorId;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use uuid::Uuid;
 
 /// Wait before a new tenure is asked for again.
 const ENTER_AGAIN: Duration = Duration::from_millis(500);
 
 /// Makes a coordinator id that was never used.
-pub(crate) fn fresh_id() -> Result<CoordinatorId, StoreError> {
-    let id = format!("c-{}", Uuid::now_v7());
+fn fresh_id(machine: &dyn Machine) -> Result<CoordinatorId, StoreError> {
+    let id = format!("c-{}", machine.fresh_id());
     CoordinatorId::parse(&id).map_err(|error| StoreError::NotApplied(error.to_string()))
 }
 
 /// Enters the store's list of coordinators.
 pub(crate) async fn enter(
-    store: &dyn crate::ports::store::Store,
+    store: &dyn Store,
+    machine: &Arc<dyn Machine>,
     address: &str,
     ttl: Duration,
 ) -> Result<Tenure, StoreError> {
-    let coordinator = fresh_id()?;
-    let asked = Moment::now();
+    let coordinator = fresh_id(machine.as_ref())?;
+    let asked = Moment::now(machine.as_ref());
     store.enter(&coordinator, address, ttl).await?;
-    Ok(Tenure::new(coordinator, asked, ttl))
+    Ok(Tenure::new(coordinator, Arc::clone(machine), asked, ttl))
 }
 
 /// Renews the lease until a drain has ended it.
@@ -41,7 +42,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, address: String) {
         if is_over(&shared, &tenure) {
             return;
         }
-        let asked = Moment::now();
+        let asked = Moment::now(shared.machine.as_ref());
         match shared.store.renew(&tenure.coordinator, ttl).await {
             Ok(Some(now)) => {
                 tenure.renewed(asked, ttl);
@@ -65,7 +66,7 @@ fn is_over(shared: &Shared, tenure: &Tenure) -> bool {
 
 async fn begin_anew(shared: &Shared, address: &str) {
     loop {
-        match enter(shared.store.as_ref(), address, shared.settings.lease_ttl).await {
+        match enter(shared.store.as_ref(), &shared.machine, address, shared.settings.lease_ttl).await {
             Ok(tenure) => {
                 tracing::info!(coordinator = %tenure.coordinator, "a new tenure has begun");
                 *shared.tenure.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tenure);

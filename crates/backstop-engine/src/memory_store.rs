@@ -23,6 +23,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct MemoryStore {
     clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     tables: Mutex<Tables>,
+    /// Several coordinators may use it at once.
+    is_shared: bool,
 }
 
 #[derive(Default)]
@@ -51,7 +53,13 @@ impl MemoryStore {
 
     /// An empty store with a clock of the test's making.
     pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self { clock: Box::new(clock), tables: Mutex::default() }
+        Self { clock: Box::new(clock), tables: Mutex::default(), is_shared: false }
+    }
+
+    /// The same for several coordinators at once, as Postgres is.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { is_shared: true, ..self }
     }
 
     /// A hand in the database: changes what is stored of a saga, past every rule.
@@ -366,7 +374,11 @@ impl Store for MemoryStore {
             expired: false,
             draining: false,
         };
-        self.tables().coordinators = BTreeMap::from([(coordinator.clone(), row)]);
+        let mut tables = self.tables();
+        if !self.is_shared {
+            tables.coordinators.clear();
+        }
+        tables.coordinators.insert(coordinator.clone(), row);
         Ok(())
     }
 

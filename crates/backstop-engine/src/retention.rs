@@ -12,6 +12,7 @@ use tokio::time::Instant;
 pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(shared.settings.retention_every) => {}
             () = shared.draining.cancelled() => return,
         }

@@ -7,6 +7,7 @@ use crate::group_commit::GroupCommit;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::ports::clock::Clock;
+use crate::ports::machine::Machine;
 use crate::ports::participants::Participants;
 use crate::ports::peers::Peers;
 use crate::ports::store::{Head, Store};
@@ -15,6 +16,7 @@ use crate::settings::Settings;
 use crate::tenure::Tenure;
 use backstop_core::{EventKind, Saga, Timestamp};
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Shared {
@@ -22,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) journal: GroupCommit,
     pub(crate) participants: Arc<dyn Participants>,
     pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) machine: Arc<dyn Machine>,
     pub(crate) gates: Arc<Gates>,
     pub(crate) definitions: Definitions,
     pub(crate) clock: Arc<dyn Clock>,
@@ -38,6 +41,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Runs a task beside its caller.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.machine.spawn(Box::pin(task))
+    }
+
     pub(crate) fn tenure(&self) -> Arc<Tenure> {
         Arc::clone(&self.tenure.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -83,6 +83,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
             return;
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(shared.settings.takeover_every) => {}
             () = shared.draining.cancelled() => return,
         }
@@ -277,7 +278,7 @@ async fn adopt_loaded(
     let runner =
         Runner::new(Arc::clone(shared), shared.tenure(), place, calls, saga, journal.head.fingerprint);
     let (done, adopted) = oneshot::channel();
-    tokio::spawn(runner.adopt(owner.is_none(), done));
+    shared.spawn(runner.adopt(owner.is_none(), done));
     Ok(Some(adopted))
 }
 

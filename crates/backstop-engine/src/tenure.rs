@@ -10,8 +10,10 @@
 //! A virtual machine that its host pauses without telling it: no clock of the guest shows that before the next
 //! renewal. Its appends are fenced by seq; one late call is for the participant's barrier.
 
+use crate::ports::machine::Machine;
 use backstop_core::CoordinatorId;
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const MARGIN: Duration = Duration::from_millis(500);
 
 /// One tenure.
-#[derive(Debug)]
 pub struct Tenure {
     /// Under which name.
     pub coordinator: CoordinatorId,
+    machine: Arc<dyn Machine>,
     lease: Mutex<Lease>,
     ended: CancellationToken,
 }
@@ -37,15 +39,15 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Now.
+    /// Now, on this machine.
     #[must_use]
-    pub fn now() -> Self {
-        Self { at: Instant::now(), suspended: suspended() }
+    pub fn now(machine: &dyn Machine) -> Self {
+        Self { at: Instant::now(), suspended: machine.suspended() }
     }
 
     /// Time since then, suspended or not.
-    fn elapsed(&self) -> Duration {
-        self.at.elapsed() + suspended().saturating_sub(self.suspended)
+    fn elapsed(&self, machine: &dyn Machine) -> Duration {
+        self.at.elapsed() + machine.suspended().saturating_sub(self.suspended)
     }
 }
 
@@ -57,29 +59,54 @@ struct Lease {
 }
 
 impl Lease {
-    fn left(&self) -> Duration {
-        self.ttl.saturating_sub(self.asked.elapsed())
+    fn left(&self, machine: &dyn Machine) -> Duration {
+        self.ttl.saturating_sub(self.asked.elapsed(machine))
     }
 }
 
-/// How long this machine has been suspended since it was started: the clock that counts it, less the one that does
-/// not. To the millisecond, since the two cannot be read at once.
-fn suspended() -> Duration {
-    use rustix::time::{ClockId, clock_gettime};
-    let of = |clock| {
-        let time = clock_gettime(clock);
-        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-    };
-    let awake = of(ClockId::Monotonic);
-    let slept = of(ClockId::Boottime).saturating_sub(awake);
-    Duration::from_millis(u64::try_from(slept.as_millis()).unwrap_or(u64::MAX))
+/// Whether a call that is about to leave still may.
+#[derive(Debug, Clone)]
+pub struct Clearance {
+    tenure: Arc<Tenure>,
+    withdrawn: CancellationToken,
+}
+
+impl Clearance {
+    /// For a call that may leave within this tenure, until it is withdrawn.
+    #[must_use]
+    pub fn new(tenure: Arc<Tenure>, withdrawn: CancellationToken) -> Self {
+        Self { tenure, withdrawn }
+    }
+
+    /// For a call that nobody withdraws.
+    #[must_use]
+    pub fn within(tenure: Arc<Tenure>) -> Self {
+        Self::new(tenure, CancellationToken::new())
+    }
+
+    /// True while it may leave: the lease holds, and the saga still wants it.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.withdrawn.is_cancelled() && self.tenure.may_act()
+    }
+}
+
+impl fmt::Debug for Tenure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenure").field("coordinator", &self.coordinator).finish_non_exhaustive()
+    }
 }
 
 impl Tenure {
-    /// A tenure whose lease was asked for then.
+    /// A tenure whose lease was asked for then, on this machine.
     #[must_use]
-    pub fn new(coordinator: CoordinatorId, asked: Moment, ttl: Duration) -> Self {
-        Self { coordinator, lease: Mutex::new(Lease { asked, ttl }), ended: CancellationToken::new() }
+    pub fn new(coordinator: CoordinatorId, machine: Arc<dyn Machine>, asked: Moment, ttl: Duration) -> Self {
+        Self {
+            coordinator,
+            machine,
+            lease: Mutex::new(Lease { asked, ttl }),
+            ended: CancellationToken::new(),
+        }
     }
 
     /// True if it is certain that nobody else may drive our sagas yet.
@@ -94,14 +121,14 @@ impl Tenure {
         if self.has_ended() {
             return Duration::ZERO;
         }
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner).left()
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).left(self.machine.as_ref())
     }
 
     /// The lease was renewed; the renewal was asked for then.
     pub fn renewed(&self, asked: Moment, ttl: Duration) {
         let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         let renewed = Lease { asked, ttl };
-        if renewed.left() > lease.left() {
+        if renewed.left(self.machine.as_ref()) > lease.left(self.machine.as_ref()) {
             *lease = renewed;
         }
     }

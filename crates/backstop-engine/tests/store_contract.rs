@@ -12,3 +12,12 @@ async fn the_store_in_memory_keeps_the_contract() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_store_in_memory_that_several_share_keeps_it_too() {
+    run(async || {
+        let store = Arc::new(MemoryStore::new().shared());
+        Bench { store: store.clone(), second: store, exclusive: false }
+    })
+    .await;
+}

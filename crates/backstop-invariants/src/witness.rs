@@ -317,7 +317,9 @@ impl Witness {
                 continue;
             }
             if in_flight {
-                branch.ended = branch.ended.max(branch.sent[Phase::Action as usize].map_or(0, |(n, _)| n));
+                // The attempt that may leave until its coordinator knows: the one after those that have ended.
+                let last = branch.sent[Phase::Action as usize].map_or(0, |(attempt, _)| attempt);
+                branch.ended = last.max(branch.ended + 1);
                 branch.doubt |= step.kind != StepKind::ReadOnly;
             }
             (branch.given_up, branch.settled) = (true, Some(event.clock));

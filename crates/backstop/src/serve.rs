@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use backstop_engine::ports::machine::ThisMachine;
 use backstop_engine::ports::store::Store;
 use backstop_engine::{Coordinator, Ports};
 use backstop_rpc::PeerClient;
@@ -86,7 +87,12 @@ async fn serve(
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     let client = Arc::new(ParticipantClient::new(configuration.participants.clone()));
-    let ports = Ports { store, participants: Arc::clone(&client) as _, peers: Arc::new(PeerClient::new()) };
+    let ports = Ports {
+        store,
+        participants: Arc::clone(&client) as _,
+        peers: Arc::new(PeerClient::new()),
+        machine: Arc::new(ThisMachine),
+    };
     let reached_at = configuration.advertise.unwrap_or_else(|| address.to_string());
     if address.ip().is_unspecified() && reached_at == address.to_string() {
         tracing::warn!(

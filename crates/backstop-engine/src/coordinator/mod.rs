@@ -24,6 +24,7 @@ use crate::group_commit::GroupCommit;
 use crate::live::Live;
 use crate::metrics::{self, Metrics};
 use crate::ports::clock::Clock;
+use crate::ports::machine::Machine;
 use crate::ports::participants::Participants;
 use crate::ports::peers::Peers;
 use crate::ports::store::{Store, StoreError};
@@ -45,6 +46,8 @@ pub struct Ports {
     pub participants: Arc<dyn Participants>,
     /// The other coordinators.
     pub peers: Arc<dyn Peers>,
+    /// The computer that it runs on.
+    pub machine: Arc<dyn Machine>,
 }
 
 /// A running coordinator. Cheap to clone.
@@ -60,7 +63,7 @@ impl Coordinator {
     /// # Errors
     /// If the store does not answer.
     pub async fn start(ports: Ports, settings: Settings, address: &str) -> Result<Self, StoreError> {
-        let Ports { store, participants, peers } = ports;
+        let Ports { store, participants, peers, machine } = ports;
         let store_clock = Arc::new(StoreClock::read(store.as_ref()).await?);
         let clock: Arc<dyn Clock> = Arc::clone(&store_clock) as _;
         let settings = Arc::new(settings);
@@ -75,9 +78,10 @@ impl Coordinator {
             Arc::clone(&clock),
             Arc::clone(&settings),
         );
-        let tenure = lease::enter(store.as_ref(), address, settings.lease_ttl).await?;
+        let tenure = lease::enter(store.as_ref(), &machine, address, settings.lease_ttl).await?;
         tracing::info!(coordinator = %tenure.coordinator, "the coordinator has its lease");
         let journal = GroupCommit::spawn(
+            machine.as_ref(),
             Arc::clone(&store),
             settings.journal_queue_max,
             settings.batch_events_max,
@@ -88,23 +92,24 @@ impl Coordinator {
             journal,
             participants,
             peers,
+            resets: Resets::spawn(machine.as_ref(), settings.resets_per_second_max),
+            machine,
             gates,
             definitions,
             clock,
             store_clock,
             live: Live::new(settings.live_sagas_max, metrics.clone()),
             metrics,
-            resets: Resets::spawn(settings.resets_per_second_max),
             settings,
             tenure: RwLock::new(Arc::new(tenure)),
             draining: CancellationToken::new(),
         });
         metrics::observe(&Arc::downgrade(&shared));
-        tokio::spawn(lease::keep(Arc::clone(&shared), address.to_owned()));
-        tokio::spawn(takeover::watch(Arc::clone(&shared)));
-        tokio::spawn(definitions::watch(Arc::clone(&shared)));
-        tokio::spawn(retention::run(Arc::clone(&shared)));
-        tokio::spawn(interventions::watch(Arc::clone(&shared)));
+        shared.spawn(lease::keep(Arc::clone(&shared), address.to_owned()));
+        shared.spawn(takeover::watch(Arc::clone(&shared)));
+        shared.spawn(definitions::watch(Arc::clone(&shared)));
+        shared.spawn(retention::run(Arc::clone(&shared)));
+        shared.spawn(interventions::watch(Arc::clone(&shared)));
         Ok(Self { shared })
     }
 
@@ -131,6 +136,7 @@ impl Coordinator {
     pub async fn serving_may_have_changed(&self, at_most: Duration) {
         let draining = &self.shared.draining;
         tokio::select! {
+            biased;
             () = draining.cancelled(), if !draining.is_cancelled() => {}
             () = tokio::time::sleep(at_most) => {}
         }

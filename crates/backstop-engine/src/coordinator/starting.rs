@@ -8,6 +8,7 @@ use super::Coordinator;
 use super::difference::Asked;
 use crate::definitions::Compiled;
 use crate::error::EngineError;
+use crate::ports::machine::Machine;
 use crate::ports::store::Appended;
 use crate::runner::Runner;
 use backstop_core::{DefinitionName, Fault, Revision, Saga, SagaId, Seq, Start, StepName, apply, start};
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 /// A saga to be started.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ impl Coordinator {
         request.check_payloads(&compiled.raw)?;
         let id = match &request.id {
             Some(id) => id.clone(),
-            None => fresh_saga_id()?,
+            None => fresh_saga_id(shared.machine.as_ref())?,
         };
         let (revision, fingerprint) = (request.revision, request.fingerprint);
         let tenure = shared.tenure();
@@ -114,7 +114,7 @@ impl Coordinator {
             Arc::clone(&handle.view.borrow()),
             fingerprint,
         );
-        tokio::spawn(runner.begin(first, accepted));
+        shared.spawn(runner.begin(first, accepted));
         match answer.await {
             Ok(Appended::Written) => {
                 let saga = Arc::clone(&handle.view.borrow());
@@ -224,6 +224,6 @@ async fn wait_live(mut view: watch::Receiver<Arc<Saga>>, until: Instant) -> Arc<
     }
 }
 
-fn fresh_saga_id() -> Result<SagaId, EngineError> {
-    SagaId::parse(&Uuid::now_v7().to_string()).map_err(|_| EngineError::NotServing)
+fn fresh_saga_id(machine: &dyn Machine) -> Result<SagaId, EngineError> {
+    SagaId::parse(&machine.fresh_id().to_string()).map_err(|_| EngineError::NotServing)
 }

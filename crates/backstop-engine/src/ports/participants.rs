@@ -5,7 +5,7 @@
 //! and tells honestly what is known of its end.
 
 use super::store::{Participant, StoredRevision};
-use crate::tenure::Tenure;
+use crate::tenure::Clearance;
 use async_trait::async_trait;
 use backstop_core::{Call, Clock, Fault, Outcome, ParticipantName, Saga, Signal};
 use std::sync::Arc;
@@ -48,10 +48,10 @@ pub struct CallRequest {
     pub call: Call,
     /// Time that is left for it.
     pub timeout: Duration,
-    /// Within which it may go out. To be asked last of all, when there is a connection: making one may take longer
-    /// than the lease lasts. What may not go out any more is answered as
+    /// Whether it may go out. To be asked last of all, when there is a connection: making one may take longer than the
+    /// lease lasts, and a rollback may be decided meanwhile. What may not go out any more is answered as
     /// [`NotSent::Withdrawn`](backstop_core::NotSent::Withdrawn), and nothing is decided about it.
-    pub tenure: Arc<Tenure>,
+    pub clearance: Clearance,
 }
 
 /// How one attempt ended.

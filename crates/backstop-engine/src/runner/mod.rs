@@ -5,6 +5,7 @@
 //!   and nothing outside follows from it.
 //! * A lost append ends the runner at once: no call, no signal, no answer after it. So does one that is on
 //!   disk, but that another writer has built upon before its fate was known here.
+//! * Nobody is told anything, a refusal included, that rests on what is `ahead`.
 //! * A runner acts only within its tenure.
 //! * A saga for which nothing can be done for longer than `park_after` is let go of, with the time at which it is to
 //!   come back: it waits in the store, not in memory.
@@ -274,17 +275,17 @@ impl Runner {
             // Only a person's word can be refused, and those come as commands.
             next.take(decide(&next.saga, now, input).unwrap_or_default())?;
         }
+        // A refusal too speaks of what was decided before it, and waits until that is on disk.
         let mut replies = Vec::new();
         for Command { input, reply } in commands {
-            match decide(&next.saga, now, input) {
+            let refused = match decide(&next.saga, now, input) {
                 Ok(events) => {
                     next.take(events)?;
-                    replies.push(reply);
+                    None
                 }
-                Err(refused) => {
-                    let _ = reply.send(Err(CommandFailed::Refused(refused)));
-                }
-            }
+                Err(refused) => Some(refused),
+            };
+            replies.push((reply, refused));
         }
         if !next.events.is_empty() {
             let may_wait = !write_now
@@ -297,8 +298,10 @@ impl Runner {
             }
             self.write(self.saga.seq, next.saga, next.events).await?;
         }
-        for reply in replies {
-            let _ = reply.send(Ok(Arc::clone(&self.saga)));
+        for (reply, refused) in replies {
+            let answer =
+                refused.map_or_else(|| Ok(Arc::clone(&self.saga)), |why| Err(CommandFailed::Refused(why)));
+            let _ = reply.send(answer);
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 //! # Invariants
 //! * An attempt is sent at most once: its identity stays in `out` until the agenda no longer names it,
 //!   also while its answer is decided but not yet durable.
-//! * After a rollback is decided no action is sent, also not one that waits at its participant's gate; one
+//! * After a rollback is decided no action is sent, also not one that waits at its participant's gate or for its
+//!   connection; one
 //!   that the agenda still awaits and that never went out is answered as withdrawn.
 //! * What waits at a gate when the tenure comes into doubt, or a drain begins, does not go out.
 //! * What has waited at a gate for `park_after` is held back: it waits no longer in memory, and nothing is decided
@@ -12,7 +13,7 @@
 use crate::gate::{Barred, Manner, Pass};
 use crate::ports::participants::{CallReply, CallRequest, Calls};
 use crate::shared::Shared;
-use crate::tenure::Tenure;
+use crate::tenure::{Clearance, Tenure};
 use backstop_core::{
     Agenda, Answer, Call, Effect, Evidence, Input, NoAnswer, NotSent, OnFailure, Outcome, ParticipantName,
     Phase, PlannedCall, Saga, Signal, Tier, effect, tier,
@@ -22,6 +23,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -260,7 +262,7 @@ impl Sending {
                 self.call(pass, left).await
             }
         };
-        // Held back by the lease, by the last who asked for it: nothing is decided about it.
+        // Held back by the lease, or withdrawn, by the last who asked for it: nothing is decided about it.
         if sent_out && is_withdrawn(&reply.outcome) {
             return Err(not_begun(false));
         }
@@ -299,12 +301,12 @@ impl Sending {
 
     /// Sends it, and tells the breaker what it should learn of its end.
     async fn call(&self, pass: Pass, timeout: Duration) -> CallReply {
-        let (saga, tenure) = (Arc::clone(&self.saga), Arc::clone(&self.tenure));
-        let request = CallRequest { saga, call: self.call, timeout, tenure };
+        let clearance = Clearance::new(Arc::clone(&self.tenure), self.withdraw.clone());
+        let request = CallRequest { saga: Arc::clone(&self.saga), call: self.call, timeout, clearance };
         let (calls, saga) = (Arc::clone(&self.calls), Arc::clone(&self.saga));
         let sent = async move {
             let reply = calls.call(request).await;
-            // One that the lease held back says nothing about the participant.
+            // One that was held back says nothing about the participant.
             if !is_withdrawn(&reply.outcome) {
                 pass.report(is_outage(&saga, &reply.outcome));
             }
@@ -315,9 +317,13 @@ impl Sending {
             OnFailure::Cancel => {
                 // In a task of its own, so that it can be reset later, at the permitted rate, and not when
                 // this saga's last future is dropped.
-                let task = tokio::spawn(sent);
-                self.reset.get_or_init(|| task.abort_handle());
-                task.await.unwrap_or_else(|_| lost_to_a_reset())
+                let (replied, reply) = oneshot::channel();
+                let task = self.shared.spawn(async move {
+                    // A saga that was dropped meanwhile waits for no reply.
+                    let _ = replied.send(sent.await);
+                });
+                self.reset.get_or_init(|| task);
+                reply.await.unwrap_or_else(|_| lost_to_a_reset())
             }
         }
     }

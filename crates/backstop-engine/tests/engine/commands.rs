@@ -140,3 +140,21 @@ async fn a_word_to_a_parked_saga_brings_it_back_on_the_coordinator_that_was_aske
     assert_eq!(world.epoch("pay-7"), 2);
     assert_eq!(world.net.carried(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_of_an_end_that_is_not_on_disk() {
+    let world = World::new();
+    let node = world.node_for(&Plan::new("one").step("a", &[])).await;
+    world.bank.action("a", |_| Reply::Held);
+    node.start("one", "pay-7").await;
+    quiet().await;
+    world.disk.block();
+    // The answer that ends the saga and the cancellation come in by the same turn.
+    world.bank.let_go("a", Reply::Ok);
+    let mut cancelling = std::pin::pin!(node.cancel("pay-7"));
+    let early = tokio::time::timeout(ms(1_000), &mut cancelling).await;
+    assert!(early.is_err(), "refused for an end that a crash could still undo: {early:?}");
+    world.disk.unblock();
+    let refused = cancelling.await;
+    assert!(matches!(refused, Err(EngineError::Refused(Refused::Ended))), "{refused:?}");
+}

@@ -8,6 +8,7 @@ use crate::common::{World, id, ms, quiet, request, until};
 use backstop_core::{SagaState, Seq};
 use backstop_engine::group_commit::{GroupCommit, Settled};
 use backstop_engine::metrics::Metrics;
+use backstop_engine::ports::machine::ThisMachine;
 use backstop_engine::ports::store::Append;
 use backstop_engine::store_contract::sample::Sample;
 use backstop_engine::{EngineError, Settings};
@@ -159,7 +160,7 @@ async fn an_append_that_the_store_cannot_swallow_does_not_hold_up_the_others() {
 
 fn writer(disk: &Arc<Disk>, queue_max: usize, batch_events_max: usize) -> GroupCommit {
     let store = DiskOf { disk: Arc::clone(disk), process: Process::new(1) };
-    GroupCommit::spawn(Arc::new(store), queue_max, batch_events_max, Metrics::default())
+    GroupCommit::spawn(&ThisMachine, Arc::new(store), queue_max, batch_events_max, Metrics::default())
 }
 
 /// Three appends of one saga, one after the other: of 1, 1 and 2 events.

@@ -80,6 +80,28 @@ async fn nor_if_those_in_flight_are_cancelled() {
     a_rollback_while_an_action_waits_for_its_permit(OnFailure::Cancel).await;
 }
 
+async fn a_rollback_while_an_action_waits_for_its_connection(on_failure: OnFailure) {
+    let world = World::new();
+    let plan = Plan::new("two").step("a", &[]).step("b", &[]).on_failure(on_failure);
+    let node = world.node_for(&plan).await;
+    world.bank.connects_in("a", ms(300));
+    world.bank.action("b", |_| after(ms(100), says(Code::FailedPrecondition)));
+    let saga = node.run("two", "pay-7").await;
+    assert_eq!(saga.state, SagaState::RolledBack);
+    tokio::time::sleep(ms(5_000)).await;
+    assert!(!world.bank.calls().contains(&"a action #1".to_owned()), "{:?}", world.bank.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_action_that_waits_for_its_connection_does_not_go_out_after_the_rollback_is_decided() {
+    a_rollback_while_an_action_waits_for_its_connection(OnFailure::Drain).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_does_one_that_waits_for_its_connection_if_those_in_flight_are_cancelled() {
+    a_rollback_while_an_action_waits_for_its_connection(OnFailure::Cancel).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_in_flight_is_awaited_and_then_undone() {
     let world = World::new();

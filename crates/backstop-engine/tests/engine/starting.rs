@@ -254,3 +254,19 @@ async fn waiting_for_a_saga_of_another_coordinator_hears_of_its_end() {
     assert_eq!(waiting.await.unwrap().unwrap().state, SagaState::Succeeded);
     assert_eq!(second.coordinator.get_saga(&id("pay-7")).await.unwrap().owner, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_repeated_while_the_clock_is_held_back_runs_nothing_twice() {
+    let world = World::new();
+    let node = world.node_for(&Plan::new("one").step("a", &[])).await;
+    tokio::time::sleep(ms(3_500)).await;
+    world.disk.set_back(ms(60_000));
+    // The renewal of the lease brings the news, and from then on the coordinator's clock is held back.
+    tokio::time::sleep(ms(510)).await;
+    node.run("one", "pay-7").await;
+    for _ in 0..5 {
+        assert!(!node.start("one", "pay-7").await.created);
+        quiet().await;
+    }
+    assert_eq!(world.bank.calls(), ["a action #1"]);
+}

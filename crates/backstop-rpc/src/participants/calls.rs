@@ -62,8 +62,8 @@ impl RevisionCalls {
         if let Some(place) = span::trace_parent(span, &request.saga) {
             metadata::trace_parent(&mut headers, &place);
         }
-        let tenure = Some(Arc::clone(&request.tenure));
-        let unary = Unary { path: planned.path.clone(), headers, message, deadline, tenure };
+        let clearance = Some(request.clearance.clone());
+        let unary = Unary { path: planned.path.clone(), headers, message, deadline, clearance };
         let reply = pool.call(&unary).await?;
         let peer_clock = metadata::peer_clock(&reply.headers, &reply.trailers);
         if !decodes(&reply.message, &planned.response) {

@@ -17,7 +17,7 @@ use super::connection::{Connection, Dialling};
 use super::evidence::Failed;
 use super::metadata;
 use backstop_core::{Evidence, NoAnswer, NotSent};
-use backstop_engine::tenure::Tenure;
+use backstop_engine::tenure::Clearance;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Version};
@@ -37,8 +37,8 @@ pub(super) struct Unary {
     pub(super) headers: HeaderMap,
     pub(super) message: Bytes,
     pub(super) deadline: Instant,
-    /// Within which it may go out; none for what may go out at any time.
-    pub(super) tenure: Option<Arc<Tenure>>,
+    /// Whether it still may go out; none for what may go out at any time.
+    pub(super) clearance: Option<Clearance>,
 }
 
 /// The endpoints of one participant.
@@ -213,8 +213,8 @@ impl Endpoint {
             if ready.fresh {
                 self.restore();
             }
-            if call.tenure.as_ref().is_some_and(|tenure| !tenure.may_act()) {
-                let message = "the lease ran out before there was a connection";
+            if call.clearance.as_ref().is_some_and(|clearance| !clearance.holds()) {
+                let message = "the lease ran out, or it was withdrawn, before there was a connection";
                 return Err(Failed::not_sent(NotSent::Withdrawn, message));
             }
             let sent = ready.sender.try_send_request(self.request(call, framed));

@@ -94,7 +94,7 @@ impl Conversation<'_> {
                 headers: HeaderMap::new(),
                 message: message.clone(),
                 deadline: self.deadline,
-                tenure: None,
+                clearance: None,
             };
             match self.pool.call(&call).await {
                 Ok(reply) => break reply.message,

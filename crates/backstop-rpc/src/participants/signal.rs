@@ -34,7 +34,7 @@ pub(super) async fn deliver(
         message: request(saga, signal).encode_to_vec().into(),
         deadline: Instant::now() + timeout,
         // Telling of a decision that is durable does no harm, however late.
-        tenure: None,
+        clearance: None,
     };
     let sent = pool.call(&call).instrument(span.clone()).await;
     span::ended(&span, sent.as_ref().err().map(|failed| failed.evidence));

@@ -8,7 +8,8 @@ use backstop_core::{
     ParticipantName, ParticipantTraits, Phase, Revision, Saga, SagaId, SagaState, Seq, Started, StepName,
     StepSpec, Tier, Timestamp, validate,
 };
-use backstop_engine::tenure::{Moment, Tenure};
+use backstop_engine::ports::machine::ThisMachine;
+use backstop_engine::tenure::{Clearance, Moment, Tenure};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use prost_types::FileDescriptorSet;
 use std::collections::BTreeMap;
@@ -33,10 +34,11 @@ pub fn message_type(name: &str) -> MessageDescriptor {
     pool().get_message_by_name(name).unwrap()
 }
 
-/// The tenure of a coordinator whose lease runs for so long.
-pub fn tenure(lease: Duration) -> Arc<Tenure> {
+/// The clearance of a coordinator whose lease runs for so long.
+pub fn clearance(lease: Duration) -> Clearance {
     let coordinator = CoordinatorId::parse("c-1").unwrap();
-    Arc::new(Tenure::new(coordinator, Moment::now(), lease))
+    let tenure = Tenure::new(coordinator, Arc::new(ThisMachine), Moment::now(&ThisMachine), lease);
+    Clearance::within(Arc::new(tenure))
 }
 
 /// A message from its JSON form.

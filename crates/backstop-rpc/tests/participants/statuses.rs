@@ -63,8 +63,8 @@ async fn every_status_that_a_participant_says_is_taken_down_with_its_details() {
 
     for code in Code::ALL {
         let saga = Arc::new(fixture::saga(&spec, &json!({"number": code.number()}), &[]));
-        let (call, tenure) = (fixture::attempt(0, Phase::Action), fixture::tenure(LONG));
-        let request = CallRequest { saga, call, timeout: LONG, tenure };
+        let (call, clearance) = (fixture::attempt(0, Phase::Action), fixture::clearance(LONG));
+        let request = CallRequest { saga, call, timeout: LONG, clearance };
         let got = calls.call(request).await;
         if code == Code::Ok {
             assert_eq!(got.outcome, Outcome::Done(bytes::Bytes::new()));

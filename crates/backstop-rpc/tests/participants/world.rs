@@ -78,8 +78,8 @@ impl World {
     /// A call of a coordinator whose lease runs for so long.
     pub(crate) async fn phase_within(&self, phase: Phase, timeout: Duration, lease: Duration) -> CallReply {
         let saga = Arc::new(self.saga.clone());
-        let tenure = fixture::tenure(lease);
-        self.calls.call(CallRequest { saga, call: fixture::attempt(0, phase), timeout, tenure }).await
+        let clearance = fixture::clearance(lease);
+        self.calls.call(CallRequest { saga, call: fixture::attempt(0, phase), timeout, clearance }).await
     }
 }
 

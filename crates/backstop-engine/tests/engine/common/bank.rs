@@ -8,8 +8,8 @@ use super::disk::Disk;
 use super::process::Process;
 use async_trait::async_trait;
 use backstop_core::{
-    Call, Code, Details, Event, EventKind, Evidence, Fault, NoAnswer, Outcome, ParticipantName, Phase, Saga,
-    Signal, StepName,
+    Call, Code, Details, Event, EventKind, Evidence, Fault, NoAnswer, NotSent, Outcome, ParticipantName,
+    Phase, Saga, Signal, StepName,
 };
 use backstop_engine::ports::participants::{CallReply, CallRequest, Calls, Participants};
 use backstop_engine::ports::store::{Participant, StoredRevision};
@@ -99,6 +99,7 @@ struct State {
     told: Vec<(String, String, Instant)>,
     scripts: BTreeMap<(String, Phase), Script>,
     listeners: BTreeMap<String, Listen>,
+    connecting: BTreeMap<String, Duration>,
     held: BTreeMap<usize, oneshot::Sender<Reply>>,
     identities: BTreeSet<(String, String, Phase, u32)>,
     faults: Vec<String>,
@@ -121,6 +122,11 @@ impl Bank {
     /// What the compensation of a step does, in any saga.
     pub(crate) fn undo(&self, step: &str, script: impl FnMut(&Seen) -> Reply + Send + 'static) {
         self.state().scripts.insert((step.to_owned(), Phase::Compensation), Box::new(script));
+    }
+
+    /// A connection for the calls of a step takes that long.
+    pub(crate) fn connects_in(&self, step: &str, takes: Duration) {
+        self.state().connecting.insert(step.to_owned(), takes);
     }
 
     pub(crate) fn listener(&self, participant: &str, does: Listen) {
@@ -318,8 +324,20 @@ impl Drop for Ending {
 #[async_trait]
 impl Calls for BankOf {
     async fn call(&self, request: CallRequest) -> CallReply {
-        let CallRequest { saga, call, timeout, .. } = request;
+        let CallRequest { saga, call, timeout, clearance } = request;
         let work = async {
+            let step = saga.definition.steps[call.step].name.to_string();
+            let connecting = self.bank.state().connecting.get(&step).copied();
+            if let Some(takes) = connecting {
+                tokio::time::sleep(takes).await;
+            }
+            if !clearance.holds() {
+                let withdrawn = Reply::Fail(Evidence::NotSent(NotSent::Withdrawn));
+                return CallReply {
+                    outcome: self.bank.answer(0, withdrawn, timeout).await,
+                    peer_clock: None,
+                };
+            }
             let (place, seen) = self.bank.see(self.process.number, &saga, &call, timeout);
             let mut ending = Ending { bank: Arc::clone(&self.bank), place, answered: false };
             let reply = match self.bank.state().scripts.get_mut(&(seen.step.clone(), seen.phase)) {

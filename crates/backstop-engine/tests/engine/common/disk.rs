@@ -18,6 +18,7 @@ use backstop_engine::ports::store::{
 use bytes::Bytes;
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -25,6 +26,10 @@ use tokio::time::Instant;
 
 /// When every story begins.
 const BEGINNING: Timestamp = Timestamp(1_700_000_000_000_000);
+
+fn time_of(began: Instant, back: &AtomicI64) -> Timestamp {
+    Timestamp(BEGINNING.plus(began.elapsed()).0 - back.load(Ordering::Relaxed))
+}
 
 /// What becomes of one call of `append`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub(crate) enum Fault {
 pub(crate) struct Disk {
     inner: MemoryStore,
     began: Instant,
+    /// Microseconds by which its clock was set back.
+    back: Arc<AtomicI64>,
     /// True while no append comes through.
     blocked: watch::Sender<bool>,
     switches: Mutex<Switches>,
@@ -67,10 +74,14 @@ struct Switches {
 
 impl Disk {
     pub(crate) fn new() -> Arc<Self> {
-        let began = Instant::now();
+        let (began, back) = (Instant::now(), Arc::new(AtomicI64::new(0)));
         Arc::new(Self {
-            inner: MemoryStore::with_clock(move || BEGINNING.plus(began.elapsed())),
+            inner: MemoryStore::with_clock({
+                let back = Arc::clone(&back);
+                move || time_of(began, &back)
+            }),
             began,
+            back,
             blocked: watch::channel(false).0,
             switches: Mutex::default(),
         })
@@ -81,7 +92,12 @@ impl Disk {
     }
 
     pub(crate) fn time(&self) -> Timestamp {
-        BEGINNING.plus(self.began.elapsed())
+        time_of(self.began, &self.back)
+    }
+
+    /// The store's clock is set back.
+    pub(crate) fn set_back(&self, by: Duration) {
+        self.back.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::Relaxed);
     }
 
     /// No append comes through until [`Disk::unblock`].

@@ -13,6 +13,7 @@ pub(crate) mod process;
 
 use backstop_core::transcript::transcript;
 use backstop_core::{DefinitionName, Saga, SagaId, SagaState, Seq};
+use backstop_engine::ports::machine::ThisMachine;
 use backstop_engine::{Coordinator, EngineError, Ports, Settings, StartSaga, StartedSaga};
 use bank::{Bank, BankOf};
 use bytes::Bytes;
@@ -88,7 +89,12 @@ impl World {
         let store = DiskOf { disk: Arc::clone(&self.disk), process: Arc::clone(&process) };
         let bank = BankOf { bank: Arc::clone(&self.bank), process: Arc::clone(&process) };
         let peers = PeersOf { net: Arc::clone(&self.net), process: Arc::clone(&process) };
-        let ports = Ports { store: Arc::new(store), participants: Arc::new(bank), peers: Arc::new(peers) };
+        let ports = Ports {
+            store: Arc::new(store),
+            participants: Arc::new(bank),
+            peers: Arc::new(peers),
+            machine: Arc::new(ThisMachine),
+        };
         let address = process.number.to_string();
         let coordinator = Coordinator::start(ports, settings, &address).await.unwrap();
         self.net.listens(&address, &coordinator, &process);
