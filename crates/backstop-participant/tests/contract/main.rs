@@ -1,0 +1,10 @@
+//! What the barrier promises, told once and held on SQLite and on Postgres.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bounds;
+mod common;
+mod context;
+mod crashing;
+mod fences;
+mod racing;
+mod repeats;
