@@ -5,7 +5,7 @@
 //! * Of calls with one key at most one runs at a time; the others wait for it and get its answer.
 //! * Of an action and its compensation whichever comes first is seen by the other: both in order, or neither
 //!   has an effect.
-//! * Dropped at any await, a call leaves nothing behind.
+//! * Dropped at any await, a call leaves nothing behind; nor does a commit that fails.
 //!
 //! Held on SQLite and Postgres by `tests/contract/`: `repeats`, `racing`, `crashing`.
 //!
@@ -17,7 +17,8 @@ use crate::context::{Context, Phase};
 use crate::fingerprint::Fingerprint;
 use crate::table::{Engine, Row, Rows, State};
 use prost::Message;
-use sqlx::{Pool, Transaction};
+use sqlx::pool::MaybePoolConnection;
+use sqlx::{Connection, Pool, SqlStr, Transaction};
 use std::marker::PhantomData;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tonic::{Code, Response, Status};
@@ -76,7 +77,19 @@ impl<DB: Engine> Barrier<DB> {
     /// # Errors
     /// A status that says that nothing was done.
     pub async fn begin(&self) -> Result<Transaction<'static, DB>, Status> {
-        self.pool.begin_with(DB::BEGIN).await.map_err(storage_failed)
+        loop {
+            let connection = self.pool.acquire().await.map_err(storage_failed)?;
+            if connection.is_in_transaction() {
+                // A commit that failed (a full disk) has ended the transaction in SQLite but not in sqlx, and such
+                // a connection never begins another: the next call needs a new one.
+                // If it does not close in order, it is gone all the same.
+                let _ = connection.close().await;
+                continue;
+            }
+            let connection = MaybePoolConnection::PoolConnection(connection);
+            let begin = SqlStr::from_static(DB::BEGIN);
+            return Transaction::begin(connection, Some(begin)).await.map_err(storage_failed);
+        }
     }
 
     /// Takes a call in: an action or a compensation.
