@@ -10,15 +10,19 @@
 
 pub mod api;
 pub mod bank;
+pub mod call;
 pub mod client;
 pub mod cluster;
 pub mod coordinator;
 pub mod definition;
 pub mod faults;
 pub mod journal;
+pub mod ledger;
 pub mod moment;
 pub mod oracle;
+pub mod payment;
 pub mod planting;
+pub mod process;
 pub mod proxy;
 pub mod report;
 pub mod rng;
@@ -26,7 +30,7 @@ pub mod scenario;
 pub mod standstill;
 pub mod vitals;
 
-/// The wire types of the range's bank, generated.
+/// The wire types of the range's participants, generated.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 pub mod wire {
     tonic::include_proto!("range.v1");
