@@ -1,7 +1,8 @@
 //! The range: chaos and load on real processes, judged from outside.
 //!
-//! It promises that what it reports was seen on real `backstop serve` processes over a real Postgres, by a
-//! participant that no fault touches; and that nothing it started outlives it.
+//! It promises that what it reports was seen on real `backstop serve` processes over a real Postgres: by a
+//! participant that no fault touches (`bank`), or, in the chaos, in the books of ledgers that are processes
+//! themselves and are hurt like everything else (`ledger`); and that no process it started outlives it.
 //!
 //! # Not here
 //! Any knowledge of Backstop's inside: the range talks gRPC (`api`), reads `/metrics`, sends signals, and

@@ -151,12 +151,6 @@ impl Plan {
         let dead = self.faults.iter().filter(|fault| fault.kind == Kind::Dead);
         dead.map(|fault| fault.target.as_str())
     }
-
-    /// When the last fault is healed.
-    #[must_use]
-    pub fn length(&self) -> Duration {
-        self.faults.iter().map(|fault| fault.at() + fault.lasts()).max().unwrap_or_default()
-    }
 }
 
 fn problems(fault: &Planned, targets: &Targets) -> Vec<String> {

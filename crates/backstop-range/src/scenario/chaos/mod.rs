@@ -105,6 +105,8 @@ struct Seen {
     outcome: client::Outcome,
     sagas: Vec<Saga>,
     cases: BTreeMap<String, Case>,
+    /// Interventions whose input is not what they were started with.
+    odd_inputs: Vec<String>,
     nodes: Vec<Node>,
     calls: Vec<Call>,
     unread: usize,
@@ -161,7 +163,7 @@ pub async fn run(programs: &Programs, chaos: &Chaos) -> Result<Report> {
     let settled = now();
 
     let sagas = list(&apis).await?;
-    let cases = cases(&sagas, &apis, &load, chaos).await?;
+    let (cases, odd_inputs) = cases(&sagas, &apis, &load, chaos).await?;
     let (nodes, journals) = (freeze(&cluster, &ledgers, &plan).await?, journal::all(cluster.pool()).await?);
     let mut calls: Vec<Call> = ledgers.iter().flat_map(|ledger| ledger.calls()).collect();
     calls.sort_by_key(|call| call.arrived);
@@ -178,6 +180,7 @@ pub async fn run(programs: &Programs, chaos: &Chaos) -> Result<Report> {
         outcome,
         sagas,
         cases,
+        odd_inputs,
         nodes,
         calls,
         unread,
@@ -253,11 +256,17 @@ async fn retry_the_living(apis: &[Api], plan: &Plan, patience: Duration) -> Resu
     Ok(retried)
 }
 
-/// What each saga was to do and where it stands; of interventions, the branches too.
-async fn cases(sagas: &[Saga], apis: &[Api], load: &Load, chaos: &Chaos) -> Result<BTreeMap<String, Case>> {
+/// What each saga was to do and where it stands; of interventions, the branches too, and those whose input is
+/// not what they were started with.
+async fn cases(
+    sagas: &[Saga],
+    apis: &[Api],
+    load: &Load,
+    chaos: &Chaos,
+) -> Result<(BTreeMap<String, Case>, Vec<String>)> {
     let states: BTreeMap<&str, SagaState> =
         sagas.iter().map(|saga| (saga.id.as_str(), saga.state())).collect();
-    let mut cases = BTreeMap::new();
+    let (mut cases, mut odd) = (BTreeMap::new(), Vec::new());
     for number in 0..load.count {
         let payment = Payment::of(chaos.seed, number, chaos.ledgers);
         // One that was never accepted is the verdict's affair.
@@ -266,13 +275,13 @@ async fn cases(sagas: &[Saga], apis: &[Api], load: &Load, chaos: &Chaos) -> Resu
         if state == SagaState::NeedsIntervention {
             let saga = get(apis, &payment.saga).await?;
             if saga.input != payment.request().input {
-                bail!("{}: its input is not what it was started with: {:?}", payment.saga, saga.input);
+                odd.push(format!("{}: {:?}", payment.saga, saga.input));
             }
             branches = saga.branches;
         }
         cases.insert(payment.saga.clone(), Case { payment, state, branches });
     }
-    Ok(cases)
+    Ok((cases, odd))
 }
 
 /// A saga in full, from whoever answers.

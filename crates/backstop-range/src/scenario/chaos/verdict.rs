@@ -24,6 +24,9 @@ pub(super) fn judge(report: &mut Report, seen: &Seen) -> Option<String> {
         let text = format!("{}: {}", started.id, failure.text);
         report.check(failure.kind(), "every start is answered", false, text);
     }
+    for odd in seen.odd_inputs.iter().take(3) {
+        report.check(Kind::Safety, "an intervention tells its input", false, odd);
+    }
     let (nodes, cases) = (&seen.nodes, &seen.cases);
     let states: BTreeMap<String, SagaState> =
         seen.sagas.iter().map(|saga| (saga.id.clone(), saga.state())).collect();
