@@ -60,10 +60,13 @@ pub fn at_least(min: i64, journals: &BTreeMap<String, Vec<Event>>, calls: &[Call
     let mut found = Vec::new();
     for (saga, events) in journals {
         let busy = merged(out.remove(saga.as_str()).unwrap_or_default());
+        let mut waits_for_a_person = false;
         for pair in events.windows(2) {
             let [before, after] = pair else { continue };
-            if before.kind == "intervention_opened" {
-                // It waits for a person, who takes the time that a person takes.
+            // A person takes the time that a person takes.
+            waits_for_a_person |= before.kind == "intervention_opened";
+            if waits_for_a_person {
+                waits_for_a_person = !matches!(after.kind.as_str(), "adopted" | "branch_retried");
                 continue;
             }
             let span = Span { from: before.at, until: after.at };
@@ -137,5 +140,15 @@ mod tests {
         let found = longest(&all, |standstill| standstill.span.touches(outage));
         assert_eq!(found.normal.unwrap().idle, 100);
         assert_eq!(found.in_outage.unwrap().idle, 900);
+    }
+
+    #[test]
+    fn what_waits_for_a_person_does_not_stand_still() {
+        let kinds =
+            ["started", "intervention_opened", "released", "adopted", "branch_retried", "rolled_back"];
+        let events = kinds.iter().zip([0, 10, 20, 5_000, 5_010, 5_110]);
+        let events = events.map(|(kind, at)| Event { kind: (*kind).to_owned(), at }).collect();
+        let found = at_least(1, &BTreeMap::from([("s".to_owned(), events)]), &[]);
+        assert_eq!(found.iter().map(|found| found.idle).collect::<Vec<_>>(), [10, 10, 100]);
     }
 }

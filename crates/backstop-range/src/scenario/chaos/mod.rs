@@ -91,14 +91,20 @@ pub struct Programs {
     pub range: PathBuf,
 }
 
+/// Branches at living ledgers that were given up and tried again by hand.
+struct Retried {
+    count: usize,
+    /// The transcript of the first saga that had one, as it was before.
+    first: Vec<String>,
+}
+
 /// What was seen, for the verdict and for the sheet.
 struct Seen {
     begin: Moment,
     load_ended: Moment,
     healed: Moment,
     settled: Moment,
-    /// Branches at living ledgers that were given up and tried again by hand.
-    retried: usize,
+    retried: Retried,
     plan: Plan,
     targets: Targets,
     faults: Vec<Fault>,
@@ -227,12 +233,13 @@ async fn register(apis: &[Api], ledgers: &[Arc<Ledger>], chaos: &Chaos, plan: &P
 /// Does what an operator does with a branch that was given up while its ledger was only away: tries it again.
 /// A fault that lasts longer than `give_up_after`, or a machine that is slow enough, leaves such branches; those at
 /// dead ledgers are left as they are. Answers how many.
-async fn retry_the_living(apis: &[Api], plan: &Plan, patience: Duration) -> Result<usize> {
-    let mut retried = 0;
+async fn retry_the_living(apis: &[Api], plan: &Plan, patience: Duration) -> Result<Retried> {
+    let (mut retried, mut first) = (0, Vec::new());
     for _ in 0..RETRIES_MAX {
         let before = retried;
         for saga in list_in(apis, "state = \"NEEDS_INTERVENTION\"").await? {
-            for branch in get(apis, &saga.id).await?.branches {
+            let saga = get(apis, &saga.id).await?;
+            for branch in saga.branches {
                 let is_dead = plan.dead().any(|name| name == branch.participant);
                 if branch.state() == BranchState::Stuck && !is_dead {
                     let look = || async {
@@ -245,6 +252,9 @@ async fn retry_the_living(apis: &[Api], plan: &Plan, patience: Duration) -> Resu
                     };
                     eventually("a branch to be retried", ANSWER_WITHIN, look).await?;
                     retried += 1;
+                    if first.is_empty() {
+                        first.clone_from(&saga.transcript);
+                    }
                 }
             }
         }
@@ -253,7 +263,7 @@ async fn retry_the_living(apis: &[Api], plan: &Plan, patience: Duration) -> Resu
         }
         quiet(apis, patience).await;
     }
-    Ok(retried)
+    Ok(Retried { count: retried, first })
 }
 
 /// What each saga was to do and where it stands; of interventions, the branches too, and those whose input is

@@ -58,7 +58,10 @@ fn figures(report: &mut Report, seen: &Seen) {
     report.figure("start requests", requests);
     report.latency("start latency", &seen.outcome.latency());
     report.duration("quiet after the last fault", seen.settled - seen.healed);
-    report.figure("tried again by hand, at living ledgers", seen.retried);
+    report.figure("tried again by hand, at living ledgers", seen.retried.count);
+    if !seen.retried.first.is_empty() {
+        report.figure("the first of them", seen.retried.first.clone());
+    }
     report.figure("lines that a kill tore", seen.unread);
 }
 
