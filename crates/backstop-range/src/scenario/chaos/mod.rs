@@ -37,6 +37,8 @@ const QUIET_WITHIN: Duration = Duration::from_secs(90);
 /// Longest wait for an answer once all is quiet.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// Lines of each coordinator's log that a failed run tells.
+const LOG_LINES: usize = 60;
 /// Rounds of trying again by hand.
 const RETRIES_MAX: usize = 5;
 
@@ -199,6 +201,9 @@ pub async fn run(programs: &Programs, chaos: &Chaos) -> Result<Report> {
     shown::fill(&mut report, &seen, chaos)?;
     if let Some(odd) = odd {
         tell(&mut report, &odd, &apis, &seen).await;
+    }
+    if !report.passed() {
+        report.story([cluster.logs(LOG_LINES)]);
     }
     Ok(report)
 }
