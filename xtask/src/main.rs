@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | walls | ci | figures`.
+//! The project's chores: `cargo xtask test | walls | spec | fuzz | ci | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -6,9 +6,12 @@
 
 mod ci;
 mod figures;
+mod fuzz;
+mod peer_failures;
 mod prerequisites;
 mod process;
 mod sources;
+mod spec;
 mod test;
 mod walls;
 
@@ -18,8 +21,10 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
-  walls                         the architecture's walls, migrations, error pages, sizes of files
-  ci                            format, clippy, walls, proto lint, docs, then test
+  walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
+  spec [model ...] [--faults N] the specification in docs/spec, with TLC
+  ci                            format, walls, proto lint, the specification, clippy, docs, then test
+  fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
   figures                       lines of code, binary size, build profile";
 
 fn main() -> ExitCode {
@@ -29,7 +34,9 @@ fn main() -> ExitCode {
     let result = match chore.as_str() {
         "test" => test::run(&rest),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
+        "spec" => spec::run(&rest),
         "ci" => ci::run(),
+        "fuzz" => fuzz::run(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),
         _ => {
             println!("{USAGE}");

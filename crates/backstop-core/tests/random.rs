@@ -179,7 +179,7 @@ fn fork_join(order: CompensationOrder, dedup: bool) -> Plan {
 }
 
 #[test]
-fn a_fork_that_aborts_before_its_join_survives_a_crash_at_every_event() {
+fn peer_30_a_fork_that_aborts_before_its_join_survives_a_crash_at_every_event() {
     let rules = Rules { faults: 1, crashes: 1, hand_overs: 0, cancels: 0, operators: 0, ..ROUGH };
     let mut seen = Coverage::default();
     let mut failed = BTreeSet::new();

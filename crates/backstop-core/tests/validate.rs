@@ -309,7 +309,7 @@ fn fan(width: usize) -> Plan {
 }
 
 #[test]
-fn as_many_steps_as_are_allowed_and_one_more() {
+fn peer_46_as_many_steps_as_are_allowed_and_one_more() {
     assert_eq!(chain(STEPS_MAX).build().steps.len(), 256);
     refuses(&chain(STEPS_MAX + 1), &["steps: has 257 steps; the limit is 256"]);
 }
@@ -343,7 +343,7 @@ fn a_chain_of_256_steps_runs_to_either_end() {
 }
 
 #[test]
-fn a_fan_of_256_steps_runs_to_either_end() {
+fn peer_46_a_fan_of_256_steps_runs_to_either_end() {
     let names: Vec<String> = (0..STEPS_MAX).map(|n| format!("s{n}")).collect();
     let mut story = Story::start_unchecked(&fan(STEPS_MAX));
     assert_eq!(story.agenda().calls.len(), 256);

@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// How long a compensation waits at an open breaker before it looks again, at most.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
+/// Longest patience: an instant has room for it. What is stored may say more.
+const PATIENCE_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 
 /// The gates of all participants.
 pub struct Gates {
@@ -122,7 +124,7 @@ impl Gate {
     ) -> Result<Pass, Barred> {
         // What waits in the backlog or to undo something is not held against what is new.
         let _waiting = (manner == Manner::Prompt).then(|| Waiting::new(self));
-        let until = Instant::now() + patience;
+        let until = Instant::now() + patience.min(PATIENCE_MAX);
         let late = match manner {
             Manner::Prompt => Barred::NotSent(NotSent::NoPermit),
             Manner::Backlog | Manner::Undo => Barred::HeldBack,

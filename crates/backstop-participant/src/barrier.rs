@@ -5,7 +5,7 @@
 //! * Of calls with one key at most one runs at a time; the others wait for it and get its answer.
 //! * Of an action and its compensation whichever comes first is seen by the other: both in order, or neither
 //!   has an effect.
-//! * Dropped at any await, a call leaves nothing behind; nor does a commit that fails.
+//! * Dropped at any await, a call leaves nothing behind; nor does a full disk (`bounds`).
 //!
 //! Held on SQLite and Postgres by `tests/contract/`: `repeats`, `racing`, `crashing`.
 //!
@@ -27,7 +27,7 @@ use tonic::{Code, Response, Status};
 #[derive(Debug)]
 pub struct Barrier<DB: Engine> {
     pub(crate) pool: Pool<DB>,
-    clock: fn() -> SystemTime,
+    pub(crate) clock: fn() -> SystemTime,
 }
 
 impl<DB: Engine> Clone for Barrier<DB> {
@@ -77,18 +77,21 @@ impl<DB: Engine> Barrier<DB> {
     /// # Errors
     /// A status that says that nothing was done.
     pub async fn begin(&self) -> Result<Transaction<'static, DB>, Status> {
+        self.open().await.map_err(storage_failed)
+    }
+
+    pub(crate) async fn open(&self) -> Result<Transaction<'static, DB>, sqlx::Error> {
         loop {
-            let connection = self.pool.acquire().await.map_err(storage_failed)?;
+            let connection = self.pool.acquire().await?;
             if connection.is_in_transaction() {
-                // A commit that failed (a full disk) has ended the transaction in SQLite but not in sqlx, and such
-                // a connection never begins another: the next call needs a new one.
+                // A disk that was full has ended the transaction in SQLite but not in sqlx, and such a connection
+                // never begins another: it makes room for a new one.
                 // If it does not close in order, it is gone all the same.
                 let _ = connection.close().await;
                 continue;
             }
             let connection = MaybePoolConnection::PoolConnection(connection);
-            let begin = SqlStr::from_static(DB::BEGIN);
-            return Transaction::begin(connection, Some(begin)).await.map_err(storage_failed);
+            return Transaction::begin(connection, Some(SqlStr::from_static(DB::BEGIN))).await;
         }
     }
 
@@ -160,7 +163,7 @@ impl<DB: Engine> Barrier<DB> {
                 Entered::Answered(answer.and_then(|bytes| decoded(&bytes)))
             }
             // Rolled back: a compensation that waits for its action has not begun.
-            Found::Unfinished => Entered::Answered(Err(unfinished())),
+            Found::Begun { .. } | Found::ActionBegun => Entered::Answered(Err(unfinished())),
         })
     }
 
@@ -298,8 +301,10 @@ pub(crate) enum Found {
     Work { action_reply: Option<Vec<u8>> },
     /// The encoded reply, or a status.
     Answer(Result<Vec<u8>, Status>),
-    /// Work outside this database was begun and has no outcome.
-    Unfinished,
+    /// It was begun outside this database and has no outcome. Of a compensation: what its action had answered.
+    Begun { action_reply: Option<Vec<u8>> },
+    /// A compensation whose row is claimed, and whose action was begun and has no outcome.
+    ActionBegun,
 }
 
 pub(crate) async fn admit_action<DB: Engine>(
@@ -322,7 +327,7 @@ pub(crate) async fn admit_action<DB: Engine>(
     Ok(Found::Work { action_reply: None })
 }
 
-fn answer_action(rows: &Rows, fingerprint: Fingerprint) -> Result<Found, Status> {
+pub(crate) fn answer_action(rows: &Rows, fingerprint: Fingerprint) -> Result<Found, Status> {
     let row = rows.of(Phase::Action).ok_or_else(unreadable)?;
     if row.fingerprint.as_deref().is_some_and(|kept| kept != fingerprint.as_bytes()) {
         return Ok(Found::Answer(Err(key_reused())));
@@ -338,7 +343,7 @@ fn answer_action(rows: &Rows, fingerprint: Fingerprint) -> Result<Found, Status>
             "the action was asked about before it came, and has no effect any more",
         ))),
         State::Done => Found::Answer(Ok(row.reply.clone().ok_or_else(unreadable)?)),
-        State::Started => Found::Unfinished,
+        State::Started => Found::Begun { action_reply: None },
     })
 }
 
@@ -361,7 +366,10 @@ pub(crate) async fn admit_compensation<DB: Engine>(
             return Ok(Found::Answer(Err(key_reused())));
         }
         return Ok(match row.state {
-            State::Started => Found::Unfinished,
+            State::Started => match rows.of(Phase::Action) {
+                Some(Row { state: State::Done, reply, .. }) => Found::Begun { action_reply: reply.clone() },
+                Some(_) | None => Found::Begun { action_reply: None },
+            },
             State::Done => Found::Answer(Ok(row.reply.clone().ok_or_else(unreadable)?)),
             State::Refused | State::Barred | State::Fenced => return Err(unreadable()),
         });
@@ -373,7 +381,7 @@ pub(crate) async fn admit_compensation<DB: Engine>(
         let action = rows.of(Phase::Action).ok_or_else(unreadable)?;
         match action.state {
             State::Done => return Ok(Found::Work { action_reply: action.reply.clone() }),
-            State::Started => return Ok(Found::Unfinished),
+            State::Started => return Ok(Found::ActionBegun),
             State::Refused | State::Barred => {}
             State::Fenced => return Err(unreadable()),
         }

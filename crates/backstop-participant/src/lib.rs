@@ -55,7 +55,7 @@
 //! the table with [`Engine::SCHEMA`], and register the participant with `deduplicates_by_key`, for now it does.
 //!
 //! # What it does not cover
-//! * Work that reaches beyond the database of the barrier.
+//! * Work that reaches beyond the database of the barrier: see [`Barrier::begin_outside`].
 //! * Handlers that write on another connection than [`FirstCall::db`].
 //! * Response metadata: a duplicate gets the reply or the status with its details, not headers or trailers.
 //! * A table restored from a backup: calls that came after the backup are then unknown here.
@@ -67,6 +67,8 @@ mod answer;
 mod barrier;
 mod context;
 mod fingerprint;
+mod outside;
+mod sql;
 mod table;
 
 pub use answer::{DETAILS_BYTES_MAX, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX, Stop};
@@ -74,7 +76,23 @@ pub use backstop_proto::v1::RollbackCause;
 pub use barrier::{Barrier, Entered, FirstCall};
 pub use context::{Context, ContextError, Phase};
 pub use fingerprint::Fingerprint;
+pub use outside::{Outside, OutsideCall};
 pub use table::Engine;
 
 /// The `domain` in the `google.rpc.ErrorInfo` of statuses that are this crate's own.
 pub const DOMAIN: &str = "backstop.participant";
+
+/// The statements by the names that they have in `docs/participant-contract.md`, for the test that compares.
+#[doc(hidden)]
+pub const STATEMENTS: [(&str, &str); 10] = [
+    ("claim", sql::CLAIM),
+    ("pass-fence", sql::PASS_FENCE),
+    ("rows", sql::ROWS),
+    ("closed", sql::CLOSED),
+    ("mark", sql::MARK),
+    ("roll-back-work", sql::ROLL_BACK_WORK),
+    ("finish", sql::FINISH),
+    ("refence", sql::REFENCE),
+    ("close", sql::CLOSE),
+    ("purge", sql::PURGE),
+];

@@ -9,6 +9,7 @@
 //! What a row means: `barrier`, `outside`.
 
 use crate::context::{Context, Phase};
+use crate::sql;
 use sqlx::{PgConnection, SqliteConnection};
 
 /// A database that the barrier stands in: SQLite or Postgres.
@@ -138,10 +139,7 @@ impl Db<'_> {
         let finished = (state != State::Started).then_some(now_unix_micros);
         let inserted = execute!(
             self,
-            "INSERT INTO backstop_barrier
-                 (saga_id, step, phase, state, epoch, clock, fingerprint, created_unix_micros, finished_unix_micros)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-             ON CONFLICT (saga_id, step, phase) DO NOTHING",
+            sql::CLAIM,
             context.saga_id.as_str(),
             context.step.as_str(),
             phase.as_str(),
@@ -163,9 +161,7 @@ impl Db<'_> {
     ) -> Result<bool, sqlx::Error> {
         let changed = execute!(
             self,
-            "UPDATE backstop_barrier
-             SET state = 'started', epoch = $3, clock = $4, fingerprint = $5, finished_unix_micros = NULL
-             WHERE saga_id = $1 AND step = $2 AND phase = 'action' AND state = 'fenced' AND clock < $4",
+            sql::PASS_FENCE,
             context.saga_id.as_str(),
             context.step.as_str(),
             context.epoch.cast_signed(),
@@ -184,9 +180,7 @@ impl Db<'_> {
     ) -> Result<(), sqlx::Error> {
         execute!(
             self,
-            "UPDATE backstop_barrier
-             SET state = $3, clock = CASE WHEN clock < $4 THEN $4 ELSE clock END, finished_unix_micros = $5
-             WHERE saga_id = $1 AND step = $2 AND phase = 'action' AND state = 'fenced'",
+            sql::REFENCE,
             context.saga_id.as_str(),
             context.step.as_str(),
             state.as_str(),
@@ -207,8 +201,7 @@ impl Db<'_> {
     ) -> Result<bool, sqlx::Error> {
         let changed = execute!(
             self,
-            "UPDATE backstop_barrier SET state = $4, reply = $5, finished_unix_micros = $6
-             WHERE saga_id = $1 AND step = $2 AND phase = $3 AND state = 'started'",
+            sql::FINISH,
             context.saga_id.as_str(),
             context.step.as_str(),
             phase.as_str(),
@@ -222,13 +215,7 @@ impl Db<'_> {
     /// The rows of a call's step.
     pub(crate) async fn rows(&mut self, context: &Context) -> Result<Rows, sqlx::Error> {
         type Columns = (String, String, Option<Vec<u8>>, Option<Vec<u8>>);
-        let rows: Vec<Columns> = fetch!(
-            self,
-            "SELECT phase, state, fingerprint, reply FROM backstop_barrier
-             WHERE saga_id = $1 AND step = $2",
-            context.saga_id.as_str(),
-            context.step.as_str()
-        );
+        let rows: Vec<Columns> = fetch!(self, sql::ROWS, context.saga_id.as_str(), context.step.as_str());
         let row = |(phase, state, fingerprint, reply): Columns| {
             let known = State::ALL.into_iter().find(|known| known.as_str() == state);
             let state =
@@ -243,9 +230,7 @@ impl Db<'_> {
     pub(crate) async fn is_closed_to(&mut self, context: &Context) -> Result<bool, sqlx::Error> {
         let rows: Vec<(i64,)> = fetch!(
             self,
-            "SELECT COUNT(*) FROM backstop_barrier
-             WHERE saga_id = $1 AND phase <> 'action'
-                 AND (epoch > $3 OR phase = 'compensation' AND step = $2)",
+            sql::CLOSED,
             context.saga_id.as_str(),
             context.step.as_str(),
             context.epoch.cast_signed()
@@ -260,45 +245,24 @@ impl Db<'_> {
         epoch: u64,
         now_unix_micros: i64,
     ) -> Result<(), sqlx::Error> {
-        execute!(
-            self,
-            "INSERT INTO backstop_barrier
-                 (saga_id, step, phase, state, epoch, clock, created_unix_micros, finished_unix_micros)
-             VALUES ($1, '', 'closed', 'done', $2, 0, $3, $3)
-             ON CONFLICT (saga_id, step, phase) DO UPDATE SET epoch = $2
-             WHERE backstop_barrier.epoch < $2",
-            saga_id,
-            epoch.cast_signed(),
-            now_unix_micros
-        );
+        execute!(self, sql::CLOSE, saga_id, epoch.cast_signed(), now_unix_micros);
         Ok(())
     }
 
     /// Deletes ended rows, the oldest first, of steps about which nothing newer is kept.
     pub(crate) async fn purge(&mut self, before_unix_micros: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
-        Ok(execute!(
-            self,
-            "DELETE FROM backstop_barrier WHERE (saga_id, step, phase) IN (
-                 SELECT saga_id, step, phase FROM backstop_barrier AS old
-                 WHERE finished_unix_micros < $1 AND NOT EXISTS (
-                     SELECT 1 FROM backstop_barrier AS kept
-                     WHERE kept.saga_id = old.saga_id AND kept.step = old.step
-                         AND (kept.finished_unix_micros IS NULL OR kept.finished_unix_micros >= $1))
-                 ORDER BY finished_unix_micros LIMIT $2)",
-            before_unix_micros,
-            i64::from(rows_max)
-        ))
+        Ok(execute!(self, sql::PURGE, before_unix_micros, i64::from(rows_max)))
     }
 
     /// Marks the place to which the work is rolled back if it refuses.
     pub(crate) async fn mark(&mut self) -> Result<(), sqlx::Error> {
-        execute!(self, "SAVEPOINT backstop_work");
+        execute!(self, sql::MARK);
         Ok(())
     }
 
     /// Rolls the work back, and nothing before it.
     pub(crate) async fn roll_back_work(&mut self) -> Result<(), sqlx::Error> {
-        execute!(self, "ROLLBACK TO SAVEPOINT backstop_work");
+        execute!(self, sql::ROLL_BACK_WORK);
         Ok(())
     }
 }

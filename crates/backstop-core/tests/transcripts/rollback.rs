@@ -120,7 +120,7 @@ fn a_retry_that_is_waiting_when_the_rollback_is_decided_is_never_sent() {
 }
 
 #[test]
-fn a_diamond_is_undone_in_reverse_causal_order() {
+fn peer_43_a_diamond_is_undone_in_reverse_causal_order() {
     let mut story = Story::start(&diamond());
     ["a", "c", "b"].iter().for_each(|step| story.ok(step));
     story.times_out("d");

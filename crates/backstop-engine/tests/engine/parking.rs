@@ -42,7 +42,7 @@ async fn a_long_wait_leaves_memory_and_comes_back_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parked_saga_comes_back_also_when_the_one_that_parked_it_is_dead() {
+async fn peer_34_a_parked_saga_comes_back_also_when_the_one_that_parked_it_is_dead() {
     let world = World::new();
     let node = world.node_for(&slow()).await;
     world.bank.action("a", |call| if call.attempt == 1 { says(Code::Unavailable) } else { Reply::Ok });

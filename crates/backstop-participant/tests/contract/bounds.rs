@@ -12,7 +12,7 @@ on_both_engines!(
     a_refusal_of_any_length_is_bounded_and_the_same_each_time,
     a_reply_larger_than_the_limit_is_rolled_back,
     a_refusal_with_the_status_ok_is_no_success,
-    a_purge_takes_old_rows_in_bounded_bites_and_leaves_the_rest,
+    peer_18_a_purge_takes_old_rows_in_bounded_bites_and_leaves_the_rest,
     a_row_that_makes_no_sense_is_not_guessed,
 );
 
@@ -61,7 +61,7 @@ async fn a_refusal_with_the_status_ok_is_no_success<DB: Books>(world: World<DB>)
     world.take(&action("s"), 7).await.unwrap();
 }
 
-async fn a_purge_takes_old_rows_in_bounded_bites_and_leaves_the_rest<DB: Books>(world: World<DB>) {
+async fn peer_18_a_purge_takes_old_rows_in_bounded_bites_and_leaves_the_rest<DB: Books>(world: World<DB>) {
     let day = Duration::from_secs(24 * 3600);
     let mut long_ago = world.clone();
     long_ago.barrier =
@@ -96,5 +96,21 @@ async fn a_row_that_makes_no_sense_is_not_guessed<DB: Books>(world: World<DB>) {
     world.take(&action("t"), -7).await.unwrap_err();
     DB::run(&world.pool, "UPDATE backstop_barrier SET reply = fingerprint").await;
     assert_eq!(world.take(&action("t"), -7).await.unwrap_err().code(), Code::Internal);
+    assert_eq!(world.sum().await, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_disk_that_was_full_the_next_call_is_served() {
+    let world = World::sqlite_of_pages(30).await;
+    for _ in 0..3 {
+        let print = Fingerprint::of("m", &1_i64);
+        let Entered::First(call) = world.barrier.enter::<String>(&action("full"), print).await.unwrap()
+        else {
+            panic!("nothing is kept of a call that did not fit");
+        };
+        let answer = call.finish(Ok("x".repeat(1 << 20))).await.map(|_| "OK");
+        assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
+    }
+    world.take(&action("small"), 7).await.unwrap();
     assert_eq!(world.sum().await, 7);
 }

@@ -38,6 +38,8 @@ pub(crate) trait Books: Engine {
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
     /// The effects in the order in which they were written.
     fn entries(pool: &Pool<Self>) -> impl Future<Output = Vec<(String, i64)>> + Send;
+    /// Rolls a transaction back behind the barrier's back.
+    fn end(db: &mut Self::Connection) -> impl Future<Output = ()> + Send;
     /// Runs a statement and answers how many rows it changed.
     fn run(pool: &Pool<Self>, sql: &'static str) -> impl Future<Output = u64> + Send;
     /// A number.
@@ -53,6 +55,9 @@ macro_rules! books {
             }
             async fn entries(pool: &Pool<Self>) -> Vec<(String, i64)> {
                 sqlx::query_as("SELECT what, amount FROM entry ORDER BY id").fetch_all(pool).await.unwrap()
+            }
+            async fn end(db: &mut $connection) {
+                sqlx::raw_sql("ROLLBACK").execute(db).await.unwrap();
             }
             async fn run(pool: &Pool<Self>, sql: &'static str) -> u64 {
                 sqlx::query(sql).execute(pool).await.unwrap().rows_affected()
@@ -83,14 +88,25 @@ impl<DB: Engine> Clone for World<DB> {
 
 impl World<sqlx::Sqlite> {
     pub(crate) async fn sqlite() -> Self {
+        Self::sqlite_with(8, 1 << 20).await
+    }
+
+    /// On one connection, with a disk of so many pages.
+    pub(crate) async fn sqlite_of_pages(pages_max: u32) -> Self {
+        Self::sqlite_with(1, pages_max).await
+    }
+
+    async fn sqlite_with(connections_max: u32, pages_max: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = SqliteConnectOptions::new()
             .filename(folder.path().join("books.db"))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            .pragma("max_page_count", pages_max.to_string())
             .busy_timeout(Duration::from_secs(60));
-        let pool = SqlitePoolOptions::new().max_connections(8).connect_with(options).await.unwrap();
+        let pool =
+            SqlitePoolOptions::new().max_connections(connections_max).connect_with(options).await.unwrap();
         sqlx::raw_sql(<sqlx::Sqlite as Engine>::SCHEMA).execute(&pool).await.unwrap();
         let entry = "CREATE TABLE entry (id INTEGER PRIMARY KEY, what TEXT UNIQUE, amount INTEGER)";
         sqlx::raw_sql(entry).execute(&pool).await.unwrap();

@@ -5,6 +5,8 @@ mod bounds;
 mod common;
 mod context;
 mod crashing;
+mod document;
 mod fences;
+mod outside;
 mod racing;
 mod repeats;

@@ -3,7 +3,7 @@
 use crate::common::{
     Books, World, action, assert_refused_without_effect, compensation, on_both_engines, query, seen,
 };
-use backstop_participant::Context;
+use backstop_participant::{Context, Entered, Fingerprint, Phase};
 use std::sync::Arc;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -107,5 +107,60 @@ async fn an_action_that_passes_its_fence_and_its_compensation_at_once_leave_the_
         let answers = at_once(&world, vec![(resent.clone(), 7), (compensation(&saga), 7), (resent, 7)]).await;
         assert!(answers[1].is_ok());
         assert_eq!(world.sum().await, 0, "{answers:?}");
+    }
+}
+
+/// How many sessions wait for another's lock.
+const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+/// Only Postgres tells that somebody waits; in SQLite there is one writer at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicates_questions_and_compensations_wait_for_an_action_under_way() {
+    for ends_well in [true, false] {
+        let world = World::postgres().await;
+        let print = Fingerprint::of("action", &7_i64);
+        let Entered::First(mut call) = world.barrier.enter::<String>(&action("s"), print).await.unwrap()
+        else {
+            panic!("a new call");
+        };
+        sqlx::Postgres::book(call.db(), "work", 7).await.unwrap();
+        let wait_for = |context: Context| {
+            let world = world.clone();
+            tokio::spawn(async move {
+                if context.phase == Phase::Query {
+                    world.barrier.query::<String>(&context).await.map(tonic::Response::into_inner)
+                } else {
+                    world.take(&context, 7).await
+                }
+            })
+        };
+        // One after the other, so that they wait in this order.
+        let mut others = Vec::new();
+        for context in [query("s"), action("s"), compensation("s")] {
+            others.push(wait_for(context));
+            let waiting = i64::try_from(others.len()).unwrap();
+            while sqlx::Postgres::number(&world.pool, WAITING).await < waiting {
+                assert!(others.iter().all(|other| !other.is_finished()), "it does not wait");
+                tokio::task::yield_now().await;
+            }
+        }
+        if ends_well {
+            call.finish(Ok("done".to_owned())).await.unwrap();
+        } else {
+            drop(call);
+        }
+        let mut answers = Vec::new();
+        for other in others {
+            answers.push(other.await.unwrap());
+        }
+        let undone = answers[2].as_ref().unwrap();
+        let sum = world.sum().await;
+        if ends_well {
+            assert_eq!((undone.as_str(), sum), ("s/debit/compensation", 0));
+        } else {
+            // Whichever of the three comes to the row first; the books are even all the same.
+            assert_eq!(sum, 0, "{answers:?}");
+        }
     }
 }

@@ -8,30 +8,33 @@ use backstop_participant::{Context, Entered, Fingerprint, Phase, Stop};
 use tonic::{Code, Status};
 
 on_both_engines!(
-    a_duplicate_gets_the_first_reply_and_books_nothing,
-    a_refusal_is_kept_with_its_details_though_its_work_is_rolled_back,
+    peer_18_a_duplicate_gets_the_first_reply_and_books_nothing,
+    peer_18_a_refusal_is_kept_with_its_details_though_its_work_is_rolled_back,
     a_database_error_in_the_work_rolls_back_and_a_refusal_after_it_is_still_kept,
     a_temporary_failure_is_not_kept,
     a_failure_with_a_code_that_speaks_for_its_key_is_kept,
     a_compensation_undoes_once_and_may_read_what_the_action_replied,
-    a_compensation_without_an_action_does_nothing_and_shuts_the_action_out,
+    peer_18_a_compensation_without_an_action_does_nothing_and_shuts_the_action_out,
     a_compensation_of_a_refused_action_does_nothing,
-    an_action_after_its_compensation_is_refused_though_it_once_took_effect,
+    peer_18_an_action_after_its_compensation_is_refused_though_it_once_took_effect,
     a_refused_compensation_may_be_tried_again,
     another_request_under_the_same_key_is_refused_and_says_nothing_about_the_first,
     another_step_and_another_saga_are_other_calls,
     an_action_from_an_older_epoch_of_a_saga_that_rolls_back_is_refused,
     a_transaction_of_ones_own_keeps_what_was_written_before,
+    work_that_ends_the_transaction_itself_is_noticed,
 );
 
-async fn a_duplicate_gets_the_first_reply_and_books_nothing<DB: Books>(world: World<DB>) {
+async fn peer_18_a_duplicate_gets_the_first_reply_and_books_nothing<DB: Books>(world: World<DB>) {
     let first = world.take(&action("s"), 7).await.unwrap();
     let again = world.take(&Context { attempt: 2, clock: 30, epoch: 2, ..action("s") }, 7).await.unwrap();
     assert_eq!((first.as_str(), again.as_str()), ("s/debit/action", "s/debit/action"));
     assert_eq!(world.entries().await, [("s/debit/action".to_owned(), 7)]);
 }
 
-async fn a_refusal_is_kept_with_its_details_though_its_work_is_rolled_back<DB: Books>(world: World<DB>) {
+async fn peer_18_a_refusal_is_kept_with_its_details_though_its_work_is_rolled_back<DB: Books>(
+    world: World<DB>,
+) {
     let first = world.take(&action("s"), -7).await.unwrap_err();
     assert_eq!(seen(&first).0, Code::FailedPrecondition);
     assert_eq!(seen(&first).1, seen(&insufficient()).1);
@@ -112,7 +115,9 @@ async fn a_compensation_undoes_once_and_may_read_what_the_action_replied<DB: Boo
     assert_eq!(world.entries().await, [("s/debit/action".to_owned(), 7), ("undone".to_owned(), -7)]);
 }
 
-async fn a_compensation_without_an_action_does_nothing_and_shuts_the_action_out<DB: Books>(world: World<DB>) {
+async fn peer_18_a_compensation_without_an_action_does_nothing_and_shuts_the_action_out<DB: Books>(
+    world: World<DB>,
+) {
     assert_eq!(world.take(&compensation("s"), 7).await.unwrap(), "");
     assert_eq!(world.take(&compensation("s"), 7).await.unwrap(), "");
     let late = Context { attempt: 4, clock: 99, epoch: 99, ..action("s") };
@@ -137,7 +142,9 @@ async fn a_compensation_of_a_refused_action_does_nothing<DB: Books>(world: World
     assert_eq!(world.entries().await, []);
 }
 
-async fn an_action_after_its_compensation_is_refused_though_it_once_took_effect<DB: Books>(world: World<DB>) {
+async fn peer_18_an_action_after_its_compensation_is_refused_though_it_once_took_effect<DB: Books>(
+    world: World<DB>,
+) {
     world.take(&action("s"), 7).await.unwrap();
     world.take(&compensation("s"), 7).await.unwrap();
     assert_refused_without_effect(&world.take(&action("s"), 7).await.unwrap_err(), "COMPENSATED");
@@ -219,4 +226,15 @@ async fn a_transaction_of_ones_own_keeps_what_was_written_before<DB: Books>(worl
     DB::book(call.db(), "work", 1).await.unwrap();
     call.finish(Err(Stop::Refused(insufficient()))).await.unwrap_err();
     assert_eq!(world.entries().await, [("before".to_owned(), 100)]);
+}
+
+async fn work_that_ends_the_transaction_itself_is_noticed<DB: Books>(world: World<DB>) {
+    let print = Fingerprint::of("action", &7_i64);
+    let Entered::First(mut call) = world.barrier.enter::<String>(&action("s"), print).await.unwrap() else {
+        panic!("a new call");
+    };
+    DB::end(call.db()).await;
+    let status = call.finish(Ok("done".to_owned())).await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal, "{status:?}");
+    world.take(&action("s"), 7).await.unwrap();
 }
