@@ -1,11 +1,11 @@
 //! Backstop's API as the range uses it.
 
-use crate::bank::Bank;
 use crate::wire::DESCRIPTORS;
 use anyhow::{Context, Result};
 use backstop_proto::v1;
 use backstop_proto::v1::SagaState;
 use backstop_proto::v1::definition_service_client::DefinitionServiceClient;
+use backstop_proto::v1::operator_service_client::OperatorServiceClient;
 use backstop_proto::v1::participant_service_client::ParticipantServiceClient;
 use backstop_proto::v1::saga_service_client::SagaServiceClient;
 use prost::Message;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 /// Longest time for a request that only asks.
 const ASKING_MAX: Duration = Duration::from_secs(10);
@@ -52,12 +52,12 @@ impl Api {
         SagaServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
     }
 
-    /// Registers every participant of a bank. `in_flight_max` 0 is the coordinator's default.
+    /// Registers participants by name and endpoint. `in_flight_max` 0 is the coordinator's default.
     ///
     /// # Errors
     /// If one is refused.
-    pub async fn enlist(&self, bank: &Bank, in_flight_max: u32) -> Result<()> {
-        for (name, endpoint) in bank.endpoints() {
+    pub async fn enlist(&self, endpoints: Vec<(String, String)>, in_flight_max: u32) -> Result<()> {
+        for (name, endpoint) in endpoints {
             let participant = v1::Participant {
                 name,
                 endpoints: vec![endpoint],
@@ -97,9 +97,40 @@ impl Api {
     /// # Errors
     /// If it cannot be had.
     pub async fn get(&self, id: &str) -> Result<v1::Saga> {
-        let mut request = Request::new(v1::GetSagaRequest { saga_id: id.to_owned(), view: 0 });
+        self.view(id, v1::SagaView::Unspecified).await
+    }
+
+    /// Shows a saga with its input.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub async fn get_in_full(&self, id: &str) -> Result<v1::Saga> {
+        self.view(id, v1::SagaView::Full).await
+    }
+
+    async fn view(&self, id: &str, view: v1::SagaView) -> Result<v1::Saga> {
+        let mut request = Request::new(v1::GetSagaRequest { saga_id: id.to_owned(), view: view as i32 });
         request.set_timeout(ASKING_MAX);
         self.sagas().get_saga(request).await?.into_inner().saga.context("an answer without a saga")
+    }
+
+    /// Lets a branch that was given up be tried again. One that is not given up any more is as it should be.
+    ///
+    /// # Errors
+    /// If nobody does it.
+    pub async fn retry_branch(&self, saga: &str, step: &str) -> Result<()> {
+        let mut request = Request::new(v1::RetryBranchRequest {
+            saga_id: saga.to_owned(),
+            step: step.to_owned(),
+            by: "backstop-range".to_owned(),
+            reason: "its ledger is back".to_owned(),
+        });
+        request.set_timeout(ASKING_MAX);
+        match OperatorServiceClient::new(self.channel.clone()).retry_branch(request).await {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == Code::FailedPrecondition => Ok(()),
+            Err(status) => Err(status.into()),
+        }
     }
 
     /// Every saga that fits a filter.

@@ -8,6 +8,7 @@
 
 use crate::api::Api;
 use crate::moment::{Moment, now};
+use crate::report::Kind;
 use backstop_proto::v1::StartSagaRequest;
 use hdrhistogram::Histogram;
 use std::error::Error;
@@ -50,7 +51,24 @@ pub struct Started {
     /// Requests that were sent.
     pub tries: u32,
     /// Why nobody accepted it; none if somebody did.
-    pub failure: Option<String>,
+    pub failure: Option<Failure>,
+}
+
+/// Why a saga was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The last answer.
+    pub text: String,
+    /// True if it was refused for good; false if nobody had time for it until we gave up.
+    pub is_refused: bool,
+}
+
+impl Failure {
+    /// A refusal breaks a promise. Patience that ran out is a matter of time.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        if self.is_refused { Kind::Safety } else { Kind::Time }
+    }
 }
 
 /// How all of them went.
@@ -66,9 +84,9 @@ impl Outcome {
         self.started.iter().filter(|started| started.failure.is_none())
     }
 
-    /// Those that were not.
-    pub fn failed(&self) -> impl Iterator<Item = &Started> {
-        self.started.iter().filter(|started| started.failure.is_some())
+    /// Those that were not, and why.
+    pub fn failed(&self) -> impl Iterator<Item = (&Started, &Failure)> {
+        self.started.iter().filter_map(|started| Some((started, started.failure.as_ref()?)))
     }
 
     /// Time from due to answer, in microseconds.
@@ -116,14 +134,20 @@ async fn start(apis: Arc<[Api]>, number: u64, due: Moment, request: StartSagaReq
     let failure = loop {
         let place = (number + u64::from(tries)) % (apis.len().max(1) as u64);
         let Some(api) = usize::try_from(place).ok().and_then(|place| apis.get(place)) else {
-            break Some("there is no coordinator".to_owned());
+            break Some(Failure { text: "there is no coordinator".to_owned(), is_refused: true });
         };
         tries += 1;
         match tokio::time::timeout(ANSWER_MAX, api.start(request.clone())).await {
             Ok(Ok(_)) => break None,
-            Ok(Err(status)) if !may_ask_again(&status) => break Some(format!("{status}")),
-            Ok(Err(status)) if Instant::now() >= deadline => break Some(format!("given up: {status}")),
-            Err(_) if Instant::now() >= deadline => break Some("given up: no answer".to_owned()),
+            Ok(Err(status)) if !may_ask_again(&status) => {
+                break Some(Failure { text: format!("{status}"), is_refused: true });
+            }
+            Ok(Err(status)) if Instant::now() >= deadline => {
+                break Some(Failure { text: format!("given up: {status}"), is_refused: false });
+            }
+            Err(_) if Instant::now() >= deadline => {
+                break Some(Failure { text: "given up: no answer".to_owned(), is_refused: false });
+            }
             Ok(Err(_)) | Err(_) => tokio::time::sleep(pause(tries, apis.len())).await,
         }
     };

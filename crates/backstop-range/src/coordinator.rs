@@ -1,30 +1,16 @@
-//! One `backstop serve` as a process: started, killed, frozen, asked to end, started again on its port.
-//!
-//! # Invariants
-//! * It does not outlive the range, killed and frozen included: a small shell waits at a pipe that only the
-//!   range holds open, and kills it when the pipe closes.
-//! * From its first start on it listens on one address.
+//! One `backstop serve` as a process, and what its `/metrics` says.
 
+use crate::process::{Plan as ProcessPlan, Process, eventually};
 use crate::vitals;
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
-use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
-use tokio::time::Instant;
 
-/// Longest wait for a start or an end.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Lines of its log that are kept.
-const LOG_LINES_MAX: usize = 4_000;
+/// Longest wait for the line that names the metrics' address.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a coordinator is run.
 #[derive(Debug, Clone)]
@@ -40,37 +26,17 @@ pub struct Plan {
 /// A coordinator, running or not.
 #[derive(Debug)]
 pub struct Coordinator {
-    name: String,
-    plan: Plan,
-    address: OnceLock<SocketAddr>,
-    running: tokio::sync::Mutex<Option<Running>>,
-    log: Log,
+    process: Process,
+    /// Of the process that runs now.
+    metrics: Arc<Mutex<Option<SocketAddr>>>,
 }
 
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    pid: Pid,
-    metrics: SocketAddr,
-    /// Kills the process when our end of its pipe closes; see [`keeper`].
-    keeper: std::process::Child,
-}
+/// What every process can.
+impl Deref for Coordinator {
+    type Target = Process;
 
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<VecDeque<String>>>);
-
-impl Log {
-    fn push(&self, line: String) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.push_back(line);
-        while lines.len() > LOG_LINES_MAX {
-            lines.pop_front();
-        }
-    }
-
-    fn last(&self, count: usize) -> Vec<String> {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect()
+    fn deref(&self) -> &Process {
+        &self.process
     }
 }
 
@@ -78,22 +44,23 @@ impl Coordinator {
     /// One that is not running yet.
     #[must_use]
     pub fn new(name: &str, plan: Plan) -> Self {
-        let running = tokio::sync::Mutex::default();
-        Self { name: name.to_owned(), plan, address: OnceLock::new(), running, log: Log::default() }
-    }
-
-    /// What people call it: `A`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Where its API listens.
-    ///
-    /// # Errors
-    /// If it has never been started.
-    pub fn address(&self) -> Result<SocketAddr> {
-        self.address.get().copied().context("the coordinator has never been started")
+        let metrics = Arc::<Mutex<Option<SocketAddr>>>::default();
+        let found = Arc::clone(&metrics);
+        let arguments = ["serve", "--store", &plan.store, "--metrics-listen", "127.0.0.1:0"];
+        let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
+        arguments.push("--stop-at-stdin-end".to_owned());
+        let plan = ProcessPlan {
+            program: plan.program,
+            arguments,
+            settings: plan.settings,
+            listener: Arc::new(move |line| {
+                if let Some(address) = metrics_address(line) {
+                    *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+                }
+                false
+            }),
+        };
+        Self { process: Process::new(name, plan), metrics }
     }
 
     /// Starts it; on its old address if it has one.
@@ -101,124 +68,14 @@ impl Coordinator {
     /// # Errors
     /// If it runs already, or does not come up; with the end of its log.
     pub async fn start(&self) -> Result<()> {
-        let mut running = self.running.lock().await;
-        if running.is_some() {
-            bail!("{} is running", self.name);
-        }
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.launch().await {
-                Ok(started) => {
-                    *running = Some(started);
-                    return Ok(());
-                }
-                // Somebody's outgoing connection may have borrowed the port; Postgres may be down.
-                Err(error) if self.address.get().is_some() && Instant::now() < deadline => {
-                    self.log.push(format!("--- not started, tried again: {error:#}"));
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                Err(error) => {
-                    let log = self.log.last(40).join("\n");
-                    return Err(error.context(format!("{} does not start:\n{log}", self.name)));
-                }
-            }
-        }
+        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.process.start().await?;
+        let found = || async { Ok(self.metrics_address()) };
+        eventually("the metrics' address", PATIENCE, found).await.map(|_| ())
     }
 
-    async fn launch(&self) -> Result<Running> {
-        let listen = self.address.get().map_or_else(|| "127.0.0.1:0".to_owned(), ToString::to_string);
-        let mut command = Command::new(&self.plan.program);
-        command
-            .args(["serve", "--store", &self.plan.store, "--listen", &listen])
-            .args(["--metrics-listen", "127.0.0.1:0", "--stop-at-stdin-end"])
-            .env_clear()
-            .envs(self.plan.settings.iter().map(|(name, value)| (name, value)))
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ctrl-C on the range is the range's to handle.
-            .process_group(0)
-            .kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| format!("{}", self.plan.program.display()))?;
-        let id = child.id().context("it is gone already")?;
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process id")?;
-        let keeper = keeper(id)?;
-        self.log.push(format!("--- started as {id}"));
-        let (address, listening) = tokio::sync::oneshot::channel();
-        let (metrics, measured) = tokio::sync::oneshot::channel();
-        let out = child.stdout.take().context("its output")?;
-        let err = child.stderr.take().context("its log")?;
-        follow(out, self.log.clone(), |line| line.strip_prefix("listening ")?.trim().parse().ok(), address);
-        follow(err, self.log.clone(), metrics_address, metrics);
-        let both = async { (listening.await, measured.await) };
-        let (Ok(address), Ok(metrics)) = tokio::time::timeout(PATIENCE, both).await? else {
-            bail!("it ended before it listened");
-        };
-        // It keeps the address that it got first.
-        let _ = self.address.set(address);
-        Ok(Running { child, pid, metrics, keeper })
-    }
-
-    /// `kill -9`, also of a frozen one. Does nothing if it is not running.
-    ///
-    /// # Errors
-    /// If the process cannot be waited for.
-    pub async fn kill(&self) -> Result<()> {
-        let Some(mut gone) = self.running.lock().await.take() else { return Ok(()) };
-        gone.child.kill().await?;
-        self.log.push("--- killed".to_owned());
-        dismiss(gone.keeper);
-        Ok(())
-    }
-
-    /// SIGTERM, and waits until it is gone; answers whether it ended well.
-    ///
-    /// # Errors
-    /// If it does not run, or does not end.
-    pub async fn terminate(&self) -> Result<bool> {
-        self.signal(Signal::TERM).await?;
-        let mut gone = self.running.lock().await.take().context("it is not running")?;
-        let status = tokio::time::timeout(PATIENCE, gone.child.wait())
-            .await
-            .with_context(|| format!("{} does not end after SIGTERM", self.name))??;
-        self.log.push(format!("--- ended: {status}"));
-        dismiss(gone.keeper);
-        Ok(status.success())
-    }
-
-    /// SIGSTOP.
-    ///
-    /// # Errors
-    /// If it does not run.
-    pub async fn freeze(&self) -> Result<()> {
-        self.signal(Signal::STOP).await
-    }
-
-    /// SIGCONT.
-    ///
-    /// # Errors
-    /// If it does not run.
-    pub async fn thaw(&self) -> Result<()> {
-        self.signal(Signal::CONT).await
-    }
-
-    async fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.pid().await?;
-        kill_process(pid, signal).with_context(|| format!("{signal:?} to {}", self.name))
-    }
-
-    async fn pid(&self) -> Result<Pid> {
-        let running = self.running.lock().await;
-        Ok(running.as_ref().with_context(|| format!("{} is not running", self.name))?.pid)
-    }
-
-    /// Its memory and processor time.
-    ///
-    /// # Errors
-    /// If it does not run.
-    pub async fn vitals(&self) -> Result<vitals::Vitals> {
-        vitals::of_process(self.pid().await?.as_raw_nonzero().get())
+    fn metrics_address(&self) -> Option<SocketAddr> {
+        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sum over all series of a counter of its `/metrics`; 0 if there is none.
@@ -226,62 +83,11 @@ impl Coordinator {
     /// # Errors
     /// If it does not run or does not answer.
     pub async fn counter(&self, name: &str) -> Result<f64> {
-        let metrics = match self.running.lock().await.as_ref() {
-            Some(running) => running.metrics,
-            None => bail!("{} is not running", self.name),
-        };
+        // Asked for first: what ran before may have left its address.
+        self.process.pid().await?;
+        let metrics = self.metrics_address().context("it has not said where its metrics are")?;
         Ok(vitals::sum_of(&vitals::metrics(metrics).await?, name))
     }
-
-    /// The end of its log.
-    #[must_use]
-    pub fn last_lines(&self, count: usize) -> Vec<String> {
-        self.log.last(count)
-    }
-}
-
-/// Waits for the end of our pipe, then kills; a word from us dismisses it. In a group of its own, so that
-/// Ctrl-C on the range does not end it.
-fn keeper(pid: u32) -> Result<std::process::Child> {
-    let mut command = std::process::Command::new("sh");
-    command
-        .args(["-c", "read -r word; [ \"$word\" = done ] || kill -9 \"$1\"", "keeper", &pid.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0);
-    command.spawn().context("sh")
-}
-
-fn dismiss(mut keeper: std::process::Child) {
-    use std::io::Write;
-    if let Some(mut pipe) = keeper.stdin.take() {
-        // If it is gone, so is its purpose.
-        let _ = pipe.write_all(b"done\n");
-    }
-    let _ = keeper.wait();
-}
-
-/// Keeps a stream's lines, and tells the first thing that is found in one.
-fn follow<T: Send + 'static>(
-    stream: impl AsyncRead + Unpin + Send + 'static,
-    log: Log,
-    find: impl Fn(&str) -> Option<T> + Send + 'static,
-    tell: tokio::sync::oneshot::Sender<T>,
-) {
-    tokio::spawn(async move {
-        let mut tell = Some(tell);
-        let mut lines = BufReader::new(stream).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            if let Some(found) = find(&line)
-                && let Some(tell) = tell.take()
-            {
-                // Whoever asked may have given up.
-                let _ = tell.send(found);
-            }
-            log.push(line);
-        }
-    });
 }
 
 fn metrics_address(line: &str) -> Option<SocketAddr> {
@@ -289,26 +95,6 @@ fn metrics_address(line: &str) -> Option<SocketAddr> {
     let (_, rest) = rest.split_once("127.0.0.1:")?;
     let port = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
     Some(SocketAddr::from(([127, 0, 0, 1], port)))
-}
-
-/// Waits until a look shows something, at most so long.
-///
-/// # Errors
-/// If it takes longer, or if a look fails.
-pub async fn eventually<T, F>(what: &str, patience: Duration, mut look: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<Option<T>>>,
-{
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(seen) = look().await? {
-            return Ok(seen);
-        }
-        if Instant::now() >= deadline {
-            bail!("waited {patience:?} for {what}");
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
 }
 
 /// The `backstop` binary: the one named, or the one beside this program.

@@ -74,9 +74,18 @@ pub fn single(name: &str, participant: &str, timeout: Duration) -> Value {
 /// A request to start a saga.
 #[must_use]
 pub fn request(id: &str, definition: &str, from: u32, to: u32, amount: i64) -> StartSagaRequest {
+    let input = [("from", from.to_string()), ("to", to.to_string()), ("amount", amount.to_string())];
+    with_input(id, definition, input)
+}
+
+/// A request to start a saga with this input.
+pub(crate) fn with_input<const N: usize>(
+    id: &str,
+    definition: &str,
+    input: [(&str, String); N],
+) -> StartSagaRequest {
     let text = |text: String| Field { kind: Some(Kind::StringValue(text)) };
-    let fields = [("from", from.to_string()), ("to", to.to_string()), ("amount", amount.to_string())];
-    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), text(value))).collect();
+    let fields = input.into_iter().map(|(name, value)| (name.to_owned(), text(value))).collect();
     StartSagaRequest {
         saga_id: id.to_owned(),
         definition: definition.to_owned(),

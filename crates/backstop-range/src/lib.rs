@@ -1,7 +1,8 @@
 //! The range: chaos and load on real processes, judged from outside.
 //!
-//! It promises that what it reports was seen on real `backstop serve` processes over a real Postgres, by a
-//! participant that no fault touches; and that nothing it started outlives it.
+//! It promises that what it reports was seen on real `backstop serve` processes over a real Postgres: by a
+//! participant that no fault touches (`bank`), or, in the chaos, in the books of ledgers that are processes
+//! themselves and are hurt like everything else (`ledger`); and that no process it started outlives it.
 //!
 //! # Not here
 //! Any knowledge of Backstop's inside: the range talks gRPC (`api`), reads `/metrics`, sends signals, and
@@ -10,15 +11,19 @@
 
 pub mod api;
 pub mod bank;
+pub mod call;
 pub mod client;
 pub mod cluster;
 pub mod coordinator;
 pub mod definition;
 pub mod faults;
 pub mod journal;
+pub mod ledger;
 pub mod moment;
 pub mod oracle;
+pub mod payment;
 pub mod planting;
+pub mod process;
 pub mod proxy;
 pub mod report;
 pub mod rng;
@@ -26,7 +31,7 @@ pub mod scenario;
 pub mod standstill;
 pub mod vitals;
 
-/// The wire types of the range's bank, generated.
+/// The wire types of the range's participants, generated.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 pub mod wire {
     tonic::include_proto!("range.v1");

@@ -1,10 +1,11 @@
 //! `backstop-range`: chaos and load on real processes, on this machine alone.
 
 use backstop_range::report::Report;
-use backstop_range::{coordinator, scenario};
+use backstop_range::scenario::chaos::Programs;
+use backstop_range::{coordinator, ledger, scenario};
 use clap::Parser;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,6 +23,9 @@ struct Program {
     /// Also write the figures to this file
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write report.json and, of the chaos, a page report.html into this folder
+    #[arg(long, global = true, value_name = "DIR")]
+    report: Option<PathBuf>,
     #[command(subcommand)]
     scenario: Scenario,
 }
@@ -40,17 +44,25 @@ enum Scenario {
     Takeover(scenario::takeover::Takeover),
     /// Sagas that hang beside healthy ones
     Hanging(scenario::hanging::Hanging),
+    /// One ledger of the chaos, as the chaos starts it
+    #[command(hide = true)]
+    Ledger(ledger::Serve),
 }
 
 impl Scenario {
     async fn run(&self, program: PathBuf) -> anyhow::Result<Report> {
         match self {
-            Self::Chaos(chaos) => scenario::chaos::run(program, chaos).await,
+            Self::Chaos(chaos) => {
+                let range = std::env::current_exe()?;
+                scenario::chaos::run(&Programs { backstop: program, range }, chaos).await
+            }
             Self::Frozen(frozen) => scenario::frozen::run(program, frozen).await,
             Self::Rolling(rolling) => scenario::rolling::run(program, rolling).await,
             Self::Parked(parked) => scenario::parked::run(program, parked).await,
             Self::Takeover(takeover) => scenario::takeover::run(program, takeover).await,
             Self::Hanging(hanging) => scenario::hanging::run(program, hanging).await,
+            // Told apart before: it needs no coordinator.
+            Self::Ledger(_) => anyhow::bail!("a ledger is no scenario"),
         }
     }
 }
@@ -58,7 +70,7 @@ impl Scenario {
 #[tokio::main]
 async fn main() -> ExitCode {
     let program = Program::parse();
-    match run(&program.scenario, program.backstop.as_deref(), program.json.as_deref()).await {
+    match run(&program).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -69,18 +81,24 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(scenario: &Scenario, backstop: Option<&Path>, json: Option<&Path>) -> anyhow::Result<bool> {
-    let backstop = coordinator::program(backstop)?;
+async fn run(program: &Program) -> anyhow::Result<bool> {
+    if let Scenario::Ledger(serve) = &program.scenario {
+        return ledger::serve(serve).await.map(|()| true);
+    }
+    let backstop = coordinator::program(program.backstop.as_deref())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // Told to end, the scenario is dropped, and with it all that it started.
     let report = tokio::select! {
-        report = scenario.run(backstop) => report?,
+        report = program.scenario.run(backstop) => report?,
         _ = terminate.recv() => anyhow::bail!("told to end"),
         _ = interrupt.recv() => anyhow::bail!("told to end"),
     };
     write!(std::io::stdout(), "{}", report.table())?;
-    if let Some(json) = json {
+    if let Some(json) = &program.json {
         report.write(json)?;
+    }
+    if let Some(folder) = &program.report {
+        report.write_folder(folder)?;
     }
     Ok(report.passed())
 }

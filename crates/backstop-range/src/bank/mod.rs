@@ -8,10 +8,11 @@ pub mod books;
 pub mod record;
 mod serve;
 
+use crate::call::Call;
 use crate::moment::Moment;
 use anyhow::Result;
 use books::{Books, Standing};
-use record::{Call, Record};
+use record::Record;
 use serve::Server;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

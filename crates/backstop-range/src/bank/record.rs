@@ -2,90 +2,9 @@
 //!
 //! Arrival order is the order of the list. It is the range's own view, so no fault can falsify it.
 
-use super::books::Method;
-use crate::moment::{Moment, now};
-use crate::wire::Posting;
+use crate::call::{Call, Outcome};
+use crate::moment::now;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Which call of a saga's step.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Phase {
-    /// Forward.
-    Action,
-    /// Back.
-    Compensation,
-    /// Something that the range does not offer.
-    Other(String),
-}
-
-/// How a call ended for the participant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is still here.
-    Open,
-    /// It was answered OK.
-    Done,
-    /// It was answered with a refusal.
-    Refused,
-    /// It was answered with UNAVAILABLE.
-    Unavailable,
-    /// Its connection was closed by us, after booking.
-    Lost,
-    /// The caller went away before the answer.
-    Abandoned,
-}
-
-/// One call, as it came.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Call {
-    /// `backstop-saga-id`.
-    pub saga: String,
-    /// `backstop-step`.
-    pub step: String,
-    /// `backstop-phase`.
-    pub phase: Phase,
-    /// `backstop-attempt`.
-    pub attempt: u32,
-    /// `backstop-epoch`.
-    pub epoch: u64,
-    /// `idempotency-key`.
-    pub key: String,
-    /// Who was called.
-    pub participant: String,
-    /// What.
-    pub method: Method,
-    /// With what.
-    pub request: Posting,
-    /// When it came.
-    pub arrived: Moment,
-    /// When it was answered, lost or given up.
-    pub left: Option<Moment>,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// True if its key had been answered before.
-    pub is_duplicate: bool,
-}
-
-impl Call {
-    /// A line for people.
-    #[must_use]
-    pub fn line(&self, since: Moment) -> String {
-        let (arrived, left) = (self.arrived - since, self.left.map(|left| left - since));
-        format!(
-            "{:>10}us {:>12} {}/{:?}#{} epoch {} {:?}{} on {} {:?}",
-            arrived,
-            left.map(|left| format!("{left}us")).unwrap_or_else(|| "-".to_owned()),
-            self.step,
-            self.phase,
-            self.attempt,
-            self.epoch,
-            self.outcome,
-            if self.is_duplicate { " (again)" } else { "" },
-            self.participant,
-            self.method,
-        )
-    }
-}
 
 /// The calls of all participants in the order of arrival.
 #[derive(Debug, Clone, Default)]

@@ -1,9 +1,9 @@
 //! One participant on the wire.
 
 use super::books::{Method, Refusal, Taken};
-use super::record::{Call, Outcome, Phase, Visit};
+use super::record::Visit;
 use super::{Inner, Manner};
-use crate::moment::now;
+use crate::call::{Call, Outcome};
 use crate::wire::bank_server::{Bank, BankServer};
 use crate::wire::{Posting, Receipt};
 use anyhow::{Context, Result};
@@ -14,7 +14,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::metadata::MetadataMap;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -82,51 +81,29 @@ struct Service {
 }
 
 impl Service {
-    fn call(&self, method: Method, request: &Request<Posting>) -> Call {
-        let metadata = request.metadata();
-        Call {
-            saga: text(metadata, "backstop-saga-id"),
-            step: text(metadata, "backstop-step"),
-            phase: match text(metadata, "backstop-phase").as_str() {
-                "action" => Phase::Action,
-                "compensation" => Phase::Compensation,
-                other => Phase::Other(other.to_owned()),
-            },
-            // A number that cannot be read is 0, which no honest call bears: the oracles see it.
-            attempt: text(metadata, "backstop-attempt").parse().unwrap_or_default(),
-            epoch: text(metadata, "backstop-epoch").parse().unwrap_or_default(),
-            key: text(metadata, "idempotency-key"),
-            participant: self.name.clone(),
-            method,
-            request: request.get_ref().clone(),
-            arrived: now(),
-            left: None,
-            outcome: Outcome::Open,
-            is_duplicate: false,
-        }
-    }
-
     async fn take(&self, method: Method, request: Request<Posting>) -> Result<Response<Receipt>, Status> {
-        let call = self.call(method, &request);
+        let posting = request.get_ref();
+        let (name, text) = (format!("{method:?}"), format!("{posting:?}"));
+        let call = Call::arriving(request.metadata(), &self.name, &name, text);
         let mut visit = self.inner.record.arrived(call.clone());
         let script = Arc::clone(&self.inner.script.lock().unwrap_or_else(PoisonError::into_inner));
         match script(&call) {
-            Manner::AtOnce => self.answer(&call, &mut visit),
+            Manner::AtOnce => self.answer(method, posting, &call, &mut visit),
             Manner::BooksAfter(wait) => {
                 tokio::time::sleep(wait).await;
-                self.answer(&call, &mut visit)
+                self.answer(method, posting, &call, &mut visit)
             }
             Manner::Held(gate) => {
                 gate.passed().await;
-                self.answer(&call, &mut visit)
+                self.answer(method, posting, &call, &mut visit)
             }
             Manner::AnswersAfter(wait) => {
-                let taken = self.book(&call, &visit);
+                let taken = self.book(method, posting, &call, &visit);
                 tokio::time::sleep(wait).await;
                 reply(taken, &mut visit)
             }
             Manner::Loses => {
-                self.book(&call, &visit);
+                self.book(method, posting, &call, &visit);
                 visit.leaves(Outcome::Lost);
                 let remote = request.extensions().get::<TcpConnectInfo>().and_then(|info| info.remote_addr());
                 let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,20 +121,26 @@ impl Service {
         }
     }
 
-    fn book(&self, call: &Call, visit: &Visit) -> Taken {
+    fn book(&self, method: Method, posting: &Posting, call: &Call, visit: &Visit) -> Taken {
         let Some(books) = self.inner.books.get(&self.name) else {
             return Taken { answer: Err(Refusal::NoAccount), is_duplicate: false };
         };
         let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = books.take(call.method, &call.saga, &call.step, &call.key, &call.request);
+        let taken = books.take(method, &call.saga, &call.step, &call.key, posting);
         if taken.is_duplicate {
             visit.is_duplicate();
         }
         taken
     }
 
-    fn answer(&self, call: &Call, visit: &mut Visit) -> Result<Response<Receipt>, Status> {
-        reply(self.book(call, visit), visit)
+    fn answer(
+        &self,
+        method: Method,
+        posting: &Posting,
+        call: &Call,
+        visit: &mut Visit,
+    ) -> Result<Response<Receipt>, Status> {
+        reply(self.book(method, posting, call, visit), visit)
     }
 }
 
@@ -174,10 +157,6 @@ fn reply(taken: Taken, visit: &mut Visit) -> Result<Response<Receipt>, Status> {
         let details = ErrorDetails::with_error_info("FIN-40005", "range", metadata);
         Status::with_error_details(Code::FailedPrecondition, message, details)
     })
-}
-
-fn text(metadata: &MetadataMap, key: &str) -> String {
-    metadata.get(key).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 #[tonic::async_trait]

@@ -5,9 +5,9 @@
 use super::{CALL_TIMEOUT, prompt};
 use crate::bank::{Bank, Gate, Manner};
 use crate::cluster::{Cluster, Member};
-use crate::coordinator::eventually;
 use crate::definition;
 use crate::moment::now;
+use crate::process::eventually;
 use crate::proxy::Wire;
 use crate::report::{Kind, Report};
 use anyhow::{Context, Result};
@@ -75,7 +75,7 @@ pub async fn run(program: PathBuf, frozen: &Frozen) -> Result<Report> {
     let apis = cluster.apis()?;
     let (api_a, api_b) = (apis.first().context("A")?, apis.get(1).context("B")?);
     let bank = Bank::start(&definition::PARTICIPANTS, prompt()).await?;
-    api_a.enlist(&bank, 0).await?;
+    api_a.enlist(bank.endpoints(), 0).await?;
     let [mut two_steps, _] = definition::transfers(CALL_TIMEOUT);
     // The first call, risk, is the one that is held.
     if let Some(timeout) = two_steps.pointer_mut("/steps/0/action/timeout") {

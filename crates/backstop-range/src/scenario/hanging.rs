@@ -5,9 +5,9 @@ use crate::api::Api;
 use crate::bank::{Bank, Gate, Manner};
 use crate::client::histogram;
 use crate::cluster::Cluster;
-use crate::coordinator::eventually;
 use crate::definition;
 use crate::moment::now;
+use crate::process::eventually;
 use crate::report::{Kind, Report};
 use anyhow::{Context, Result};
 use backstop_proto::v1::SagaState;
@@ -52,12 +52,12 @@ pub async fn run(program: PathBuf, hanging: &Hanging) -> Result<Report> {
     let gate = Arc::new(Mutex::new(Gate::closed()));
     let held = Arc::clone(&gate);
     let [risk, a, b] = definition::PARTICIPANTS;
-    let script = Arc::new(move |call: &crate::bank::record::Call| match call.participant.as_str() {
+    let script = Arc::new(move |call: &crate::call::Call| match call.participant.as_str() {
         TARPIT => Manner::Held(held.lock().unwrap_or_else(PoisonError::into_inner).clone()),
         _ => Manner::AtOnce,
     });
     let bank = Bank::start(&[risk, a, b, TARPIT], script).await?;
-    api.enlist(&bank, 0).await?;
+    api.enlist(bank.endpoints(), 0).await?;
     for definition in definition::transfers(CALL_TIMEOUT) {
         api.define(definition).await?;
     }

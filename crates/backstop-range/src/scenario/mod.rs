@@ -10,8 +10,8 @@ pub mod takeover;
 use crate::api::Api;
 use crate::bank::{Bank, Manner, Script};
 use crate::cluster::Cluster;
-use crate::coordinator::eventually;
 use crate::definition;
+use crate::process::eventually;
 use crate::report::Report;
 use anyhow::{Context, Result};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) fn prompt() -> Script {
 pub(crate) async fn register(cluster: &Cluster, bank: &Bank) -> Result<Vec<Api>> {
     let apis = cluster.apis()?;
     let first = apis.first().context("a coordinator")?;
-    first.enlist(bank, 0).await?;
+    first.enlist(bank.endpoints(), 0).await?;
     for definition in definition::transfers(CALL_TIMEOUT) {
         first.define(definition).await?;
     }
@@ -52,9 +52,14 @@ pub(crate) async fn quiet(apis: &[Api], patience: Duration) -> bool {
 
 /// What any coordinator lists.
 pub(crate) async fn list(apis: &[Api]) -> Result<Vec<backstop_proto::v1::Saga>> {
+    list_in(apis, "").await
+}
+
+/// What any coordinator lists of those that fit a filter.
+pub(crate) async fn list_in(apis: &[Api], filter: &str) -> Result<Vec<backstop_proto::v1::Saga>> {
     let mut last = anyhow::anyhow!("there is no coordinator");
     for api in apis {
-        match api.list("").await {
+        match api.list(filter).await {
             Ok(sagas) => return Ok(sagas),
             Err(error) => last = error,
         }

@@ -5,10 +5,10 @@ use super::prompt;
 use crate::bank::{Bank, Manner};
 use crate::client::histogram;
 use crate::cluster::Cluster;
-use crate::coordinator::eventually;
 use crate::definition;
 use crate::moment::{micros, now};
 use crate::planting::{Anew, Model};
+use crate::process::eventually;
 use crate::report::{Kind, Report};
 use anyhow::{Context, Result};
 use sqlx::{AssertSqlSafe, PgPool, Row};
@@ -52,7 +52,7 @@ pub async fn run(program: PathBuf, parked: &Parked) -> Result<Report> {
     let first = cluster.add(settings).await?.coordinator;
     let bank = Bank::start(&["ledger_a"], prompt()).await?;
     let api = cluster.apis()?.into_iter().next().context("a coordinator")?;
-    api.enlist(&bank, 0).await?;
+    api.enlist(bank.endpoints(), 0).await?;
     api.define(definition::single(definition::SINGLE, "ledger_a", super::CALL_TIMEOUT)).await?;
     let pool = cluster.pool();
 

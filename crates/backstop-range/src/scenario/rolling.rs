@@ -74,11 +74,11 @@ pub async fn run(program: PathBuf, rolling: &Rolling) -> Result<Report> {
     report.figure("duplicates by key", calls.iter().filter(|call| call.is_duplicate).count());
 
     report.check(Kind::Safety, "a drain is a good end", all_ended_well, "a coordinator ended with an error");
-    for started in outcome.failed().take(3) {
-        let text = format!("{}: {}", started.id, started.failure.as_deref().unwrap_or_default());
-        report.check(Kind::Safety, "no start fails", false, text);
+    for (started, failure) in outcome.failed().take(3) {
+        let text = format!("{}: {}", started.id, failure.text);
+        report.check(failure.kind(), "no start fails", false, text);
     }
-    let (backwards, late) = oracle::epochs(&calls, &[]);
+    let (backwards, late) = oracle::epochs(&calls, |_| false);
     report.figure("late calls", late);
     let found = [
         oracle::all_ended(outcome.accepted().map(|started| started.id.as_str()), &states),
@@ -90,7 +90,7 @@ pub async fn run(program: PathBuf, rolling: &Rolling) -> Result<Report> {
     for found in &found {
         report.violations(found);
     }
-    let longest = standstill::longest(&journals, &calls, &[]);
+    let longest = standstill::longest(&standstill::at_least(1, &journals, &calls), |_| false);
     let slow = standstills(&mut report, &longest, STANDSTILL_MAX);
     let odd = found.iter().flatten().find_map(|violation| violation.saga.clone()).or(slow);
     if let Some(odd) = odd {
@@ -124,9 +124,9 @@ async fn restarts(cluster: &Cluster, begin: Moment) -> Result<(Vec<Value>, bool)
 fn delays(
     outcome: &client::Outcome,
     journals: &BTreeMap<String, Vec<journal::Event>>,
-    calls: &[crate::bank::record::Call],
+    calls: &[crate::call::Call],
 ) -> impl Iterator<Item = i64> {
-    let mut by_saga: HashMap<&str, Vec<&crate::bank::record::Call>> = HashMap::new();
+    let mut by_saga: HashMap<&str, Vec<&crate::call::Call>> = HashMap::new();
     for call in calls {
         by_saga.entry(&call.saga).or_default().push(call);
     }

@@ -3,10 +3,10 @@
 use super::prompt;
 use crate::bank::{Bank, Gate, Manner};
 use crate::cluster::Cluster;
-use crate::coordinator::eventually;
 use crate::definition;
 use crate::moment::now;
 use crate::planting::{Anew, Model};
+use crate::process::eventually;
 use crate::report::{Kind, Report};
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -47,7 +47,7 @@ pub async fn run(program: PathBuf, takeover: &Takeover) -> Result<Report> {
         move |call| if call.epoch == 1 { Manner::Held(held.clone()) } else { Manner::AtOnce },
     ));
     let api = cluster.apis()?.into_iter().next().context("a coordinator")?;
-    api.enlist(&bank, 1_024).await?;
+    api.enlist(bank.endpoints(), 1_024).await?;
     api.define(definition::single(definition::SINGLE, "ledger_a", Duration::from_secs(20))).await?;
     api.start(definition::request("model", definition::SINGLE, 1, 1, 1)).await?;
     let called = || async { Ok((bank.record().count() > 0).then_some(())) };

@@ -6,11 +6,12 @@
 //! # Not here
 //! Times: `standstill`. What needs the journal's meaning (order of the DAG, Lamport clocks): the explorer.
 
+pub mod ledgers;
+
 use crate::bank::books::Standing;
-use crate::bank::record::{Call, Phase};
-use crate::standstill::Span;
+use crate::call::{Call, Phase};
 use backstop_proto::v1::SagaState;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,16 +30,25 @@ impl Violation {
     }
 }
 
+/// Every accepted saga is there.
+#[must_use]
+pub fn accepted_is_kept<'a>(
+    accepted: impl Iterator<Item = &'a str>,
+    states: &BTreeMap<String, SagaState>,
+) -> Vec<Violation> {
+    accepted
+        .filter(|id| !states.contains_key(*id))
+        .map(|id| Violation::of("accepted is kept", id, "it was accepted and is not there"))
+        .collect()
+}
+
 /// Every accepted saga is there and has ended, none needs a person.
 #[must_use]
 pub fn all_ended<'a>(
     accepted: impl Iterator<Item = &'a str>,
     states: &BTreeMap<String, SagaState>,
 ) -> Vec<Violation> {
-    let mut found: Vec<Violation> = accepted
-        .filter(|id| !states.contains_key(*id))
-        .map(|id| Violation::of("accepted is kept", id, "it was accepted and is not there"))
-        .collect();
+    let mut found = accepted_is_kept(accepted, states);
     for (id, state) in states {
         if !matches!(state, SagaState::Succeeded | SagaState::RolledBack) {
             found.push(Violation::of("all end", id, crate::api::state_name(*state)));
@@ -66,35 +76,31 @@ pub fn one_key_one_request(calls: &[Call]) -> Vec<Violation> {
     found
 }
 
-/// Late calls: those of a tenure that is over, let out by a coordinator that had been frozen. Anything else
-/// that goes back is a violation, and so is an action that comes after its compensation has, unless late.
+/// Late calls: those of a tenure that is over, or of actions that were undone meanwhile, let out by something
+/// that had held them up: a coordinator that had been frozen, a wire. Anything else that goes back is a
+/// violation, and so is an action that comes after its compensation has.
 #[must_use]
-pub fn epochs(calls: &[Call], thaws: &[Span]) -> (Vec<Violation>, usize) {
+pub fn epochs(calls: &[Call], was_held_up: impl Fn(&Call) -> bool) -> (Vec<Violation>, usize) {
     let mut newest: HashMap<&str, u64> = HashMap::new();
-    let mut undone: HashMap<(&str, &str), u64> = HashMap::new();
+    let mut undone: HashSet<(&str, &str)> = HashSet::new();
     let (mut found, mut late) = (Vec::new(), 0);
     for call in calls {
         let newest = newest.entry(&call.saga).or_default();
-        let is_late = call.epoch < *newest;
-        if is_late {
-            if thaws.iter().any(|thaw| thaw.from <= call.arrived && call.arrived <= thaw.until) {
-                late += 1;
-            } else {
-                let text = format!("a call of epoch {} after one of {newest}: {}", call.epoch, call.line(0));
-                found.push(Violation::of("epochs grow", &call.saga, text));
-            }
+        let branch = (call.saga.as_str(), call.step.as_str());
+        let is_of_old_tenure = call.epoch < *newest;
+        let is_undone = call.phase == Phase::Action && undone.contains(&branch);
+        if (is_of_old_tenure || is_undone) && was_held_up(call) {
+            late += 1;
+        } else if is_of_old_tenure {
+            let text = format!("a call of epoch {} after one of {newest}: {}", call.epoch, call.line(0));
+            found.push(Violation::of("epochs grow", &call.saga, text));
+        } else if is_undone {
+            let text = format!("an action after its compensation: {}", call.line(0));
+            found.push(Violation::of("no action once undone", &call.saga, text));
         }
         *newest = call.epoch.max(*newest);
-        let branch = (call.saga.as_str(), call.step.as_str());
-        match call.phase {
-            Phase::Compensation => {
-                undone.entry(branch).or_insert(call.epoch);
-            }
-            Phase::Action if undone.contains_key(&branch) && !is_late => {
-                let text = format!("an action after its compensation: {}", call.line(0));
-                found.push(Violation::of("no action once undone", &call.saga, text));
-            }
-            Phase::Action | Phase::Other(_) => {}
+        if call.phase == Phase::Compensation {
+            undone.insert(branch);
         }
     }
     (found, late)
@@ -140,9 +146,7 @@ pub fn effects(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::bank::books::Method;
-    use crate::bank::record::Outcome;
-    use crate::wire::Posting;
+    use crate::call::Outcome;
 
     pub(crate) fn call(saga: &str, epoch: u64) -> Call {
         Call {
@@ -153,8 +157,8 @@ pub(crate) mod tests {
             epoch,
             key: format!("{saga}/debit/action"),
             participant: "ledger".to_owned(),
-            method: Method::Debit,
-            request: Posting { saga: saga.to_owned(), account: 1, amount: 2 },
+            method: "Debit".to_owned(),
+            request: "amount: 2".to_owned(),
             arrived: 10,
             left: Some(20),
             outcome: Outcome::Done,
@@ -184,7 +188,7 @@ pub(crate) mod tests {
         let one = call("s", 1);
         let (mut key, mut request) = (call("s", 2), call("s", 2));
         key.key.push('x');
-        request.request.amount = 3;
+        request.request.push('0');
         assert_eq!(one_key_one_request(&[one.clone(), call("s", 2)]), []);
         assert_eq!(one_key_one_request(&[one, key, request]).len(), 2);
     }
@@ -192,8 +196,8 @@ pub(crate) mod tests {
     #[test]
     fn an_epoch_that_goes_back_is_a_violation_unless_a_thaw_explains_it() {
         let calls = [call("s", 2), call("s", 1), call("t", 1)];
-        assert_eq!(oracles(&epochs(&calls, &[]).0), ["epochs grow"]);
-        let (found, late) = epochs(&calls, &[Span { from: 5, until: 15 }]);
+        assert_eq!(oracles(&epochs(&calls, |_| false).0), ["epochs grow"]);
+        let (found, late) = epochs(&calls, |call| call.arrived == 10);
         assert_eq!((found.len(), late), (0, 1));
     }
 
@@ -201,7 +205,10 @@ pub(crate) mod tests {
     fn an_action_after_its_compensation_is_named() {
         let mut undo = call("s", 1);
         undo.phase = Phase::Compensation;
-        assert_eq!(oracles(&epochs(&[call("s", 1), undo, call("s", 1)], &[]).0), ["no action once undone"]);
+        assert_eq!(
+            oracles(&epochs(&[call("s", 1), undo, call("s", 1)], |_| false).0),
+            ["no action once undone"]
+        );
     }
 
     #[test]

@@ -1,12 +1,23 @@
-//! What a scenario found: figures in order, what failed, and one saga's story if something did.
+//! What a scenario found: figures in order, what failed, and one saga's story if something did; and, for a
+//! page, a sheet of tables and times.
+//!
+//! # Not here
+//! The page: `html`, and the picture in it: `timeline`.
+
+mod html;
+pub mod sheet;
+mod timeline;
 
 use crate::oracle::Violation;
 use serde_json::{Map, Value, json};
+use sheet::{Check, Sheet};
 use std::fmt::Write;
 use std::path::Path;
 
 /// Violations of one oracle that are shown.
 const SHOWN_MAX: usize = 3;
+/// Rows of a table on a terminal.
+const ROWS_MAX: usize = 12;
 
 /// What kind of promise was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +48,7 @@ pub struct Report {
     figures: Vec<(String, Value)>,
     failures: Vec<Failure>,
     story: Vec<String>,
+    sheet: Option<Sheet>,
 }
 
 impl Report {
@@ -85,6 +97,18 @@ impl Report {
         }
     }
 
+    /// An oracle with a place on the sheet: its name, what must hold, and what it found.
+    pub fn oracle(&mut self, name: &str, meaning: &str, found: &[Violation]) {
+        self.violations(found);
+        let check = Check { name: name.to_owned(), meaning: meaning.to_owned(), violations: found.len() };
+        self.sheet.get_or_insert_default().checks.push(check);
+    }
+
+    /// The sheet, to fill in.
+    pub fn sheet(&mut self) -> &mut Sheet {
+        self.sheet.get_or_insert_default()
+    }
+
     /// The story of a saga that shows what is wrong.
     pub fn story(&mut self, lines: impl IntoIterator<Item = String>) {
         self.story.extend(lines);
@@ -114,19 +138,14 @@ impl Report {
         let mut text = format!("{}\n", self.scenario);
         let width = self.figures.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
         for (name, value) in &self.figures {
-            let lines: Vec<String> = match value {
-                Value::String(text) => vec![text.clone()],
-                Value::Array(items) => items
-                    .iter()
-                    .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
-                    .collect(),
-                other => vec![other.to_string()],
-            };
-            for (number, line) in lines.iter().enumerate() {
+            for (number, line) in lines_of(value).iter().enumerate() {
                 let name = if number == 0 { name.as_str() } else { "" };
                 // Writing to a String cannot fail.
                 let _ = writeln!(text, "  {name:<width$}  {line}");
             }
+        }
+        for table in self.sheet.iter().flat_map(|sheet| &sheet.tables) {
+            text.push_str(&table.text(ROWS_MAX));
         }
         if self.passed() {
             text.push_str("PASSED\n");
@@ -150,7 +169,7 @@ impl Report {
         });
         json!({
             "scenario": self.scenario, "passed": self.passed(), "figures": figures,
-            "failures": failures.collect::<Vec<_>>(), "story": self.story,
+            "failures": failures.collect::<Vec<_>>(), "story": self.story, "sheet": self.sheet,
         })
     }
 
@@ -160,5 +179,29 @@ impl Report {
     /// If it cannot be written.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         std::fs::write(path, format!("{:#}\n", self.json()))
+    }
+
+    /// Writes `report.json` and, if there is a sheet, `report.html` into a folder, which is made.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write_folder(&self, folder: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        self.write(&folder.join("report.json"))?;
+        match &self.sheet {
+            Some(sheet) => std::fs::write(folder.join("report.html"), html::page(self, sheet)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A figure as lines for people.
+fn lines_of(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => {
+            items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect()
+        }
+        other => vec![other.to_string()],
     }
 }
