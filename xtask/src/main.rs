@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | model | walls | ci | figures`.
+//! The project's chores: `cargo xtask test | model | walls | spec | fuzz | ci | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -6,11 +6,14 @@
 
 mod ci;
 mod figures;
+mod fuzz;
 mod model;
 mod mutants;
+mod peer_failures;
 mod prerequisites;
 mod process;
 mod sources;
+mod spec;
 mod test;
 mod walls;
 
@@ -22,8 +25,10 @@ usage: cargo xtask <chore>
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
   model [--wide] [--only SHAPE] [--no-mutants]
                                 explores small sagas whole, then knocks out each guard and demands that it is found
-  walls                         the architecture's walls, migrations, error pages, sizes of files
-  ci                            format, clippy, walls, proto lint, docs, then test
+  walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
+  spec [model ...] [--faults N] the specification in docs/spec, with TLC
+  ci                            format, walls, proto lint, the specification, clippy, docs, then test
+  fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
   figures                       lines of code, binary size, build profile";
 
 fn main() -> ExitCode {
@@ -34,7 +39,9 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "model" => model::run(&rest),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
+        "spec" => spec::run(&rest),
         "ci" => ci::run(),
+        "fuzz" => fuzz::run(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),
         _ => {
             println!("{USAGE}");

@@ -69,7 +69,7 @@ fn postgres() -> Result<PathBuf> {
 }
 
 /// Installs a package of Debian's or its kin's, where that is ours to do.
-fn install_from_the_system(package: &str) -> Result<()> {
+pub(crate) fn install_from_the_system(package: &str) -> Result<()> {
     if on_path("apt-get").is_none() || !is_root() {
         return Ok(());
     }

@@ -3,8 +3,10 @@
 //! Invariants: every rule that is written in DESIGN 8 and can be read off files is checked here; a fault
 //! names what is wrong, where, and the rule. Dev-dependencies may look over any wall: tests stand outside.
 
+use crate::peer_failures;
 use crate::process::{cargo, root};
 use crate::sources::{self, Source};
+use crate::spec;
 use anyhow::{Context, Result, bail};
 use backstop_core::{Code, ErrorTable, tier};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
@@ -64,8 +66,10 @@ pub(crate) fn run() -> Result<()> {
     faults.extend(dependency_faults(&Edges::read(&metadata)?));
     faults.extend(migration_faults(&root()));
     faults.extend(error_page_faults(&root()));
+    faults.extend(spec::table_faults(&root()));
     faults.extend(clock_faults(&sources));
     faults.extend(length_faults(&sources));
+    faults.extend(peer_failures::faults(&root(), &sources));
     for fault in &faults {
         println!("wall: {fault}");
     }

@@ -87,6 +87,9 @@ pub fn agenda(saga: &Saga, now: Timestamp) -> Agenda {
         } else {
             agenda.wake(progress.not_before);
         }
+        // One that cannot even be sent is given up in time, wherever it waits.
+        let gives_up_at = call.plan(saga).and_then(|plan| progress.gives_up_at(&plan.retry));
+        agenda.wake(gives_up_at.filter(|at| *at > now));
     }
     if saga.state == SagaState::Running && !saga.is_past_pivot() && !saga.is_pivot_open(now) {
         agenda.wake(saga.started.deadline);

@@ -214,13 +214,13 @@ impl Change {
                 let branch = &mut saga.branches[index];
                 if branch.state == BranchState::Stuck {
                     branch.state = BranchState::Compensating;
-                    branch.compensation = again(branch.compensation);
+                    branch.compensation = again(branch.compensation, self.at);
                 } else {
                     branch.state = BranchState::Running;
                     // What may be done already is asked about again before it is sent again.
                     branch.asking = branch.doubt && asks;
-                    branch.action = again(branch.action);
-                    branch.query = again(branch.query);
+                    branch.action = again(branch.action, self.at);
+                    branch.query = again(branch.query, self.at);
                 }
                 resume(saga);
                 Ok(())
@@ -315,8 +315,8 @@ fn resume(saga: &mut Saga) {
     }
 }
 
-fn again(progress: Progress) -> Progress {
-    Progress { forgiven: progress.attempts, refusals: 0, not_before: None, ..progress }
+fn again(progress: Progress, at: Timestamp) -> Progress {
+    Progress { forgiven: progress.attempts, refusals: 0, not_before: None, since: Some(at), ..progress }
 }
 
 fn forgive_lost(progress: &mut Progress, failure: &Failure) {

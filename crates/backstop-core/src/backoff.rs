@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_never_passes_the_ceiling_and_sagas_spread_over_it() {
+    fn peer_14_the_wait_never_passes_the_ceiling_and_sagas_spread_over_it() {
         let policy = RetryPolicy::default();
         for attempt in 1..70 {
             let ceiling =

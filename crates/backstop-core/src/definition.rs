@@ -92,8 +92,12 @@ pub struct RetryPolicy {
     /// Ceiling of every wait.
     pub max: Duration,
     /// Actions and queries: attempts in all. Compensations: refusals (L1, L3) before the branch is STUCK;
-    /// what is merely unavailable (L2) is retried without end.
+    /// what is merely unavailable (L2) is retried until [`RetryPolicy::give_up_after`].
     pub attempts_max: u32,
+    /// Only for calls that are otherwise tried without end (compensations, and actions of RETRIABLE steps): how long
+    /// after its turn came one that is merely unavailable (L2) goes on being tried before it waits for a person.
+    /// `None`: without end.
+    pub give_up_after: Option<Duration>,
 }
 
 impl RetryPolicy {
@@ -103,7 +107,12 @@ impl RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { initial: Duration::from_millis(50), max: Duration::from_secs(2), attempts_max: 5 }
+        Self {
+            initial: Duration::from_millis(50),
+            max: Duration::from_secs(2),
+            attempts_max: 5,
+            give_up_after: None,
+        }
     }
 }
 

@@ -18,12 +18,14 @@ pub(crate) fn advance(saga: &mut Saga) {
                     && step.depends_on.iter().all(|dependency| is_forward_done(&saga.branches[*dependency]))
                 {
                     saga.branches[index].state = BranchState::Running;
+                    saga.branches[index].action.since = Some(saga.updated_at);
                 }
             }
         }
         SagaState::RollingBack => {
             for index in to_compensate_now(saga) {
                 saga.branches[index].state = BranchState::Compensating;
+                saga.branches[index].compensation.since = Some(saga.updated_at);
             }
         }
         SagaState::NeedsIntervention | SagaState::Succeeded | SagaState::RolledBack => {}

@@ -1,6 +1,6 @@
 //! A saga as its journal makes it. Only [`crate::apply()`] changes one.
 
-use crate::definition::StepKind;
+use crate::definition::{RetryPolicy, StepKind};
 use crate::event::Started;
 use crate::failure::Failure;
 use crate::graph::{Definition, Step};
@@ -163,6 +163,8 @@ pub struct Progress {
     pub refusals: u32,
     /// The next attempt is not sent before this.
     pub not_before: Option<Timestamp>,
+    /// When its turn came, or when a person let it be tried again.
+    pub since: Option<Timestamp>,
 }
 
 impl Progress {
@@ -170,6 +172,12 @@ impl Progress {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempts + 1
+    }
+
+    /// From when on a failure that would be tried again without end makes it wait for a person.
+    #[must_use]
+    pub fn gives_up_at(&self, policy: &RetryPolicy) -> Option<Timestamp> {
+        Some(self.since?.plus(policy.give_up_after?))
     }
 
     /// True if the attempt under way may have been sent by `now`.
@@ -357,6 +365,13 @@ impl Saga {
             | BranchState::Skipped
             | BranchState::Resolved => false,
         }
+    }
+
+    /// True while a listener has yet to be told. A saga at rest is nobody's: what is not said by then would wait
+    /// for a person too.
+    #[must_use]
+    pub fn is_signalling(&self) -> bool {
+        self.signals.iter().any(|(_, state)| *state == SignalState::Pending)
     }
 
     /// True if something is being called, or is going to be without anybody's word.

@@ -101,9 +101,11 @@ fn describe(kind: &EventKind) -> (&'static str, String) {
             Some(error) => ("not signalled", format!("#{attempts}  {}", one_line(error))),
         },
         EventKind::InterventionOpened => ("needs a person", String::new()),
-        EventKind::BranchRetried { by, reason, .. } => ("retried by", format!("{by}: {}", one_line(reason))),
+        EventKind::BranchRetried { by, reason, .. } => {
+            ("retried by", format!("{}: {}", one_line(by), one_line(reason)))
+        }
         EventKind::BranchResolved { by, reason, resolution, .. } => {
-            ("resolved by", format!("{by}: {}  {}", resolution.as_str(), one_line(reason)))
+            ("resolved by", format!("{}: {}  {}", one_line(by), resolution.as_str(), one_line(reason)))
         }
         EventKind::Succeeded => ("succeeded", String::new()),
         EventKind::RolledBack => ("rolled back", String::new()),
@@ -133,7 +135,7 @@ pub fn cause_text(cause: &Cause) -> String {
     match &cause.kind {
         CauseKind::BranchFailed(step) => format!("cause {step}"),
         CauseKind::DeadlinePassed => "cause deadline".to_owned(),
-        CauseKind::Cancelled { by, reason } => format!("cancelled by {by}: {}", one_line(reason)),
+        CauseKind::Cancelled { by, reason } => format!("cancelled by {}: {}", one_line(by), one_line(reason)),
         CauseKind::Resolved(step) => format!("cause {step}, resolved by hand"),
     }
 }

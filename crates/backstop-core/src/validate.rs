@@ -224,6 +224,9 @@ impl Check<'_> {
         let name = self.parse(&at("name"), &spec.name, StepName::parse);
         let action = self.call(&at("action"), &spec.action);
         let compensation = spec.compensation.as_ref().map(|call| self.call(&at("compensation"), call));
+        if spec.kind != StepKind::Retriable {
+            self.ends_by_itself(&at("action"), &spec.action);
+        }
         match (spec.kind, &compensation) {
             (StepKind::Compensatable, None) => {
                 self.fault(at("compensation"), "a COMPENSATABLE step must name its compensation");
@@ -235,6 +238,9 @@ impl Check<'_> {
             | (StepKind::ReadOnly | StepKind::Pivot | StepKind::Retriable, None) => {}
         }
         let query = spec.query.as_ref().map(|call| self.call(&at("query"), call));
+        if let Some(query) = &spec.query {
+            self.ends_by_itself(&at("query"), query);
+        }
         let traits = action
             .as_ref()
             .and_then(|call| self.participants.get(&call.participant))
@@ -296,6 +302,16 @@ impl Check<'_> {
         }
     }
 
+    /// The attempts of this call are bounded by their number.
+    fn ends_by_itself(&mut self, path: &str, spec: &CallSpec) {
+        if spec.retry.give_up_after.is_some() {
+            self.fault(
+                format!("{path}.retry.give_up_after"),
+                "only a compensation or the action of a RETRIABLE step is tried without end: say attempts_max",
+            );
+        }
+    }
+
     fn call(&mut self, path: &str, spec: &CallSpec) -> Option<PlannedCall> {
         let at = |field: &str| format!("{path}.{field}");
         let participant = self.parse(&at("participant"), &spec.participant, ParticipantName::parse);
@@ -315,6 +331,9 @@ impl Check<'_> {
         }
         if spec.retry.attempts_max == 0 {
             self.fault(at("retry.attempts_max"), "must be at least 1");
+        }
+        if spec.retry.give_up_after.is_some_and(|limit| limit.is_zero()) {
+            self.fault(at("retry.give_up_after"), "must be longer than zero");
         }
         if spec.retry.initial.is_zero() {
             self.fault(at("retry.initial_backoff"), "must be longer than zero");

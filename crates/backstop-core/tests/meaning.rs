@@ -85,7 +85,7 @@ fn owned(row: &SaidRow) -> (String, String, String, String, u16, String) {
 }
 
 #[test]
-fn every_status_that_a_participant_says_means_what_the_design_says() {
+fn peer_13_every_status_that_a_participant_says_means_what_the_design_says() {
     let table = ErrorTable::default();
     for (number, row) in SAID.iter().enumerate() {
         let code = Code::from_number(i32::try_from(number).unwrap());

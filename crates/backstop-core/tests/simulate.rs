@@ -22,7 +22,7 @@ fn run<'a>(runs: &'a [Run], step: &str, fault: Fault) -> &'a Run {
 }
 
 #[test]
-fn each_step_fails_in_each_way_and_every_run_comes_to_rest() {
+fn peer_33_each_step_really_fails_in_each_way_and_every_run_comes_to_rest() {
     let runs = transfer();
     assert_eq!(runs.len(), 1 + 3 * 3 + 1, "all well, three faults a step, one compensation to refuse");
     for run in &runs {
@@ -32,6 +32,30 @@ fn each_step_fails_in_each_way_and_every_run_comes_to_rest() {
     }
     assert_eq!(runs[0].calls, ["debit/action", "settle/action", "record/action"]);
     assert_eq!(runs[0].end_state, SagaState::Succeeded);
+    // That each fault got as far as the step that it was for, and did there what it was to do.
+    for step in ["debit", "settle", "record"] {
+        for fault in [Fault::Refused, Fault::NoAnswer, Fault::Internal] {
+            let run = run(&runs, step, fault);
+            assert!(
+                run.calls.contains(&format!("{step}/action")),
+                "{step} {fault:?} was never called: {run:#?}"
+            );
+            let code = match fault {
+                Fault::Refused => "FAILED_PRECONDITION",
+                Fault::NoAnswer => "DEADLINE_EXCEEDED (deadline)",
+                _ => "INTERNAL",
+            };
+            let mut failures = run.transcript.iter().filter(|line| line.contains("FIN-"));
+            let first = failures.next().unwrap_or_else(|| panic!("nothing failed: {run:#?}"));
+            assert!(first.contains(step) && first.contains(code), "{step} {fault:?}: {first}");
+        }
+    }
+    let stuck = run(&runs, "debit", Fault::CompensationRefused);
+    assert!(stuck.calls.contains(&"debit/compensation".to_owned()), "{stuck:#?}");
+    assert!(
+        stuck.transcript.iter().any(|line| line.contains("debit") && line.contains("stuck")),
+        "{stuck:#?}"
+    );
 }
 
 #[test]

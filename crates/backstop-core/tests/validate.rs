@@ -199,6 +199,31 @@ fn times_and_counts_that_are_nothing() {
 }
 
 #[test]
+fn only_what_is_tried_without_end_can_be_given_up_after_a_time() {
+    let limit = Some(Duration::from_secs(60));
+    let mut plan = Plan::new().step("a", &[]).query().pivot("p", &["a"]).retriable("r", &["p"]);
+    let steps = &mut plan.spec.steps;
+    steps[0].compensation.as_mut().unwrap().retry.give_up_after = limit;
+    steps[2].action.retry.give_up_after = limit;
+    plan.build();
+    let steps = &mut plan.spec.steps;
+    steps[0].action.retry.give_up_after = limit;
+    steps[0].query.as_mut().unwrap().retry.give_up_after = limit;
+    steps[1].action.retry.give_up_after = limit;
+    steps[2].action.retry.give_up_after = Some(Duration::ZERO);
+    let why = "only a compensation or the action of a RETRIABLE step is tried without end: say attempts_max";
+    refuses(
+        &plan,
+        &[
+            &format!("steps[0].action.retry.give_up_after: {why}"),
+            &format!("steps[0].query.retry.give_up_after: {why}"),
+            &format!("steps[1].action.retry.give_up_after: {why}"),
+            "steps[2].action.retry.give_up_after: must be longer than zero",
+        ],
+    );
+}
+
+#[test]
 fn doubts_that_cannot_be_treated_as_asked() {
     refuses(
         &Plan::new().step("a", &[]).in_doubt(InDoubt::Query),
@@ -284,7 +309,7 @@ fn fan(width: usize) -> Plan {
 }
 
 #[test]
-fn as_many_steps_as_are_allowed_and_one_more() {
+fn peer_46_as_many_steps_as_are_allowed_and_one_more() {
     assert_eq!(chain(STEPS_MAX).build().steps.len(), 256);
     refuses(&chain(STEPS_MAX + 1), &["steps: has 257 steps; the limit is 256"]);
 }
@@ -318,7 +343,7 @@ fn a_chain_of_256_steps_runs_to_either_end() {
 }
 
 #[test]
-fn a_fan_of_256_steps_runs_to_either_end() {
+fn peer_46_a_fan_of_256_steps_runs_to_either_end() {
     let names: Vec<String> = (0..STEPS_MAX).map(|n| format!("s{n}")).collect();
     let mut story = Story::start_unchecked(&fan(STEPS_MAX));
     assert_eq!(story.agenda().calls.len(), 256);

@@ -17,7 +17,7 @@ fn reason(status: &Status) -> String {
 }
 
 #[tokio::test]
-async fn the_same_key_gives_the_same_answer_even_when_the_books_have_changed() {
+async fn peer_18_the_same_key_gives_the_same_answer_even_when_the_books_have_changed() {
     let bench = Bench::new().await;
     bench.account("ann", 100).await;
     let done = bench.debit("k-done", "t-1", "ann", 60).await.unwrap();
@@ -87,7 +87,7 @@ async fn twenty_attempts_at_once_with_one_key_book_once_and_all_hear_the_same() 
 }
 
 #[tokio::test]
-async fn a_booking_that_comes_after_its_reversal_is_refused_without_effect() {
+async fn peer_18_a_booking_that_comes_after_its_reversal_is_refused_without_effect() {
     let bench = Bench::new().await;
     bench.account("ann", 100).await;
     assert!(!bench.reverse_debit("k-back", "t-1").await.unwrap().reversed);

@@ -120,7 +120,8 @@ impl Definitions {
             created_at: self.clock.now(),
         };
         if let Err(more) = self.participants.prepare(&candidate) {
-            faults.extend(more.into_iter().filter(|fault| !is_known(&faults, fault)).collect::<Vec<_>>());
+            let known: BTreeSet<String> = faults.iter().map(|fault| fault.path.clone()).collect();
+            faults.extend(more.into_iter().filter(|fault| !known.contains(&fault.path)));
         }
         let Some(name) = name.filter(|_| faults.is_empty()) else {
             return Err(EngineError::Invalid(faults));
@@ -348,8 +349,4 @@ fn without_unsafe_resends(
         }
     }
     spec
-}
-
-fn is_known(faults: &[Fault], fault: &Fault) -> bool {
-    faults.iter().any(|known| known.path == fault.path)
 }

@@ -23,7 +23,7 @@ pub enum EngineError {
     AlreadyExists {
         /// The saga.
         saga: SagaId,
-        /// What differs, as far as can be told.
+        /// The fields that differ, as far as can be told: `input, labels`.
         difference: String,
     },
     /// The saga is not in a state for it.

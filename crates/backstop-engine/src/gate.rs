@@ -3,7 +3,7 @@
 //! # Invariants
 //! * Every [`Pass`] gives its permit back and tells the breaker how it went, also when it is dropped.
 //! * While the breaker is open, actions do not pass and compensations wait: an undo is never given up
-//!   for load.
+//!   for load, and for an outage only when its definition says after what time.
 //! * What was taken over from another coordinator has at most half of the permits: a backlog of thousands does
 //!   not keep out what is new.
 
@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// How long a compensation waits at an open breaker before it looks again, at most.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
+/// Longest patience: an instant has room for it. What is stored may say more.
+const PATIENCE_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 
 /// The gates of all participants.
 pub struct Gates {
@@ -109,14 +111,20 @@ impl Gate {
         }
     }
 
-    /// Waits for the right to send one call, for at most `patience`.
+    /// Waits for the right to send one call, for at most `patience`. A compensation for which there is a limit
+    /// waits for an open breaker until `give_up_at`, and is then answered as not sent.
     ///
     /// # Errors
     /// Why there is none. Nothing was sent.
-    pub async fn enter(self: &Arc<Self>, manner: Manner, patience: Duration) -> Result<Pass, Barred> {
+    pub async fn enter(
+        self: &Arc<Self>,
+        manner: Manner,
+        patience: Duration,
+        give_up_at: Option<Instant>,
+    ) -> Result<Pass, Barred> {
         // What waits in the backlog or to undo something is not held against what is new.
         let _waiting = (manner == Manner::Prompt).then(|| Waiting::new(self));
-        let until = Instant::now() + patience;
+        let until = Instant::now() + patience.min(PATIENCE_MAX);
         let late = match manner {
             Manner::Prompt => Barred::NotSent(NotSent::NoPermit),
             Manner::Backlog | Manner::Undo => Barred::HeldBack,
@@ -134,13 +142,14 @@ impl Gate {
             if self.with_breaker(|breaker, now| breaker.try_pass(now)) {
                 break;
             }
-            if manner != Manner::Undo {
+            let now = Instant::now();
+            if manner != Manner::Undo || give_up_at.is_some_and(|at| at <= now) {
                 return Err(Barred::NotSent(NotSent::BreakerOpen));
             }
-            if Instant::now() >= until {
+            if now >= until {
                 return Err(late);
             }
-            let look_again = (Instant::now() + self.breaker_wait()).min(until);
+            let look_again = (now + self.breaker_wait()).min(until).min(give_up_at.unwrap_or(until));
             let _either_way_look_again = tokio::time::timeout_at(look_again, changed).await;
         }
         let mut pass = Pass { gate: Arc::clone(self), permit: None, _backlog: backlog, reported: false };

@@ -14,6 +14,7 @@ pub mod definitions;
 pub mod error;
 pub mod gate;
 pub mod group_commit;
+mod interventions;
 mod lease;
 mod live;
 #[cfg(feature = "testing")]

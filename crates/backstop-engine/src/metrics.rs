@@ -4,12 +4,13 @@
 //! * No label is unbounded: definitions, steps, participants, codes and tiers, never a saga id.
 
 use crate::gate::Gate;
+use crate::interventions::Interventions;
 use crate::ports::store::Retired;
 use crate::shared::Shared;
 use backstop_core::{Definition, Event, EventKind, Failure, Saga, StepName};
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, global};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Bounds of every time histogram, in seconds: they resolve 0.1 ms to 60 s.
@@ -30,7 +31,7 @@ pub struct Metrics {
     append: Histogram<f64>,
     batch: Histogram<u64>,
     live: UpDownCounter<i64>,
-    interventions: UpDownCounter<i64>,
+    pub(crate) interventions: Arc<Interventions>,
     signals: Counter<u64>,
     lost: Counter<u64>,
     refused: Counter<u64>,
@@ -43,7 +44,6 @@ pub struct Metrics {
 /// Shows what is nothing yet as 0, so that a dashboard has it from the first minute on.
 pub(crate) fn show_zeros(metrics: &Metrics) {
     metrics.live.add(0, &[]);
-    metrics.interventions.add(0, &[]);
     metrics.lost.add(0, &[]);
     metrics.quarantined.add(0, &[]);
     metrics.retired(&Retired::default());
@@ -63,6 +63,11 @@ pub(crate) fn observe(shared: &Weak<Shared>) {
             meter.u64_observable_gauge(name).with_description(what).with_callback(observe).build();
     };
     gauge("backstop_live_sagas_max", "Bound of backstop_live_sagas", |shared| shared.settings.live_sagas_max);
+    gauge(
+        "backstop_interventions",
+        "Sagas in the store that wait for a person; the same on every coordinator",
+        |shared| usize::try_from(shared.metrics.interventions.open()).unwrap_or(usize::MAX),
+    );
     gauge("backstop_journal_queue", "Appends that wait for the journal's writer", |shared| {
         shared.journal.waiting()
     });
@@ -154,10 +159,7 @@ impl Metrics {
                 .i64_up_down_counter("backstop_live_sagas")
                 .with_description("Sagas in memory")
                 .build(),
-            interventions: meter
-                .i64_up_down_counter("backstop_interventions")
-                .with_description("Interventions opened less those answered, on this coordinator")
-                .build(),
+            interventions: Arc::default(),
             signals: meter
                 .u64_counter("backstop_rollback_signals")
                 .with_description("Rollback signals, by result")
@@ -211,12 +213,12 @@ impl Metrics {
 
     pub(crate) fn quarantined(&self, sagas: u64) {
         self.quarantined.add(sagas, &[]);
-        self.interventions.add(i64::try_from(sagas).unwrap_or(i64::MAX), &[]);
+        self.interventions.changed();
     }
 
     /// A saga has come out of quarantine.
     pub(crate) fn released(&self) {
-        self.interventions.add(-1, &[]);
+        self.interventions.changed();
     }
 
     pub(crate) fn retired(&self, bite: &Retired) {
@@ -251,10 +253,9 @@ impl Metrics {
                     let result = if error.is_none() { "delivered" } else { "failed" };
                     self.signals.add(1, &[KeyValue::new("result", result)]);
                 }
-                EventKind::InterventionOpened => self.interventions.add(1, &[]),
-                EventKind::BranchRetried { .. } | EventKind::BranchResolved { .. } => {
-                    self.interventions.add(-1, &[]);
-                }
+                EventKind::InterventionOpened
+                | EventKind::BranchRetried { .. }
+                | EventKind::BranchResolved { .. } => self.interventions.changed(),
                 EventKind::Adopted { .. }
                 | EventKind::Released
                 | EventKind::ActionSucceeded { .. }

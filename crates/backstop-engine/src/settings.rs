@@ -63,6 +63,10 @@ pub struct Settings {
     pub retention_batch_max: usize,
     /// Things found by one run of the doctor; past it the run ends and says so.
     pub doctor_findings_max: usize,
+    /// How often those who wait for a person are counted, beside whenever this coordinator changes their number.
+    pub interventions_counted_every: Duration,
+    /// Most of them that are counted.
+    pub interventions_counted_max: usize,
     /// Longest `wait` of StartSaga.
     pub wait_max: Duration,
     /// Bytes of a saga's input, as JSON, and of each raw payload.
@@ -115,6 +119,8 @@ impl Default for Settings {
             retention_every: Duration::from_secs(60),
             retention_batch_max: 500,
             doctor_findings_max: 1_000,
+            interventions_counted_every: Duration::from_secs(15),
+            interventions_counted_max: 1_000,
             wait_max: Duration::from_secs(600),
             input_bytes_max: 1 << 20,
             labels_max: 16,

@@ -156,7 +156,12 @@ fn call(participant: &str, method: &str) -> CallSpec {
     CallSpec {
         participant: participant.to_owned(),
         method: format!("bank.v1.Service/{method}"),
-        retry: RetryPolicy { initial: BACKOFF, max: BACKOFF, attempts_max: ATTEMPTS_MAX },
+        retry: RetryPolicy {
+            initial: BACKOFF,
+            max: BACKOFF,
+            attempts_max: ATTEMPTS_MAX,
+            give_up_after: None,
+        },
         ..CallSpec::default()
     }
 }

@@ -106,6 +106,7 @@ fn step(n: usize, pivot: Option<usize>, dice: &Dice) -> StepSpec {
             initial: Duration::from_millis(100),
             max: Duration::from_millis(100),
             attempts_max: 2,
+            give_up_after: None,
         },
         ..CallSpec::default()
     };
@@ -208,7 +209,7 @@ fn finish(world: &mut World, seen: &mut Coverage) {
 
 /// One branch of a fork fails, its sibling is undone, then a crash; the join must not make the saga unrecoverable.
 #[test]
-fn a_fork_that_aborts_before_its_join_survives_a_crash_at_every_step() {
+fn peer_30_a_fork_that_aborts_before_its_join_survives_a_crash_at_every_event() {
     let bounds = Bounds { faults: 1, crashes: 1, ..Bounds::NONE };
     let diamond = SHAPES.into_iter().find(|shape| shape.name == "diamond").unwrap();
     let (mut seen, mut failed, mut crashes) = (Coverage::default(), BTreeSet::new(), 0);

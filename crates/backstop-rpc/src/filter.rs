@@ -185,8 +185,8 @@ impl<'a> Parser<'a> {
                 let before = if operator == "<=" { Timestamp(before.0.saturating_add(1)) } else { before };
                 self.filter.created_before.replace(before).map_or(Ok(()), |_| Err(twice(field)))
             }
-            (field, "=") if field.starts_with("labels.") => {
-                let key = field.trim_start_matches("labels.").to_owned();
+            (field, "=") if field.starts_with("labels.") && field != "labels." => {
+                let key = field.strip_prefix("labels.").unwrap_or(field).to_owned();
                 self.filter.labels.insert(key, value.to_owned()).map_or(Ok(()), |_| Err(twice(field)))
             }
             _ => Err(fault(format!(

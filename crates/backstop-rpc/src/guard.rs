@@ -86,7 +86,7 @@ fn honest(response: Response<Body>) -> Response<Body> {
 }
 
 /// Reads `grpc-timeout`: at most eight digits and a unit.
-fn timeout(value: &HeaderValue) -> Option<Duration> {
+pub(crate) fn timeout(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 {

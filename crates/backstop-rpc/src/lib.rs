@@ -8,6 +8,8 @@
 
 mod convert;
 mod filter;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 mod page;
 pub mod participants;

@@ -1,6 +1,10 @@
 //! Pages of lists (google.aip.dev/158): sizes, and opaque tokens.
 //!
-//! A token grants nothing: it only says where to go on, and is checked like any other input.
+//! A token grants nothing: it only says where to go on, and is checked like any other input. It is sealed with a
+//! checksum, not a signature: one that was cut, mixed up or changed is refused instead of going on elsewhere.
+//!
+//! # Invariants
+//! * A token of ours is taken as it was given; with any bit changed it is refused (`fuzz::requests::page_token`).
 
 use backstop_core::{Fault, SagaId, Timestamp};
 use backstop_engine::ports::store::SagaCursor;
@@ -22,7 +26,7 @@ pub(crate) fn size(asked: i32) -> Result<usize, Fault> {
 
 /// The token of the page after a saga, for one filter.
 pub(crate) fn saga_token(cursor: &SagaCursor, filter: &str) -> String {
-    hex(format!("{}\n{}\n{}", filter_mark(filter), cursor.created_at.0, cursor.saga).as_bytes())
+    sealed(&format!("{}\n{}\n{}", mark(filter), cursor.created_at.0, cursor.saga))
 }
 
 /// What a token says; `None` for the first page.
@@ -31,12 +35,12 @@ pub(crate) fn saga_cursor(token: &str, filter: &str) -> Result<Option<SagaCursor
         return Ok(None);
     }
     let fault = |what: &str| Fault::new("page_token", what);
-    let text = unhex(token).ok_or_else(|| fault("is not a token of ours"))?;
+    let text = opened(token).ok_or_else(|| fault("is not a token of ours"))?;
     let mut parts = text.splitn(3, '\n');
-    let (Some(mark), Some(at), Some(id)) = (parts.next(), parts.next(), parts.next()) else {
+    let (Some(of_filter), Some(at), Some(id)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(fault("is not a token of ours"));
     };
-    if mark != filter_mark(filter) {
+    if of_filter != mark(filter) {
         return Err(fault("belongs to another filter"));
     }
     match (at.parse(), SagaId::parse(id)) {
@@ -47,7 +51,7 @@ pub(crate) fn saga_cursor(token: &str, filter: &str) -> Result<Option<SagaCursor
 
 /// The token of the page after a name.
 pub(crate) fn name_token(name: &str) -> String {
-    hex(name.as_bytes())
+    sealed(name)
 }
 
 /// The name that a token stands for; `None` for the first page.
@@ -58,12 +62,34 @@ pub(crate) fn name_after<T, E>(
     if token.is_empty() {
         return Ok(None);
     }
-    let parsed = unhex(token).and_then(|text| parse(&text).ok());
+    let parsed = opened(token).and_then(|text| parse(&text).ok());
     parsed.map(Some).ok_or_else(|| Fault::new("page_token", "is not a token of ours"))
 }
 
-fn filter_mark(filter: &str) -> String {
-    hex(&Sha256::digest(filter.as_bytes())[..6])
+/// Hexadecimal digits of a [`mark`].
+const MARK_DIGITS: usize = 12;
+
+/// The beginning of a text's SHA-256.
+fn mark(text: &str) -> String {
+    let mut digits = hex(&Sha256::digest(text.as_bytes()));
+    digits.truncate(MARK_DIGITS);
+    digits
+}
+
+/// Longest token that is looked at, in bytes: a saga's id and what stands before it, twice over.
+const TOKEN_BYTES_MAX: usize = 1_024;
+
+fn sealed(text: &str) -> String {
+    format!("{}{}", mark(text), hex(text.as_bytes()))
+}
+
+fn opened(token: &str) -> Option<String> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return None;
+    }
+    let text = unhex(token.get(MARK_DIGITS..)?)?;
+    // Only the very digits that were written: an upper-case token, too, has been through other hands.
+    (sealed(&text) == token).then_some(text)
 }
 
 fn hex(bytes: &[u8]) -> String {

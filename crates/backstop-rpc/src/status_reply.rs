@@ -3,7 +3,7 @@
 //! Every status bears one `google.rpc.ErrorInfo` of the domain `backstop`, and what else helps the caller:
 //! field violations, retry info. Nothing internal leaks: a store's words go to the log.
 
-use backstop_core::{Fault, FinCode, Refused, Tier};
+use backstop_core::{Fault, FinCode, Refused, Tier, bounded_text};
 use backstop_engine::EngineError;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,17 +12,23 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 /// Field violations in one status; more would not fit into its headers.
 const FAULTS_SHOWN_MAX: usize = 32;
-/// Bytes of one violation's description.
+/// Bytes of one status message of ours.
+const MESSAGE_BYTES_MAX: usize = 1024;
+/// Bytes of one violation's description, and of its path.
 const DESCRIPTION_BYTES_MAX: usize = 256;
+/// Bytes of all violations together. In base64, beside message and metadata, they stay well below the 16 KiB of
+/// headers that clients take.
+const VIOLATIONS_BYTES_MAX: usize = 6 << 10;
 
 /// The status of an engine's refusal.
 pub(crate) fn engine_error(error: &EngineError) -> Status {
     match error {
         EngineError::Invalid(faults) => invalid(faults),
         EngineError::NotFound { .. } => Reply::new(Code::NotFound, "NOT_FOUND").status(error.to_string()),
-        EngineError::AlreadyExists { saga, .. } => Reply::new(Code::AlreadyExists, "SAGA_ID_TAKEN")
+        EngineError::AlreadyExists { saga, difference } => Reply::new(Code::AlreadyExists, "SAGA_ID_TAKEN")
             .with("saga_id", saga.as_str())
-            .status(error.to_string()),
+            .with("differs", &bounded_text(difference, DESCRIPTION_BYTES_MAX))
+            .status(bounded_text(&error.to_string(), MESSAGE_BYTES_MAX)),
         EngineError::Refused(refused) => {
             let (code, reason) = refusal(*refused);
             Reply::new(code, reason).status(error.to_string())
@@ -94,21 +100,24 @@ pub(crate) const OTHER_COORDINATOR: &str = "OTHER_COORDINATOR";
 /// The status of a malformed request: one violation a fault.
 pub(crate) fn invalid(faults: &[Fault]) -> Status {
     let mut details = ErrorDetails::new();
+    let (mut shown, mut bytes_left) = (0_usize, VIOLATIONS_BYTES_MAX);
     for fault in faults.iter().take(FAULTS_SHOWN_MAX) {
-        let description = backstop_core::failure::bounded_text(&fault.description, DESCRIPTION_BYTES_MAX);
-        details.add_bad_request_violation(&fault.path, description);
+        let path = bounded_text(&fault.path, DESCRIPTION_BYTES_MAX);
+        let description = bounded_text(&fault.description, DESCRIPTION_BYTES_MAX);
+        let Some(left) = bytes_left.checked_sub(path.len() + description.len()) else { break };
+        bytes_left = left;
+        shown += 1;
+        details.add_bad_request_violation(path, description);
     }
     let message = match faults {
         [only] => only.to_string(),
         [first, ..] => format!("{} faults; the first: {first}", faults.len()),
         [] => "the request is at fault".to_owned(),
     };
-    let message = backstop_core::failure::bounded_text(&message, 1024);
+    let message = bounded_text(&message, MESSAGE_BYTES_MAX);
     let mut reply = Reply::new(Code::InvalidArgument, "INVALID_ARGUMENT");
-    if faults.len() > FAULTS_SHOWN_MAX {
-        reply = reply
-            .with("faults", &faults.len().to_string())
-            .with("faults_shown", &FAULTS_SHOWN_MAX.to_string());
+    if faults.len() > shown {
+        reply = reply.with("faults", &faults.len().to_string()).with("faults_shown", &shown.to_string());
     }
     reply.details = details;
     reply.status(message)

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_of_any_size_fits_metadata_and_keeps_its_codes() {
+    fn peer_11_a_cause_of_any_size_fits_metadata_and_keeps_its_codes() {
         let violations = |n| vec![FieldViolation { field: "f".repeat(500), description: "d".repeat(500) }; n];
         let details = Details { field_violations: violations(4), ..Details::default() };
         let kind = CauseKind::BranchFailed(StepName::parse("credit").unwrap());

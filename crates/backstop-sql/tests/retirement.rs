@@ -249,7 +249,7 @@ async fn who_reads_for_long_keeps_a_partition_and_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_interrupted_drop_leaves_the_partition_and_no_mark() {
+async fn peer_41_an_interrupted_drop_leaves_the_partition_and_no_mark() {
     let url = database().await;
     let store = Arc::new(open(&url).await);
     let partition = plant_partition(&url, 0).await;

@@ -14,6 +14,7 @@ use common::{database, execute, open};
 use sqlx::{Connection, PgConnection};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -113,6 +114,58 @@ async fn an_append_that_is_cut_at_any_byte_is_settled_by_repeating() {
     assert_eq!(applied, BTreeSet::from([false, true]), "some of them were written, some were not");
 }
 
+/// Lets a read come so many steps far, then gives it up. True if it was done by then.
+async fn read_and_give_up(store: &dyn Store, saga: &SagaId, steps: usize) -> bool {
+    let mut reading = Box::pin(store.journal(saga));
+    for _ in 0..steps {
+        let done =
+            std::future::poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_ready())).await;
+        if done {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_fails_or_is_given_up_leaves_no_transaction_behind() {
+    let url = database().await;
+    let beside = open(&url).await;
+    // One connection in the pool: whoever comes next has the one of the read before.
+    let settings = PostgresSettings { connections_max: 3, ..PostgresSettings::default() };
+    let store = PostgresStore::connect(&url, settings).await.unwrap();
+    let start = Sample::start("there").1;
+    assert_eq!(beside.append(std::slice::from_ref(&start)).await, Ok(vec![Appended::Written]));
+    for table in ["journal", "saga"] {
+        execute(&url, &format!("ALTER TABLE {table} RENAME TO {table}_aside")).await;
+        assert!(matches!(store.journal(&start.saga).await, Err(StoreError::NotApplied(_))), "{table}");
+        assert!(store.journals(std::slice::from_ref(&start.saga)).await.is_err(), "{table}");
+        execute(&url, &format!("ALTER TABLE {table}_aside RENAME TO {table}")).await;
+        assert_eq!(store.journal(&start.saga).await.unwrap().unwrap().events, start.events, "{table}");
+    }
+    let (mut steps, mut given_up) = (0, 0);
+    while !read_and_give_up(&store, &start.saga, steps).await {
+        given_up += usize::from(steps > 0);
+        let new = Sample::start(&format!("new-{steps}")).1;
+        assert_eq!(store.head(&new.saga).await, Ok(None));
+        assert_eq!(beside.append(std::slice::from_ref(&new)).await, Ok(vec![Appended::Written]));
+        let seen = store.head(&new.saga).await.unwrap();
+        assert_eq!(seen, Some(new.head), "after {steps} steps: an old snapshot is read");
+        steps += 1;
+    }
+    assert!(given_up > 1, "it was given up at no point at all");
+    let mut db = PgConnection::connect(&url).await.unwrap();
+    let open: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND state LIKE 'idle in transaction%'",
+    )
+    .fetch_one(&mut db)
+    .await
+    .unwrap();
+    assert_eq!(open, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_other_call_that_is_cut_says_so_and_works_again_afterwards() {
     let url = database().await;
@@ -166,7 +219,7 @@ async fn every_other_call_that_is_cut_says_so_and_works_again_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupted_retirement_takes_each_journal_whole_or_not() {
+async fn peer_41_an_interrupted_retirement_takes_each_journal_whole_or_not() {
     let url = database().await;
     let beside = open(&url).await;
     let (proxy, store) = proxied(&url).await;

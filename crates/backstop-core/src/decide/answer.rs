@@ -131,12 +131,17 @@ impl Turn {
             return false;
         }
         if step.kind == StepKind::Retriable && failure.tier == Tier::L2 {
-            return true;
+            return !self.is_given_up(progress, &step.action.retry);
         }
         // A pivot in doubt cannot be undone, so where it is safe it is resent whatever the status was.
         let worth =
             self.retry_rule(failure.code()) == RetryRule::Policy || (step.kind == StepKind::Pivot && doubt);
         worth && has_attempts_left(progress, &step.action.retry)
+    }
+
+    /// True if a call that is tried without end otherwise was tried for long enough.
+    fn is_given_up(&self, progress: &Progress, policy: &RetryPolicy) -> bool {
+        progress.gives_up_at(policy).is_some_and(|at| at <= self.now)
     }
 
     fn retry_rule(&self, code: Code) -> RetryRule {
@@ -238,12 +243,19 @@ impl Turn {
             }
             Outcome::Failed { evidence, message, details, pushback } => {
                 let failure = self.judge(step, evidence, &message, details, pushback);
-                let refusals =
-                    self.saga.branches[index].compensation.refusals + u32::from(failure.tier != Tier::L2);
-                let next = if failure.tier != Tier::L2 && refusals >= compensation.retry.attempts_max {
+                let progress = &self.saga.branches[index].compensation;
+                let policy = &compensation.retry;
+                let is_stuck = if failure.tier == Tier::L2 {
+                    // That a coordinator has died says nothing about the participant.
+                    failure.evidence != Evidence::NoAnswer(NoAnswer::CoordinatorLost)
+                        && self.is_given_up(progress, policy)
+                } else {
+                    progress.refusals + 1 >= policy.attempts_max
+                };
+                let next = if is_stuck {
                     Next::GiveUp
                 } else {
-                    Next::RetryAt(self.retry_at(index, Phase::Compensation, &compensation.retry, &failure))
+                    Next::RetryAt(self.retry_at(index, Phase::Compensation, policy, &failure))
                 };
                 let failure = Box::new(failure);
                 self.emit(EventKind::CompensationFailed { step: name, attempt, elapsed, failure, next });

@@ -11,7 +11,7 @@ pub use answer::CLOCK_LEAP_MAX;
 use crate::agenda::{agenda, concerned};
 use crate::apply;
 use crate::event::{Event, EventKind, Started};
-use crate::failure::Pushback;
+use crate::failure::{MESSAGE_BYTES_MAX, Pushback, bounded_text};
 use crate::graph::Definition;
 use crate::ids::{Clock, CoordinatorId, Epoch, ParticipantName, Phase, SagaId, Seq, StepName};
 use crate::order::{is_forward_done, is_undone};
@@ -257,7 +257,9 @@ impl Turn {
                 self.emit(EventKind::RolledBack);
             }
             SagaState::Running | SagaState::RollingBack
-                if !self.saga.is_busy() && branches.clone().any(|i| self.saga.needs_person(i)) =>
+                if !self.saga.is_busy()
+                    && !self.saga.is_signalling()
+                    && branches.clone().any(|i| self.saga.needs_person(i)) =>
             {
                 self.emit(EventKind::InterventionOpened);
             }
@@ -298,6 +300,8 @@ impl Turn {
     fn signal_report(&mut self, participant: ParticipantName, attempts: u32, error: Option<String>) {
         use crate::saga::SignalState::Pending;
         if self.saga.signals.iter().any(|(name, state)| *name == participant && *state == Pending) {
+            // The listener's own words are in it.
+            let error = error.map(|error| bounded_text(&error, MESSAGE_BYTES_MAX));
             self.emit(EventKind::SignalReported { participant, attempts, error });
         }
     }

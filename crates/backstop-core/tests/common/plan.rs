@@ -106,6 +106,14 @@ impl Plan {
         self
     }
 
+    /// How long what is tried without end otherwise is tried: the compensation, or a retriable step's action.
+    pub(crate) fn gives_up_after(mut self, limit: Duration) -> Self {
+        let step = self.last();
+        let call = step.compensation.as_mut().unwrap_or(&mut step.action);
+        call.retry.give_up_after = Some(limit);
+        self
+    }
+
     pub(crate) fn order(mut self, order: CompensationOrder) -> Self {
         self.spec.compensation_order = order;
         self
@@ -145,7 +153,7 @@ fn call(participant: &str, method: &str) -> CallSpec {
     CallSpec {
         participant: participant.to_owned(),
         method: format!("bank.v1.{}/{method}", "Service"),
-        retry: RetryPolicy { initial: BACKOFF, max: BACKOFF, attempts_max },
+        retry: RetryPolicy { initial: BACKOFF, max: BACKOFF, attempts_max, ..RetryPolicy::default() },
         ..CallSpec::default()
     }
 }

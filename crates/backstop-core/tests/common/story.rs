@@ -43,6 +43,11 @@ impl Story {
         Self { saga, journal: vec![first], now, replays_each_turn: true }
     }
 
+    /// A saga in the middle of its story.
+    pub(crate) fn of(saga: Saga, journal: Vec<Event>, now: Timestamp) -> Self {
+        Self { saga, journal, now, replays_each_turn: true }
+    }
+
     /// One turn.
     pub(crate) fn input(&mut self, input: Input) -> Result<usize, Refused> {
         let events = decide(&self.saga, self.now, input)?;

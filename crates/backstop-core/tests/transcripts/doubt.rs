@@ -6,7 +6,7 @@ use backstop_core::{Code, Details, Evidence, InDoubt, NotSent, SagaState, Tier};
 use bytes::Bytes;
 
 #[test]
-fn a_doubt_about_a_participant_that_does_not_deduplicate_is_undone_at_once() {
+fn peer_31_a_doubt_about_a_participant_that_does_not_deduplicate_is_undone_at_once() {
     let mut story = Story::start(&Plan::new().step("debit", &[]));
     story.times_out("debit");
     assert_eq!(story.calls(), ["debit compensation #1"], "sending it again could debit twice");

@@ -94,7 +94,7 @@ fn a_lost_race_is_tried_again_since_it_had_no_effect() {
 }
 
 #[test]
-fn a_misconfiguration_is_neither_tried_again_nor_undone() {
+fn peer_13_a_misconfiguration_is_neither_tried_again_nor_undone() {
     for code in [Code::Unimplemented, Code::Unauthenticated, Code::PermissionDenied, Code::NotFound] {
         let mut story = Story::start(&Plan::new().step("debit", &[]));
         story.says("debit", code, "");
@@ -296,7 +296,7 @@ fn an_answer_that_is_none_is_in_doubt() {
 }
 
 #[test]
-fn a_message_of_any_length_is_kept_within_bounds_and_shown_on_one_line() {
+fn peer_11_a_message_of_any_length_is_kept_within_bounds_and_shown_on_one_line() {
     let message = format!("first line\nsecond\u{1b}[31m {}", "x".repeat(10 * MESSAGE_BYTES_MAX));
     let mut story = Story::start(&Plan::new().step("debit", &[]));
     story.says("debit", Code::FailedPrecondition, &message);

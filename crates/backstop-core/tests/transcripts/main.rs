@@ -9,6 +9,7 @@ mod common;
 
 mod doubt;
 mod forward;
+mod peer_failures;
 mod person;
 mod rollback;
 mod signals;

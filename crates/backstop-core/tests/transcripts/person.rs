@@ -228,7 +228,7 @@ fn one_retriable_step_that_waits_for_a_person_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_compensation_that_is_refused_three_times_is_stuck_and_others_go_on_as_far_as_they_may() {
+fn peer_19_a_compensation_that_is_refused_three_times_is_stuck_and_others_go_on_as_far_as_they_may() {
     let plan = Plan::new().step("a", &[]).step("b", &["a"]).step("c", &["a"]).step("d", &["b", "c"]);
     let mut story = Story::start(&plan);
     ["a", "b", "c"].iter().for_each(|step| story.ok(step));

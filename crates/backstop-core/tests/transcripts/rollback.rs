@@ -7,6 +7,7 @@ use backstop_core::{
     Code, CompensationOrder, Details, Evidence, Input, NotSent, OnFailure, Outcome, SagaState,
 };
 use bytes::Bytes;
+use std::time::Duration;
 
 #[test]
 fn a_refusal_is_undone_in_reverse_order() {
@@ -119,7 +120,7 @@ fn a_retry_that_is_waiting_when_the_rollback_is_decided_is_never_sent() {
 }
 
 #[test]
-fn a_diamond_is_undone_in_reverse_causal_order() {
+fn peer_43_a_diamond_is_undone_in_reverse_causal_order() {
     let mut story = Story::start(&diamond());
     ["a", "c", "b"].iter().for_each(|step| story.ok(step));
     story.times_out("d");
@@ -208,6 +209,47 @@ fn a_compensation_that_is_only_unavailable_is_tried_without_end() {
     story.later();
     story.ok("debit");
     story.is(SagaState::RolledBack);
+}
+
+#[test]
+fn a_compensation_that_is_unavailable_for_too_long_waits_for_a_person() {
+    let plan = Plan::new().step("debit", &[]).refusals(1).gives_up_after(Duration::from_secs(1));
+    let mut story = Story::start(&plan);
+    story.times_out("debit");
+    story.says("debit", Code::Unavailable, "");
+    story.wait(Duration::from_secs(1));
+    story.crash();
+    story.is(SagaState::RollingBack);
+    story.says("debit", Code::Unavailable, "");
+    story.is(SagaState::NeedsIntervention);
+    story.tells(
+        "
+        0002 debit    failed         #1  FIN-50302 DEADLINE_EXCEEDED (deadline) in doubt
+        0003 saga     rolling back   cause debit
+        0004 debit    undo failed    #1  FIN-50302 UNAVAILABLE in doubt
+        0005 saga     taken over     epoch 2 by b
+        0006 debit    undo failed    #2  FIN-50302 UNAVAILABLE (coordinator lost) in doubt  the coordinator that had called, or could have, is gone
+        0007 debit    stuck          #3  FIN-50302 UNAVAILABLE in doubt
+        0008 saga     needs a person
+        ",
+    );
+    story.retry("debit").unwrap();
+    story.says("debit", Code::Unavailable, "");
+    story.is(SagaState::RollingBack);
+    story.later();
+    story.ok("debit");
+    story.is(SagaState::RolledBack);
+}
+
+#[test]
+fn an_open_breaker_makes_a_compensation_wait_no_longer_than_it_may() {
+    let plan = Plan::new().step("debit", &[]).gives_up_after(Duration::from_secs(60));
+    let mut story = Story::start(&plan);
+    story.times_out("debit");
+    story.later();
+    assert_eq!(story.calls(), ["debit compensation #1"], "nothing follows of the time alone");
+    story.fails("debit", Evidence::NotSent(NotSent::BreakerOpen));
+    story.is(SagaState::NeedsIntervention);
 }
 
 #[test]

@@ -71,6 +71,19 @@ fn listeners_that_are_concerned_are_told_at_once_and_never_hold_up_the_rollback(
 }
 
 #[test]
+fn a_person_is_called_once_every_listener_was_told_so_that_no_crash_leaves_one_untold() {
+    let mut story = Story::start(&Plan::new().step("a", &[]).listens().refusals(1).step("b", &["a"]));
+    story.ok("a");
+    story.says("b", Code::FailedPrecondition, "");
+    story.says("a", Code::FailedPrecondition, "closed");
+    story.is(SagaState::RollingBack);
+    story.crash();
+    assert_eq!(told(&story), ["a of [0]"], "a saga at rest would be nobody's, and this never said");
+    assert_eq!(report(&mut story, "a", None), Ok(2));
+    story.is(SagaState::NeedsIntervention);
+}
+
+#[test]
 fn a_listener_with_several_steps_is_told_once_of_those_that_concern_it() {
     let mut plan = Plan::new().step("ledger", &[]).listens().step("b", &["ledger"]).step("c", &["b"]);
     for step in &mut plan.spec.steps {

@@ -2,9 +2,9 @@
 //!
 //! # Invariants
 //! - The same idempotency key gives the same answer, refusals included
-//!   (`tests/ledger.rs`: `the_same_key_gives_the_same_answer_even_when_the_books_have_changed`).
+//!   (`tests/ledger.rs`: `peer_18_the_same_key_gives_the_same_answer_even_when_the_books_have_changed`).
 //! - A reversal that comes first bars the booking that comes after it
-//!   (`a_booking_that_comes_after_its_reversal_is_refused_without_effect`).
+//!   (`peer_18_a_booking_that_comes_after_its_reversal_is_refused_without_effect`).
 //! - Opening balances, debits not put back and credits not taken back account for every balance, and
 //!   entries add up to them (`any_sequence_of_calls_keeps_the_sum`).
 //!

@@ -6,6 +6,7 @@
 //! How one saga is driven: [`crate::runner`]. Wire types: `backstop-rpc`.
 
 mod commanding;
+mod difference;
 mod examining;
 mod reading;
 mod starting;
@@ -29,7 +30,7 @@ use crate::ports::store::{Store, StoreError};
 use crate::resets::Resets;
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::{definitions, lease, retention, takeover};
+use crate::{definitions, interventions, lease, retention, takeover};
 use backstop_core::SagaId;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -103,6 +104,7 @@ impl Coordinator {
         tokio::spawn(takeover::watch(Arc::clone(&shared)));
         tokio::spawn(definitions::watch(Arc::clone(&shared)));
         tokio::spawn(retention::run(Arc::clone(&shared)));
+        tokio::spawn(interventions::watch(Arc::clone(&shared)));
         Ok(Self { shared })
     }
 

@@ -130,6 +130,12 @@ impl Coordinator {
         self.shared.live.count()
     }
 
+    /// Sagas in the store that wait for a person, as they were last counted.
+    #[must_use]
+    pub fn interventions(&self) -> u64 {
+        self.shared.metrics.interventions.open()
+    }
+
     /// What this coordinator has going on with a participant.
     #[must_use]
     pub fn load_of(&self, name: &ParticipantName) -> ParticipantLoad {

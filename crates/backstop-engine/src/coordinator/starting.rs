@@ -5,6 +5,7 @@
 //! * An accepted saga does not hang on the caller: it has a runner before its first event is written.
 
 use super::Coordinator;
+use super::difference::Asked;
 use crate::definitions::Compiled;
 use crate::error::EngineError;
 use crate::ports::store::Appended;
@@ -67,7 +68,7 @@ impl Coordinator {
             Err(refused) => {
                 // A repeated request finds its saga also when there is no room for a new one.
                 if let Some(id) = &request.id
-                    && let Some(saga) = self.find_started(id, &request.fingerprint).await?
+                    && let Some(saga) = self.find_started(id, Asked::by_request(&request)).await?
                 {
                     return Ok(saga);
                 }
@@ -82,6 +83,7 @@ impl Coordinator {
             Some(id) => id.clone(),
             None => fresh_saga_id()?,
         };
+        let (revision, fingerprint) = (request.revision, request.fingerprint);
         let tenure = shared.tenure();
         let first = start(
             &compiled.definition,
@@ -97,9 +99,11 @@ impl Coordinator {
         let saga = apply::begin(id.clone(), compiled.definition, &first)
             .map_err(|corrupt| EngineError::Quarantined { saga: id.clone(), reason: corrupt.to_string() })?;
         let saga = Arc::new(saga);
+        let asked_for = Arc::clone(&saga);
+        let asked = Asked::by_saga(&asked_for, revision, &fingerprint);
         let Some((handle, place)) = shared.live.enter(saga, slot) else {
             // It runs here already.
-            return self.existing(&id, &request.fingerprint).await;
+            return self.existing(&id, asked).await;
         };
         let (accepted, answer) = oneshot::channel();
         let runner = Runner::new(
@@ -108,7 +112,7 @@ impl Coordinator {
             place,
             compiled.calls,
             Arc::clone(&handle.view.borrow()),
-            request.fingerprint,
+            fingerprint,
         );
         tokio::spawn(runner.begin(first, accepted));
         match answer.await {
@@ -116,7 +120,7 @@ impl Coordinator {
                 let saga = Arc::clone(&handle.view.borrow());
                 Ok(StartedSaga { saga, created: true, view: Some(handle.view) })
             }
-            Ok(Appended::Lost) => self.existing(&id, &request.fingerprint).await,
+            Ok(Appended::Lost) => self.existing(&id, asked).await,
             Err(_) => Err(EngineError::NotServing),
         }
     }
@@ -166,21 +170,17 @@ impl Coordinator {
         }
     }
 
-    async fn find_started(
-        &self,
-        id: &SagaId,
-        fingerprint: &[u8; 32],
-    ) -> Result<Option<StartedSaga>, EngineError> {
+    async fn find_started(&self, id: &SagaId, asked: Asked<'_>) -> Result<Option<StartedSaga>, EngineError> {
         let Some(head) = self.shared.store.head(id).await? else { return Ok(None) };
-        if head.fingerprint != *fingerprint {
-            let difference = "its definition, revision, input, payloads or labels".to_owned();
+        if head.fingerprint != *asked.fingerprint {
+            let difference = asked.difference(&self.shared, &head).await;
             return Err(EngineError::AlreadyExists { saga: id.clone(), difference });
         }
         let view = self.shared.live.find(id).map(|handle| handle.view);
         Ok(Some(StartedSaga { saga: self.get_saga(id).await?.saga, created: false, view }))
     }
 
-    async fn existing(&self, id: &SagaId, fingerprint: &[u8; 32]) -> Result<StartedSaga, EngineError> {
+    async fn existing(&self, id: &SagaId, asked: Asked<'_>) -> Result<StartedSaga, EngineError> {
         // Its first event may be on its way to disk at this moment, by another request.
         if let Some(handle) = self.shared.live.find(id) {
             let mut view = handle.view;
@@ -189,7 +189,7 @@ impl Coordinator {
                     tokio::time::timeout(self.shared.settings.lease_ttl, view.changed()).await;
             }
         }
-        self.find_started(id, fingerprint).await?.ok_or(EngineError::NotServing)
+        self.find_started(id, asked).await?.ok_or(EngineError::NotServing)
     }
 }
 

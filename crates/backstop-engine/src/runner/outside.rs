@@ -15,7 +15,7 @@ use crate::shared::Shared;
 use crate::tenure::Tenure;
 use backstop_core::{
     Agenda, Answer, Call, Effect, Evidence, Input, NoAnswer, NotSent, OnFailure, Outcome, ParticipantName,
-    Phase, Saga, Signal, Tier, effect, tier,
+    Phase, PlannedCall, Saga, Signal, Tier, effect, tier,
 };
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -243,7 +243,7 @@ impl Sending {
             biased;
             () = self.withdraw.cancelled() => Err(Barred::NotSent(NotSent::Withdrawn)),
             () = self.shared.draining.cancelled() => return Err(not_begun(false)),
-            pass = self.pass_gate(&plan.participant, timeout) => pass,
+            pass = self.pass_gate(plan, timeout) => pass,
         };
         if pass.is_ok() && !self.tenure.may_act() {
             return Err(not_begun(false));
@@ -285,13 +285,16 @@ impl Sending {
         }
     }
 
-    async fn pass_gate(&self, participant: &ParticipantName, timeout: Duration) -> Result<Pass, Barred> {
+    async fn pass_gate(&self, plan: &PlannedCall, timeout: Duration) -> Result<Pass, Barred> {
         let manner = self.manner();
         let patience = match manner {
             Manner::Prompt => timeout,
             Manner::Backlog | Manner::Undo => self.shared.settings.park_after,
         };
-        self.shared.gates.of(participant).enter(manner, patience).await
+        let progress = self.saga.branches[self.call.step].progress(self.call.phase);
+        let give_up_at =
+            progress.gives_up_at(&plan.retry).map(|at| Instant::now() + at.since(self.shared.clock.now()));
+        self.shared.gates.of(&plan.participant).enter(manner, patience, give_up_at).await
     }
 
     /// Sends it, and tells the breaker what it should learn of its end.

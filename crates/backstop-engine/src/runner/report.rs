@@ -28,8 +28,9 @@ pub(super) fn events(saga: &Saga, events: &[Event]) {
             EventKind::Adopted { epoch, .. } => {
                 tracing::debug!(saga = %id, epoch = epoch.0, "taken over");
             }
-            EventKind::SignalReported { participant, error: Some(error), .. } => {
-                tracing::warn!(saga = %id, %participant, error, "the rollback signal could not be delivered");
+            // Without the listener's words: they may hold what the saga is about. The transcript has them.
+            EventKind::SignalReported { participant, attempts, error: Some(_) } => {
+                tracing::warn!(saga = %id, %participant, attempts, "the rollback signal could not be delivered");
             }
             EventKind::Started(_)
             | EventKind::Released

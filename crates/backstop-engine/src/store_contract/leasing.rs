@@ -24,7 +24,7 @@ async fn orphans(store: &dyn Store) -> Vec<(String, bool)> {
     found
 }
 
-pub(super) async fn a_lease_is_renewed_while_it_lives_and_not_afterwards(bench: &Bench) {
+pub(super) async fn peer_39_a_lease_is_renewed_while_it_lives_and_never_afterwards(bench: &Bench) {
     let store = bench.store.as_ref();
     let (alive, dead) = (coordinator("alive"), coordinator("dead"));
     assert_eq!(store.renew(&dead, HOUR).await, Ok(None), "never there");
@@ -72,7 +72,7 @@ pub(super) async fn entering_tells_who_is_there(bench: &Bench) {
     assert!(store.now().await.unwrap() >= rows[0].started_at);
 }
 
-pub(super) async fn sagas_of_the_living_are_no_orphans_and_those_of_the_dead_are(bench: &Bench) {
+pub(super) async fn peer_40_sagas_of_the_living_are_no_orphans_and_those_of_the_dead_are(bench: &Bench) {
     let store = bench.store.as_ref();
     // Owners beside, before and after each other in the order of names; `never` has no row at all.
     if !bench.exclusive {
@@ -108,7 +108,7 @@ fn wide(saga: &str, owner: &str) -> (Sample, crate::ports::store::Append) {
     (sample.owned_by(owner), start)
 }
 
-pub(super) async fn a_parked_saga_is_an_orphan_when_its_time_has_come(bench: &Bench) {
+pub(super) async fn peer_34_a_parked_saga_is_an_orphan_when_its_time_has_come(bench: &Bench) {
     let store = bench.store.as_ref();
     store.enter(&coordinator("c1"), "", HOUR).await.unwrap();
     let now = store.now().await.unwrap();
@@ -165,7 +165,9 @@ pub(super) async fn orphans_come_in_bites(bench: &Bench) {
     assert_eq!(store.orphans(Share::ALL, 0).await.unwrap().len(), 0);
 }
 
-pub(super) async fn each_orphan_is_in_exactly_one_share_and_names_its_last_owner(bench: &Bench) {
+pub(super) async fn peer_35_each_orphan_is_in_exactly_one_share_of_any_number_and_names_its_last_owner(
+    bench: &Bench,
+) {
     let store = bench.store.as_ref();
     let lasts: Vec<char> = ('!'..='~').collect();
     for (n, last) in lasts.iter().enumerate() {

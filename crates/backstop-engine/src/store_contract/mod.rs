@@ -11,6 +11,7 @@
 mod appending;
 mod leasing;
 mod listing;
+mod peer_failures;
 mod reading;
 mod registering;
 mod retiring;
@@ -71,7 +72,9 @@ pub const STORIES: &[Story] = stories![
     reading::events_resume_after_a_seq,
     reading::journals_come_in_the_order_asked_for,
     reading::what_is_not_there_is_none_and_no_error,
-    reading::ids_that_are_prefixes_of_each_other_do_not_see_each_other,
+    reading::peer_10_ids_that_are_prefixes_of_each_other_do_not_see_each_other,
+    peer_failures::peer_10_any_ids_are_told_apart_in_pages_takeover_quarantine_and_retirement,
+    peer_failures::peer_36_a_stale_reader_cannot_write_over_an_end,
     listing::paging_sees_each_saga_once_in_order_with_equal_times,
     listing::each_filter_narrows_and_all_are_joined,
     listing::labels_match_exactly_whatever_they_hold,
@@ -81,28 +84,28 @@ pub const STORIES: &[Story] = stories![
     registering::definitions_are_paged_by_name_each_with_its_newest_revision,
     registering::participants_are_replaced_and_paged_by_name,
     registering::every_registration_changes_the_mark,
-    leasing::a_lease_is_renewed_while_it_lives_and_not_afterwards,
+    leasing::peer_39_a_lease_is_renewed_while_it_lives_and_never_afterwards,
     leasing::a_coordinator_that_left_is_gone,
     leasing::entering_tells_who_is_there,
-    leasing::sagas_of_the_living_are_no_orphans_and_those_of_the_dead_are,
-    leasing::a_parked_saga_is_an_orphan_when_its_time_has_come,
+    leasing::peer_40_sagas_of_the_living_are_no_orphans_and_those_of_the_dead_are,
+    leasing::peer_34_a_parked_saga_is_an_orphan_when_its_time_has_come,
     leasing::what_waits_for_a_person_or_is_over_is_no_orphan,
     leasing::orphans_come_in_bites,
-    leasing::each_orphan_is_in_exactly_one_share_and_names_its_last_owner,
+    leasing::peer_35_each_orphan_is_in_exactly_one_share_of_any_number_and_names_its_last_owner,
     leasing::a_coordinator_that_drains_is_marked_and_lives_on,
     setting_aside::what_is_set_aside_is_nobodys_and_keeps_its_journal,
     setting_aside::only_the_owner_that_was_seen_is_deprived,
     setting_aside::an_append_neither_writes_quarantine_nor_passes_it,
     setting_aside::restoring_takes_out_only_what_is_in_quarantine,
     setting_aside::tables_in_order_have_no_misfits,
-    setting_aside::each_kind_of_misfit_is_found,
+    setting_aside::peer_34_each_kind_of_misfit_is_found,
     setting_aside::an_owner_whose_lease_is_just_over_is_not_gone_yet,
     retiring::a_report_that_comes_after_its_journal_was_retired_is_lost,
     retiring::only_what_ended_long_enough_ago_loses_its_journal,
-    retiring::an_id_is_taken_until_its_own_time_has_come,
+    retiring::peer_41_an_id_is_taken_until_its_own_time_has_come,
     retiring::a_head_row_never_goes_before_its_journal,
     retiring::retirement_comes_in_bites,
-    retiring::the_unfinished_and_the_set_aside_stay_however_old,
+    retiring::peer_17_the_unfinished_and_the_set_aside_stay_however_old,
     retiring::two_retirers_at_once_take_each_journal_once,
 ];
 

@@ -74,6 +74,43 @@ pub(super) async fn a_saga_of_256_steps_comes_back_whole(bench: &Bench) {
     assert_eq!(store.revision(&name, Some(Revision(1))).await.unwrap(), Some(revision));
 }
 
+/// Every one of them is an id. Prefixes of each other, patterns, quotes, placeholders, the longest.
+pub(super) fn adversarial_ids() -> Vec<String> {
+    let longest = "x".repeat(128);
+    let ids = [
+        "pay-7",
+        "pay-70",
+        "pay-7/",
+        "pay-7/x",
+        "pay-7%",
+        "pay-_",
+        "pay-%",
+        "%",
+        "_",
+        "'",
+        "''",
+        "\"",
+        "\\",
+        "\\'",
+        "PAY-7",
+        "pay-7;--",
+        "$1",
+        "?",
+        "{}",
+        "[]",
+        "*",
+        "null",
+        "0",
+        "00",
+        "../x",
+        "~",
+        "!",
+        &longest,
+        &longest[1..],
+    ];
+    ids.map(str::to_owned).to_vec()
+}
+
 async fn put(store: &dyn Store, spec: &backstop_core::DefinitionSpec) -> crate::ports::store::StoredRevision {
     let name = DefinitionName::parse(&spec.name).unwrap();
     store.put_revision(&name, spec, &Bytes::from(vec![0; 1 << 20]), [1; 32], LONG_AGO).await.unwrap()
@@ -125,34 +162,9 @@ pub(super) async fn what_is_not_there_is_none_and_no_error(bench: &Bench) {
     assert_eq!(store.participant(&participant).await, Ok(None));
 }
 
-pub(super) async fn ids_that_are_prefixes_of_each_other_do_not_see_each_other(bench: &Bench) {
+pub(super) async fn peer_10_ids_that_are_prefixes_of_each_other_do_not_see_each_other(bench: &Bench) {
     let store = bench.store.as_ref();
-    let longest = "x".repeat(128);
-    let ids = [
-        "pay-7",
-        "pay-70",
-        "pay-7/",
-        "pay-7/x",
-        "pay-7%",
-        "pay-_",
-        "pay-%",
-        "%",
-        "_",
-        "'",
-        "''",
-        "\"",
-        "\\",
-        "\\'",
-        "PAY-7",
-        "pay-7;--",
-        "$1",
-        "?",
-        "{}",
-        "[]",
-        "*",
-        longest.as_str(),
-        &longest[1..],
-    ];
+    let ids = adversarial_ids();
     let mut all = Vec::new();
     for (n, text) in ids.iter().enumerate() {
         let (mut saga, start) = Sample::start(text);

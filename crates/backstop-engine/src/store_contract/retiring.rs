@@ -74,7 +74,7 @@ pub(super) async fn only_what_ended_long_enough_ago_loses_its_journal(bench: &Be
     assert_eq!(retire_all(store, JOURNALS, 10).await, Retired::default(), "once");
 }
 
-pub(super) async fn an_id_is_taken_until_its_own_time_has_come(bench: &Bench) {
+pub(super) async fn peer_41_an_id_is_taken_until_its_own_time_has_come(bench: &Bench) {
     let store = bench.store.as_ref();
     let appends = old("taken");
     write_all(store, &appends).await;
@@ -115,7 +115,7 @@ pub(super) async fn retirement_comes_in_bites(bench: &Bench) {
     assert_eq!(store.list(&SagaFilter::default(), None, 9).await, Ok(vec![]));
 }
 
-pub(super) async fn the_unfinished_and_the_set_aside_stay_however_old(bench: &Bench) {
+pub(super) async fn peer_17_the_unfinished_and_the_set_aside_stay_however_old(bench: &Bench) {
     let store = bench.store.as_ref();
     let running = Sample::start("running").1;
     write_all(store, std::slice::from_ref(&running)).await;

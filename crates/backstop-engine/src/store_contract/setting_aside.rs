@@ -129,7 +129,7 @@ pub(super) async fn tables_in_order_have_no_misfits(bench: &Bench) {
     assert_eq!(misfits(store, Duration::ZERO, 2 * HOUR).await, []);
 }
 
-pub(super) async fn each_kind_of_misfit_is_found(bench: &Bench) {
+pub(super) async fn peer_34_each_kind_of_misfit_is_found(bench: &Bench) {
     let store = bench.store.as_ref();
     store.enter(&coordinator("c1"), "", HOUR).await.unwrap();
     let start = |saga: &str| Sample::start(saga).1;

@@ -35,7 +35,7 @@ async fn a_healthy_store_has_no_findings_whatever_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_kind_of_misery_is_found_and_named() {
+async fn peer_34_each_kind_of_misery_is_found_and_named() {
     let world = World::new();
     let node = world.node_for(&line()).await;
     for saga in ["forsaken", "double", "gap", "differs", "well"] {
@@ -63,7 +63,7 @@ async fn each_kind_of_misery_is_found_and_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_journal_that_cannot_be_followed_is_quarantined_and_comes_back_once_it_is_mended() {
+async fn peer_42_a_journal_that_cannot_be_followed_is_quarantined_and_comes_back_once_it_is_mended() {
     let world = World::new();
     let node = world.node_for(&line().dedup()).await;
     world.bank.action("b", |_| Reply::Held);

@@ -18,7 +18,7 @@ fn drain(node: &Node, at_most: Duration) -> JoinHandle<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_sends_nothing_new_journals_what_comes_in_and_hands_over_without_any_doubt() {
+async fn peer_25_a_drain_sends_nothing_new_journals_what_comes_in_and_hands_over_without_any_doubt() {
     let world = World::new();
     let node = world.node_for(&line()).await;
     world.bank.action("a", |_| Reply::Held);
@@ -75,7 +75,7 @@ async fn a_second_coordinator_takes_over_while_the_first_one_drains() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_saga_that_waits_for_its_next_attempt_is_handed_over_with_its_time() {
+async fn peer_45_a_saga_that_waits_for_its_next_attempt_is_handed_over_with_its_time() {
     let world = World::new();
     let node = world.node_for(&line().dedup()).await;
     world.bank.action("b", |_| says(Code::Unavailable));

@@ -53,7 +53,7 @@ async fn while_the_breaker_is_open_actions_fail_fast_and_compensations_wait_and_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_participant_slows_only_its_own_sagas() {
+async fn peer_08_a_dead_participant_slows_only_its_own_sagas() {
     let world = World::new();
     let node = world.node().await;
     node.register(&Plan::new("dead").step("d", &[]).in_flight_max(2).dedup()).await;

@@ -26,7 +26,7 @@ const LINE_TOLD: &str = "
     ";
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_append_drops_the_saga_before_any_further_call() {
+async fn peer_09_a_lost_append_drops_the_saga_before_any_further_call() {
     let world = World::new();
     let node = world.node_with(|settings| settings.live_sagas_max = 1).await;
     node.register(&line()).await;
@@ -66,7 +66,7 @@ async fn a_commit_of_unknown_fate_is_settled_by_writing_it_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_of_unknown_fate_that_another_has_built_upon_is_not_acted_upon() {
+async fn peer_09_a_commit_of_unknown_fate_that_another_has_built_upon_is_not_acted_upon() {
     // The start of the saga; then the success of a.
     for appends_before in [0, 1] {
         let world = World::new();

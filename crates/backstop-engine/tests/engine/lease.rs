@@ -75,7 +75,7 @@ async fn an_undo_that_waits_at_an_open_breaker_does_not_go_out_after_the_lease()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_gone_drops_the_sagas_and_a_new_tenure_adopts_them() {
+async fn peer_39_a_lease_that_is_gone_drops_the_sagas_and_a_new_tenure_adopts_them() {
     let world = World::new();
     let node = world.node_for(&line()).await;
     world.bank.action("b", |_| Reply::Held);
@@ -98,7 +98,7 @@ async fn a_lease_that_is_gone_drops_the_sagas_and_a_new_tenure_adopts_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_coordinator_that_wakes_does_no_harm() {
+async fn peer_20_a_stalled_coordinator_that_wakes_does_no_harm() {
     let world = World::new();
     let (stalled, other) = (world.node_for(&line()).await, world.node_for(&line()).await);
     world.bank.action("a", |_| Reply::Held);

@@ -23,6 +23,7 @@ mod journal;
 mod lease;
 mod operator;
 mod parking;
+mod peer_failures;
 mod registering;
 mod retention;
 mod rollback;

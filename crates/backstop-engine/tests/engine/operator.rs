@@ -109,7 +109,7 @@ async fn many_people_at_once_get_one_word_in_and_the_others_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_saga_is_cancelled_and_the_answer_comes_when_that_is_durable() {
+async fn peer_21_a_live_saga_is_cancelled_and_the_answer_comes_when_that_is_durable() {
     let world = World::new();
     let node = world.node_for(&one()).await;
     world.bank.action("a", |_| Reply::Held);

@@ -4,7 +4,8 @@ use crate::common::bank::{Reply, after, says};
 use crate::common::plan::Plan;
 use crate::common::{World, id, ms, quiet, until};
 use backstop_core::breaker::BreakerPolicy;
-use backstop_core::{Code, SagaState};
+use backstop_core::{Code, Input, SagaState, StepName};
+use backstop_engine::Reach;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,7 +42,7 @@ async fn a_long_wait_leaves_memory_and_comes_back_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parked_saga_comes_back_also_when_the_one_that_parked_it_is_dead() {
+async fn peer_34_a_parked_saga_comes_back_also_when_the_one_that_parked_it_is_dead() {
     let world = World::new();
     let node = world.node_for(&slow()).await;
     world.bank.action("a", |call| if call.attempt == 1 { says(Code::Unavailable) } else { Reply::Ok });
@@ -123,6 +124,38 @@ async fn undos_of_a_dead_participant_wait_in_the_store_and_do_not_fill_memory() 
     for n in 0..20 {
         world.ends(&format!("dead-{n}"), SagaState::RolledBack).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn undos_of_a_participant_that_stays_dead_wait_for_a_person_once_their_time_is_over() {
+    let world = World::new();
+    let node = world
+        .node_with(|settings| settings.breaker = BreakerPolicy { calls_min: 4, ..BreakerPolicy::default() })
+        .await;
+    let limit = ms(300_000);
+    node.register(&Plan::new("dead").step("d", &[]).gives_up_after(limit).step("x", &["d"])).await;
+    world.bank.action("x", |_| says(Code::FailedPrecondition));
+    world.bank.undo("d", |_| says(Code::Unavailable));
+    for n in 0..20 {
+        node.start("dead", &format!("dead-{n}")).await;
+    }
+    for n in 0..20 {
+        world.ends(&format!("dead-{n}"), SagaState::NeedsIntervention).await;
+        let journal = world.disk.journal(&id(&format!("dead-{n}"))).unwrap();
+        let took = journal.head.updated_at.since(journal.events[0].at);
+        assert!(took >= limit, "{took:?}: too early\n{}", world.told(&format!("dead-{n}")));
+        assert!(took < limit + ms(10_000), "{took:?}: too late\n{}", world.told(&format!("dead-{n}")));
+    }
+    assert!(world.told("dead-0").contains("handed over"), "it did not wait in memory");
+    // The participant is back: a person's word is enough.
+    world.bank.undo("d", |_| Reply::Ok);
+    let input = Input::RetryBranch {
+        step: StepName::parse("d").unwrap(),
+        by: "ben".to_owned(),
+        reason: "it is back".to_owned(),
+    };
+    node.coordinator.command(&id("dead-3"), input, Reach::Anywhere).await.unwrap();
+    world.ends("dead-3", SagaState::RolledBack).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use backstop_engine::EngineError;
 use backstop_engine::ports::store::Retention;
 
 #[tokio::test(start_paused = true)]
-async fn journals_go_first_then_the_ids_and_what_has_not_ended_stays() {
+async fn peer_17_journals_go_first_then_the_ids_and_what_has_not_ended_stays() {
     let world = World::new();
     let node = world
         .node_with(|settings| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
-async fn after_a_rollback_is_decided_not_even_a_due_retry_goes_out() {
+async fn peer_21_after_a_rollback_is_decided_not_even_a_due_retry_goes_out() {
     let world = World::new();
     let node = world.node_for(&Plan::new("two").step("a", &[]).step("b", &[]).dedup()).await;
     world.bank.action("a", |_| Reply::Held);

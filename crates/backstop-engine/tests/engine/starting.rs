@@ -6,6 +6,7 @@ use crate::common::{Node, World, id, ms, quiet, request};
 use backstop_core::{Code, SagaState};
 use backstop_engine::{EngineError, StartSaga};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::task::Poll;
 
 fn one() -> Plan {
@@ -32,7 +33,7 @@ async fn sixteen_starts_at_once_with_one_id_make_one_saga() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sixteen_starts_at_once_on_two_coordinators_make_one_saga() {
+async fn peer_44_sixteen_starts_at_once_on_two_coordinators_make_one_saga() {
     let world = World::new();
     let nodes = [world.node_for(&one()).await, world.node_for(&one()).await];
     let mut starts = tokio::task::JoinSet::new();
@@ -68,42 +69,71 @@ async fn a_repeated_start_waits_for_the_disk_that_the_first_one_waits_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_request_with_the_same_id_is_told_so_while_it_runs_and_after_its_end() {
+async fn peer_23_another_request_with_the_same_id_is_told_what_differs_while_it_runs_and_after_its_end() {
     let world = World::new();
     let node = world.node_for(&one()).await;
+    node.register(&Plan::new("two").step("a", &[]).step("b", &[])).await;
     world.bank.action("a", |_| Reply::Held);
     node.start("one", "pay-7").await;
     quiet().await;
+    let same = || StartSaga { fingerprint: [8; 32], ..request("one", "pay-7") };
+    let labels = BTreeMap::from([("branch".to_owned(), "wien".to_owned())]);
+    let others = [
+        (another_request("pay-7"), "input"),
+        (StartSaga { labels: labels.clone(), ..same() }, "labels"),
+        (StartSaga { labels, ..another_request("pay-7") }, "labels, input"),
+        (StartSaga { fingerprint: [8; 32], ..request("two", "pay-7") }, "definition"),
+        (same(), "whether it names a revision or an input"),
+    ];
     for _ in 0..2 {
-        let error = node.coordinator.start_saga(another_request("pay-7")).await.unwrap_err();
-        assert!(matches!(error, EngineError::AlreadyExists { .. }), "{error:?}");
+        for (other, expected) in others.clone() {
+            match node.coordinator.start_saga(other).await.unwrap_err() {
+                EngineError::AlreadyExists { difference, .. } => assert_eq!(difference, expected),
+                error => panic!("{error:?}"),
+            }
+        }
         if world.state("pay-7") == Some(SagaState::Running) {
             world.bank.let_go("a", Reply::Ok);
             world.ends("pay-7", SagaState::Succeeded).await;
         }
     }
     assert_eq!(world.bank.calls(), ["a action #1"]);
+    // Once its journal is gone, only what the head row holds can be told apart.
+    world.disk.plant("pay-7", |journal| {
+        journal.events.clear();
+        journal.head.retired = true;
+    });
+    let error = node.coordinator.start_saga(another_request("pay-7")).await.unwrap_err().to_string();
+    assert!(error.ends_with("differs in input, payloads or whether it names a revision"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_answers_the_live_outcome() {
-    let world = World::new();
-    let node = world.node_for(&one()).await;
-    world.bank.action("a", |_| Reply::Held);
-    node.start("one", "pay-7").await;
-    quiet().await;
-    let again = node.start("one", "pay-7").await;
-    assert_eq!((again.created, again.saga.state), (false, SagaState::Running));
-    world.bank.let_go("a", Reply::Ok);
-    let saga = node.coordinator.wait(again, ms(60_000)).await.unwrap();
-    assert_eq!(saga.state, SagaState::Succeeded);
-    let after_the_end = node.start("one", "pay-7").await;
-    assert_eq!((after_the_end.created, after_the_end.saga.state), (false, SagaState::Succeeded));
-    assert_eq!(world.bank.calls(), ["a action #1"]);
+async fn peer_01_a_repeated_start_answers_the_live_outcome_whatever_it_is() {
+    for (answer, end) in [
+        (Reply::Ok, SagaState::Succeeded),
+        (says(Code::FailedPrecondition), SagaState::RolledBack),
+        (says(Code::Internal), SagaState::NeedsIntervention),
+    ] {
+        let world = World::new();
+        let node = world.node_for(&Plan::new("one").step("a", &[]).refusals(1)).await;
+        world.bank.action("a", |_| Reply::Held);
+        world.bank.undo("a", |_| says(Code::FailedPrecondition));
+        node.start("one", "pay-7").await;
+        quiet().await;
+        let again = node.start("one", "pay-7").await;
+        assert_eq!((again.created, again.saga.state), (false, SagaState::Running));
+        world.bank.let_go("a", answer);
+        let saga = node.coordinator.wait(again, ms(60_000)).await.unwrap();
+        assert_eq!(saga.state, end);
+        let calls = world.bank.calls();
+        let after_the_end = node.start("one", "pay-7").await;
+        assert_eq!((after_the_end.created, after_the_end.saga.state), (false, end));
+        assert_eq!(world.bank.calls(), calls, "nothing is called for asking");
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn ids_that_begin_alike_are_different_sagas() {
+async fn peer_10_ids_that_begin_alike_are_different_sagas() {
     let world = World::new();
     let node = world.node_for(&one()).await;
     for saga in ["pay-7", "pay-70", "pay-7/a", "pay-7/a/action"] {
@@ -182,7 +212,7 @@ async fn past_live_sagas_max_a_start_is_told_when_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_is_honest() {
+async fn peer_07_waiting_is_honest() {
     let world = World::new();
     let node = world.node_for(&Plan::new("one").step("a", &[]).refusals(1)).await;
     world.bank.action("a", |_| Reply::Held);

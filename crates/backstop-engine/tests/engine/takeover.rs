@@ -30,7 +30,7 @@ async fn after_a_crash_a_deduplicating_participant_is_sent_the_same_key_again() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_crash_what_a_participant_may_have_done_is_undone() {
+async fn peer_31_after_a_crash_what_a_participant_may_have_done_is_undone() {
     let world = World::new();
     let node = world.node_for(&line()).await;
     world.bank.action("b", |_| Reply::Held);
@@ -56,13 +56,14 @@ async fn after_a_crash_what_a_participant_may_have_done_is_undone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_taken_over_while_its_lease_lives() {
+async fn peer_03_a_call_of_many_leases_is_sent_once_and_nobody_is_taken_over_while_its_lease_lives() {
     let world = World::new();
     let (node, _other) = (world.node_for(&line()).await, world.node_for(&line()).await);
     world.bank.action("a", |_| Reply::Held);
     node.start("line", "pay-7").await;
     tokio::time::sleep(ms(60_000)).await;
     assert_eq!(world.epoch("pay-7"), 1, "a call may last longer than any lease");
+    assert_eq!(world.bank.calls(), ["a action #1"], "and is sent once");
     node.crash();
     tokio::time::sleep(ms(3_900)).await;
     assert_eq!(world.epoch("pay-7"), 1);
@@ -119,7 +120,7 @@ async fn two_coordinators_share_what_a_dead_one_left_and_each_saga_has_one_of_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_hundred_sagas_that_cannot_be_replayed_do_not_starve_a_healthy_one() {
+async fn peer_32_three_hundred_sagas_that_cannot_be_replayed_do_not_starve_a_healthy_one() {
     let world = World::new();
     let node = world.node_for(&line()).await;
     world.bank.action("a", |_| Reply::Held);

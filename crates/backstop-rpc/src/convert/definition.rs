@@ -1,9 +1,10 @@
 //! Definitions and participants.
 
 use super::{json, time};
+use crate::participants::Address;
 use backstop_core::{
     CallSpec, CompensationOrder, DefinitionSpec, Fault, InDoubt, OnFailure, ParticipantName, RetryPolicy,
-    StepKind, StepSpec,
+    StepKind, StepSpec, graph::STEPS_MAX,
 };
 use backstop_engine::ports::participants::ParticipantLoad;
 use backstop_engine::ports::store::{Participant, StoredRevision};
@@ -17,6 +18,11 @@ pub const KEEPALIVE_DEFAULT: Duration = Duration::from_secs(300);
 
 /// A definition from the wire, with every fault of its shape.
 pub(crate) fn spec(wire: &v1::Definition, faults: &mut Vec<Fault>) -> DefinitionSpec {
+    // What is too many is not looked at one by one: a mebibyte holds a quarter of a million empty steps.
+    if wire.steps.len() > STEPS_MAX {
+        faults.push(too_many("steps", wire.steps.len()));
+    }
+    let steps = wire.steps.iter().take(STEPS_MAX).enumerate();
     DefinitionSpec {
         name: wire.name.clone(),
         description: wire.description.clone(),
@@ -24,8 +30,12 @@ pub(crate) fn spec(wire: &v1::Definition, faults: &mut Vec<Fault>) -> Definition
         deadline: time::duration("deadline", wire.deadline.as_ref(), faults),
         compensation_order: compensation_order(wire.compensation_order, faults),
         on_failure: on_failure(wire.on_failure, faults),
-        steps: wire.steps.iter().enumerate().map(|(index, step)| step_spec(index, step, faults)).collect(),
+        steps: steps.map(|(index, step)| step_spec(index, step, faults)).collect(),
     }
+}
+
+fn too_many(path: impl Into<String>, count: usize) -> Fault {
+    Fault::new(path, format!("has {count} entries; the limit is {STEPS_MAX}"))
 }
 
 fn step_spec(index: usize, wire: &v1::Step, faults: &mut Vec<Fault>) -> StepSpec {
@@ -35,10 +45,13 @@ fn step_spec(index: usize, wire: &v1::Step, faults: &mut Vec<Fault>) -> StepSpec
     if wire.action.is_none() {
         faults.push(Fault::new(at("action"), "a step must name its action"));
     }
+    if wire.depends_on.len() > STEPS_MAX {
+        faults.push(too_many(at("depends_on"), wire.depends_on.len()));
+    }
     StepSpec {
         name: wire.name.clone(),
         kind: kind(&at("kind"), wire.kind, faults),
-        depends_on: wire.depends_on.clone(),
+        depends_on: wire.depends_on.iter().take(STEPS_MAX).cloned().collect(),
         action: wire
             .action
             .as_ref()
@@ -78,7 +91,8 @@ fn retry_policy(
     // A ceiling that is not set never stands below the first wait that is.
     let max = wait("max_backoff", wire.max_backoff.as_ref()).unwrap_or(defaults.max.max(initial));
     let attempts_max = if wire.attempts_max == 0 { defaults.attempts_max } else { wire.attempts_max };
-    RetryPolicy { initial, max, attempts_max }
+    let give_up_after = wait("give_up_after", wire.give_up_after.as_ref());
+    RetryPolicy { initial, max, attempts_max, give_up_after }
 }
 
 fn unknown_value(path: &str, number: i32, faults: &mut Vec<Fault>) {
@@ -206,6 +220,7 @@ fn wire_call(call: &CallSpec) -> v1::Call {
             initial_backoff: Some(time::wire_duration(call.retry.initial)),
             max_backoff: Some(time::wire_duration(call.retry.max)),
             attempts_max: call.retry.attempts_max,
+            give_up_after: call.retry.give_up_after.map(time::wire_duration),
         }),
     }
 }
@@ -224,12 +239,10 @@ pub(crate) fn participant(wire: &v1::Participant) -> Result<Participant, Vec<Fau
     if wire.endpoints.len() > ENDPOINTS_MAX {
         faults.push(Fault::new("participant.endpoints", format!("at most {ENDPOINTS_MAX} endpoints")));
     }
-    for (index, endpoint) in wire.endpoints.iter().enumerate() {
-        if let Err(reason) = check_endpoint(endpoint) {
-            faults.push(Fault::new(
-                format!("participant.endpoints[{index}]"),
-                format!("\"{endpoint}\": {reason}"),
-            ));
+    for (index, endpoint) in wire.endpoints.iter().take(ENDPOINTS_MAX).enumerate() {
+        // The same check as the one by which it is called later.
+        if let Err(reason) = Address::parse(endpoint) {
+            faults.push(Fault::new(format!("participant.endpoints[{index}]"), reason));
         }
     }
     let keepalive =
@@ -249,20 +262,6 @@ pub(crate) fn participant(wire: &v1::Participant) -> Result<Participant, Vec<Fau
         }),
         _ => Err(faults),
     }
-}
-
-fn check_endpoint(endpoint: &str) -> Result<(), &'static str> {
-    let uri: http::Uri = endpoint.parse().map_err(|_| "is not a URI")?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return Err("begins with http:// or https://");
-    }
-    if uri.port_u16().is_none() {
-        return Err("names a port");
-    }
-    if uri.path() != "/" || uri.query().is_some() {
-        return Err("ends after the port");
-    }
-    Ok(())
 }
 
 /// A participant for the wire.

@@ -4,6 +4,7 @@
 //! was not exact. So it is refused; 64-bit integers travel as strings, as protobuf's JSON mapping has it.
 
 use backstop_core::Fault;
+use backstop_core::failure::bounded_text;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use serde_json::{Map, Number};
@@ -11,34 +12,67 @@ use serde_json::{Map, Number};
 /// Whole numbers below this are held exactly by a double, and so are all their neighbours.
 const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 
-/// JSON text of a Struct.
+/// Most faults told of one Struct, each with its path: what nobody reads must not take memory.
+const FAULTS_MAX: usize = 100;
+/// Longest name of a field within a path, in bytes; the rest is cut.
+const KEY_BYTES_MAX: usize = 64;
+
+/// The canonical JSON text of a Struct, for the path it stands at; at most [`FAULTS_MAX`] faults are told.
 pub(crate) fn text(path: &str, wire: &Struct, faults: &mut Vec<Fault>) -> String {
-    object(path, wire, faults).to_string()
+    let faults_max = faults.len().saturating_add(FAULTS_MAX);
+    Reader { faults, faults_max }.object(&Place::Root(path), wire).to_string()
 }
 
-fn object(path: &str, wire: &Struct, faults: &mut Vec<Fault>) -> serde_json::Value {
-    let fields = wire.fields.iter();
-    let map: Map<_, _> =
-        fields.map(|(key, field)| (key.clone(), value(&format!("{path}.{key}"), field, faults))).collect();
-    serde_json::Value::Object(map)
+/// Where a value stands. It becomes text only if there is something wrong with it: a name of half a mebibyte
+/// would otherwise be copied for every number below it.
+enum Place<'a> {
+    Root(&'a str),
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
 }
 
-fn value(path: &str, wire: &Value, faults: &mut Vec<Fault>) -> serde_json::Value {
-    match &wire.kind {
-        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
-        Some(Kind::BoolValue(bool)) => serde_json::Value::Bool(*bool),
-        Some(Kind::StringValue(text)) => serde_json::Value::String(text.clone()),
-        Some(Kind::NumberValue(number)) => match exact_number(*number) {
-            Ok(number) => serde_json::Value::Number(number),
-            Err(reason) => {
-                faults.push(Fault::new(path, reason));
-                serde_json::Value::Null
+impl Place<'_> {
+    fn text(&self) -> String {
+        match self {
+            Self::Root(path) => (*path).to_owned(),
+            Self::Field(above, key) => format!("{}.{}", above.text(), bounded_text(key, KEY_BYTES_MAX)),
+            Self::Item(above, index) => format!("{}[{index}]", above.text()),
+        }
+    }
+}
+
+struct Reader<'a> {
+    faults: &'a mut Vec<Fault>,
+    faults_max: usize,
+}
+
+impl Reader<'_> {
+    fn object(&mut self, at: &Place<'_>, wire: &Struct) -> serde_json::Value {
+        let fields = wire.fields.iter();
+        let map: Map<_, _> =
+            fields.map(|(key, field)| (key.clone(), self.value(&Place::Field(at, key), field))).collect();
+        serde_json::Value::Object(map)
+    }
+
+    fn value(&mut self, at: &Place<'_>, wire: &Value) -> serde_json::Value {
+        match &wire.kind {
+            None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
+            Some(Kind::BoolValue(bool)) => serde_json::Value::Bool(*bool),
+            Some(Kind::StringValue(text)) => serde_json::Value::String(text.clone()),
+            Some(Kind::NumberValue(number)) => match exact_number(*number) {
+                Ok(number) => serde_json::Value::Number(number),
+                Err(reason) => {
+                    if self.faults.len() < self.faults_max {
+                        self.faults.push(Fault::new(at.text(), reason));
+                    }
+                    serde_json::Value::Null
+                }
+            },
+            Some(Kind::StructValue(inner)) => self.object(at, inner),
+            Some(Kind::ListValue(list)) => {
+                let items = list.values.iter().enumerate();
+                items.map(|(index, item)| self.value(&Place::Item(at, index), item)).collect()
             }
-        },
-        Some(Kind::StructValue(inner)) => object(path, inner, faults),
-        Some(Kind::ListValue(list)) => {
-            let items = list.values.iter().enumerate();
-            items.map(|(index, item)| value(&format!("{path}[{index}]"), item, faults)).collect()
         }
     }
 }
@@ -102,6 +136,23 @@ mod tests {
             assert_eq!(number(too_big).1[0].path, "input.amount", "{too_big}");
         }
         assert_eq!(number(f64::NAN).1[0].path, "input.amount");
+    }
+
+    #[test]
+    fn a_flood_of_faults_below_a_long_name_takes_no_memory() {
+        let bad = Value { kind: Some(Kind::NumberValue(f64::NAN)) };
+        let list = prost_types::ListValue { values: vec![bad; 50_000] };
+        let field = Value { kind: Some(Kind::ListValue(list)) };
+        let wire = Struct { fields: [("n".repeat(500_000), field)].into() };
+        let mut faults = vec![Fault::new("saga_id", "of its own")];
+        text("input", &wire, &mut faults);
+        assert_eq!(faults.len(), 1 + FAULTS_MAX);
+        assert!(faults.iter().all(|fault| fault.path.len() < 100), "{}", faults[1].path.len());
+        assert!(
+            faults[1].path.starts_with("input.nnn") && faults[1].path.ends_with("[0]"),
+            "{}",
+            faults[1].path
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::evidence::Failed;
 use super::plan::{Plan, PlannedCall, Source};
 use super::pool::Unary;
 use super::{metadata, span};
+use crate::convert::time::DURATION_MAX;
 use async_trait::async_trait;
 use backstop_core::{Evidence, NotSent, Outcome};
 use backstop_engine::ports::participants::{CallReply, CallRequest, Calls};
@@ -24,7 +25,8 @@ pub(super) struct RevisionCalls {
 #[async_trait]
 impl Calls for RevisionCalls {
     async fn call(&self, request: CallRequest) -> CallReply {
-        let deadline = Instant::now() + request.timeout;
+        // What is stored may be longer than what is registered today.
+        let deadline = Instant::now() + request.timeout.min(DURATION_MAX);
         let Some(planned) = self.plan.call(request.call.step, request.call.phase) else {
             return Failed::new(Evidence::NotRendered, "the revision has no such call").reply();
         };

@@ -129,7 +129,7 @@ pub(super) async fn read(response: Response<Incoming>, bytes_max: usize) -> Resu
     })
 }
 
-fn status_of(headers: &HeaderMap) -> Result<Option<i32>, Unread> {
+pub(super) fn status_of(headers: &HeaderMap) -> Result<Option<i32>, Unread> {
     let Some(value) = headers.get("grpc-status") else {
         return Ok(None);
     };
@@ -185,16 +185,20 @@ impl Collected {
     }
 }
 
+/// The message of a body that came in these pieces.
+#[cfg(test)]
+pub(super) fn message_of(pieces: impl Iterator<Item = Bytes>) -> Result<Bytes, Unread> {
+    let mut collected = Collected::default();
+    pieces.for_each(|piece| collected.push(piece));
+    collected.message()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn message_of(pieces: &[&'static [u8]]) -> Result<Bytes, Unread> {
-        let mut collected = Collected::default();
-        for piece in pieces {
-            collected.push(Bytes::from_static(piece));
-        }
-        collected.message()
+        super::message_of(pieces.iter().map(|piece| Bytes::from_static(piece)))
     }
 
     #[test]

@@ -10,14 +10,18 @@
 
 use super::pool::Pool;
 use super::reflection;
-use backstop_core::{CallSpec, DefinitionSpec, Fault, ParticipantName};
+use backstop_core::failure::MESSAGE_BYTES_MAX;
+use backstop_core::{CallSpec, DefinitionSpec, Fault, ParticipantName, bounded_text};
 use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Most files of message types, given or told.
+pub(super) const FILES_MAX: usize = 2000;
 
 /// Why a definition's message types could not be gathered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +51,17 @@ pub(super) fn calls(spec: &DefinitionSpec) -> impl Iterator<Item = (String, &Cal
     })
 }
 
+/// The pool of some files, or what is wrong with them. The library judges files that no compiler made too, but not
+/// all: over some it stumbles, where it looks for the place of what is wrong.
+pub(super) fn pool(files: FileDescriptorSet) -> Result<DescriptorPool, String> {
+    let built = std::panic::catch_unwind(|| DescriptorPool::from_file_descriptor_set(files));
+    match built {
+        Ok(Ok(pool)) => Ok(pool),
+        Ok(Err(error)) => Err(bounded_text(&error.to_string(), MESSAGE_BYTES_MAX)),
+        Err(_) => Err("the files contradict themselves: no compiler of protobuf made them".to_owned()),
+    }
+}
+
 /// The descriptor of a unary method, or what is wrong with it.
 pub(super) fn method(pool: &DescriptorPool, method: &str) -> Result<MethodDescriptor, String> {
     let (service, name) = method
@@ -66,6 +81,13 @@ pub(super) fn method(pool: &DescriptorPool, method: &str) -> Result<MethodDescri
 pub(super) fn from_given(spec: &DefinitionSpec, given: FileDescriptorSet) -> Result<Bytes, GatherError> {
     let mut files = Files::default();
     let mut faults = Vec::new();
+    if given.file.len() > FILES_MAX {
+        let text = format!("has {} files; the limit is {FILES_MAX}", given.file.len());
+        return Err(GatherError::Faults {
+            faults: vec![Fault::new("descriptors", text)],
+            found: Bytes::new(),
+        });
+    }
     for file in given.file {
         if let Err(message) = files.add(file) {
             faults.push(Fault::new("descriptors", message));
@@ -130,6 +152,35 @@ pub(super) async fn from_reflection(
     files.finish(spec, faults)
 }
 
+/// A file without what some compilers write down and others leave to the reader: JSON names that are what they would be
+/// anyway.
+fn plain(file: &FileDescriptorProto) -> FileDescriptorProto {
+    let mut file = file.clone();
+    file.extension.iter_mut().for_each(leave_out_json_name);
+    // A list and no recursion: whoever sent the file has nested its messages.
+    let mut open: Vec<&mut DescriptorProto> = file.message_type.iter_mut().collect();
+    while let Some(message) = open.pop() {
+        message.field.iter_mut().chain(&mut message.extension).for_each(leave_out_json_name);
+        open.extend(&mut message.nested_type);
+    }
+    file
+}
+
+fn leave_out_json_name(field: &mut FieldDescriptorProto) {
+    // As protobuf's own compiler makes it: underscores go, and what follows one is upper case.
+    let mut usual = String::new();
+    let mut is_after_underscore = false;
+    for letter in field.name().chars() {
+        if letter == '_' {
+            is_after_underscore = true;
+        } else {
+            usual.push(if is_after_underscore { letter.to_ascii_uppercase() } else { letter });
+            is_after_underscore = false;
+        }
+    }
+    field.json_name.take_if(|name| *name == usual);
+}
+
 /// Files by name, without comments.
 #[derive(Default)]
 struct Files(BTreeMap<String, FileDescriptorProto>);
@@ -139,7 +190,7 @@ impl Files {
         file.source_code_info = None;
         let name = file.name().to_owned();
         match self.0.get(&name) {
-            Some(known) if *known != file => {
+            Some(known) if *known != file && plain(known) != plain(&file) => {
                 Err(format!("file \"{name}\" differs from one of the same name that came before"))
             }
             Some(_) => Ok(()),
@@ -154,10 +205,10 @@ impl Files {
     fn finish(mut self, spec: &DefinitionSpec, mut faults: Vec<Fault>) -> Result<Bytes, GatherError> {
         self.add_well_known();
         let whole = FileDescriptorSet { file: self.0.values().cloned().collect() };
-        let pool = match DescriptorPool::from_file_descriptor_set(whole) {
+        let pool = match pool(whole) {
             Ok(pool) => pool,
-            Err(error) => {
-                faults.push(Fault::new("descriptors", error.to_string()));
+            Err(message) => {
+                faults.push(Fault::new("descriptors", message));
                 let found = Bytes::new();
                 return Err(GatherError::Faults { faults, found });
             }
@@ -199,14 +250,25 @@ impl Files {
         }
     }
 
-    fn place(&self, name: &str, placed: &mut BTreeSet<String>, set: &mut FileDescriptorSet) {
-        // Imports cannot be cyclic: the pool has been built from these files.
-        let Some(file) = self.0.get(name).filter(|_| placed.insert(name.to_owned())) else {
-            return;
+    /// Puts a file behind its imports. Imports cannot be cyclic: the pool has been built from these files. But
+    /// they may form a chain of all of them, so they are not followed by recursion.
+    fn place(&self, root: &str, placed: &mut BTreeSet<String>, set: &mut FileDescriptorSet) {
+        let mut open: Vec<(&FileDescriptorProto, usize)> = Vec::new();
+        let enter = |name: &str, placed: &mut BTreeSet<String>| {
+            self.0.get(name).filter(|_| placed.insert(name.to_owned())).map(|file| (file, 0))
         };
-        for import in &file.dependency {
-            self.place(import, placed, set);
+        open.extend(enter(root, placed));
+        while let Some((file, next)) = open.last_mut() {
+            match file.dependency.get(*next) {
+                Some(import) => {
+                    *next += 1;
+                    open.extend(enter(import, placed));
+                }
+                None => {
+                    set.file.push((*file).clone());
+                    open.pop();
+                }
+            }
         }
-        set.file.push(file.clone());
     }
 }

@@ -10,6 +10,7 @@
 //!   beats a `RetryInfo`. Otherwise the longer of the two waits counts.
 //! * A `RetryInfo` without a delay, or with a negative one, says nothing.
 
+use crate::convert::time::std_duration;
 use backstop_core::failure::Pushback;
 use backstop_core::{Details, FieldViolation, PreconditionViolation};
 use http::HeaderMap;
@@ -114,7 +115,7 @@ fn localized_message(details: &mut Details, bytes: &[u8]) {
 
 fn retry_delay(bytes: &[u8]) -> Option<Duration> {
     let delay = pb::RetryInfo::decode(bytes).ok()?.retry_delay?;
-    Duration::try_from(delay).ok()
+    std_duration(delay)
 }
 
 fn pushback(trailers: &HeaderMap, delay: Option<Duration>) -> Option<Pushback> {
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_details_is_cut_and_says_so() {
+    fn peer_11_a_flood_of_details_is_cut_and_says_so() {
         let violation = |n: usize| pb::bad_request::FieldViolation {
             field: format!("f{n}"),
             description: "x".repeat(1000),

@@ -23,6 +23,8 @@ mod evidence;
 #[cfg(test)]
 #[path = "../../tests/participants/fixture.rs"]
 mod fixture;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod metadata;
 mod plan;
 mod pool;
@@ -51,6 +53,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tls::Tls;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Calls participants over gRPC.
 #[derive(Debug, Clone)]
@@ -86,7 +89,7 @@ impl ParticipantClient {
         given: Option<FileDescriptorSet>,
     ) -> Result<Bytes, GatherError> {
         match given {
-            Some(given) => descriptors::from_given(spec, given),
+            Some(given) => beside_the_runtime(|| descriptors::from_given(spec, given)),
             None => {
                 let timeout = self.registry.settings().reflection_timeout;
                 descriptors::from_reflection(spec, |name| self.registry.pool(name), timeout).await
@@ -108,6 +111,15 @@ pub fn payload_steps(spec: &DefinitionSpec) -> impl Iterator<Item = &str> {
     spec.steps.iter().filter(|step| step.action.request.is_empty()).map(|step| step.name.as_str())
 }
 
+/// A definition as large as may be takes seconds to compile; meanwhile the tasks of this worker, leases among them,
+/// go on elsewhere. A runtime of one thread has no elsewhere.
+fn beside_the_runtime<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        Ok(_) | Err(_) => work(),
+    }
+}
+
 #[async_trait]
 impl Participants for ParticipantClient {
     fn set(&self, participant: &Participant) {
@@ -115,7 +127,7 @@ impl Participants for ParticipantClient {
     }
 
     fn prepare(&self, revision: &StoredRevision) -> Result<Arc<dyn Calls>, Vec<Fault>> {
-        let plan = Plan::compile(&revision.spec, &revision.descriptors)?;
+        let plan = beside_the_runtime(|| Plan::compile(&revision.spec, &revision.descriptors))?;
         Ok(Arc::new(RevisionCalls { registry: self.registry.clone(), plan }))
     }
 

@@ -4,7 +4,9 @@ use super::descriptors;
 use super::template::{Scope, Template, Visible};
 use backstop_core::{CallSpec, DefinitionSpec, Fault, ParticipantName, Phase, StepSpec};
 use http::uri::PathAndQuery;
+use prost::Message;
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor};
+use prost_types::FileDescriptorSet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use std::sync::Arc;
 /// thirty brackets overflow a runtime thread's 2 MiB, and a stack overflow ends the process. So definitions
 /// are compiled on a thread with room for the deepest expression that the limit lets through. Memory is
 /// touched only as far as it is used.
-const STACK_BYTES: usize = 64 << 20;
+pub(super) const STACK_BYTES: usize = 64 << 20;
 
 /// Every call of a revision, in the order of its steps.
 #[derive(Debug)]
@@ -67,8 +69,10 @@ impl Plan {
     }
 
     fn compile_here(spec: &DefinitionSpec, file_descriptor_set: &[u8]) -> Result<Self, Vec<Fault>> {
-        let pool = DescriptorPool::decode(file_descriptor_set)
-            .map_err(|error| vec![Fault::new("descriptors", error.to_string())])?;
+        let pool = FileDescriptorSet::decode(file_descriptor_set)
+            .map_err(|error| error.to_string())
+            .and_then(descriptors::pool)
+            .map_err(|message| vec![Fault::new("descriptors", message)])?;
         let methods: Vec<_> = spec.steps.iter().map(|step| Methods::of(&pool, step)).collect();
         let mut names: BTreeMap<&str, Visible> = BTreeMap::new();
         for (index, (step, methods)) in spec.steps.iter().zip(&methods).enumerate() {

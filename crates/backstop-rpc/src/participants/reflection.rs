@@ -3,6 +3,7 @@
 //! Each question is a stream of its own with one request and one reply, so it goes over the same
 //! connections, and under the same rules of evidence, as a call.
 
+use super::descriptors::FILES_MAX;
 use super::evidence::Failed;
 use super::pool::{Pool, Unary};
 use backstop_core::{Code, Evidence};
@@ -23,8 +24,8 @@ const PATHS: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
-/// Most files taken from one participant.
-const FILES_MAX: usize = 2000;
+/// Most bytes of all files taken from one participant.
+const FILES_BYTES_MAX: usize = 16 << 20;
 
 /// What a participant's reflection told.
 #[derive(Debug, Default)]
@@ -40,7 +41,8 @@ pub(super) struct Told {
 /// # Errors
 /// Why the reflection cannot be used, for people.
 pub(super) async fn files(pool: &Pool, services: &BTreeSet<&str>, timeout: Duration) -> Result<Told, String> {
-    let mut asked = Conversation { pool, deadline: Instant::now() + timeout, version: 0 };
+    let mut asked =
+        Conversation { pool, deadline: Instant::now() + timeout, version: 0, bytes_left: FILES_BYTES_MAX };
     let mut files: BTreeMap<String, FileDescriptorProto> = BTreeMap::new();
     let mut unknown = Vec::new();
     for service in services {
@@ -75,6 +77,7 @@ struct Conversation<'a> {
     pool: &'a Pool,
     deadline: Instant,
     version: usize,
+    bytes_left: usize,
 }
 
 impl Conversation<'_> {
@@ -109,6 +112,10 @@ impl Conversation<'_> {
             ServerReflectionResponse::decode(answer).map_err(|e| format!("unreadable answer: {e}"))?;
         match answer.message_response {
             Some(MessageResponse::FileDescriptorResponse(found)) => {
+                let bytes = found.file_descriptor_proto.iter().map(Vec::len).sum();
+                let left = self.bytes_left.checked_sub(bytes);
+                self.bytes_left =
+                    left.ok_or_else(|| format!("it told more than {FILES_BYTES_MAX} bytes of files"))?;
                 let decoded = found
                     .file_descriptor_proto
                     .iter()

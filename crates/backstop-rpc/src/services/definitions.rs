@@ -13,6 +13,7 @@ use backstop_proto::v1::definition_service_server::DefinitionService;
 use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tonic::{Code, Request, Response, Status};
 
@@ -142,22 +143,16 @@ fn wire_runs(runs: &[simulate::Run]) -> v1::SimulateDefinitionResponse {
 
 /// One fault a path, and none that only follows from another: what is missing altogether has no faults
 /// within, and a participant that is not there has no methods.
-fn each_once(faults: Vec<Fault>) -> Vec<Fault> {
+pub(crate) fn each_once(faults: Vec<Fault>) -> Vec<Fault> {
+    let told: BTreeSet<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
     let follows = |fault: &Fault| {
         let unknown = fault.path.strip_suffix(".method").map(|call| format!("{call}.participant"));
-        faults.iter().any(|other| {
-            let within =
-                fault.path.strip_prefix(other.path.as_str()).is_some_and(|rest| rest.starts_with('.'));
-            (within && other.path.ends_with(".action")) || unknown.as_ref() == Some(&other.path)
-        })
+        let mut actions = fault.path.match_indices(".action.").map(|(at, _)| at + ".action".len());
+        actions.any(|end| told.contains(&fault.path[..end]))
+            || unknown.is_some_and(|path| told.contains(&*path))
     };
-    let mut kept: Vec<Fault> = Vec::with_capacity(faults.len());
-    for fault in &faults {
-        if !follows(fault) && !kept.iter().any(|known| known.path == fault.path) {
-            kept.push(fault.clone());
-        }
-    }
-    kept
+    let mut seen = BTreeSet::new();
+    faults.iter().filter(|fault| seen.insert(fault.path.as_str()) && !follows(fault)).cloned().collect()
 }
 
 /// SHA-256 of the definition, every default written out, and of its message types.

@@ -5,10 +5,10 @@
 //! # Not here
 //! Any rule about sagas: `backstop-core`. What becomes of a refusal: [`crate::status_reply`].
 
-mod definitions;
+pub(crate) mod definitions;
 mod operators;
 mod participants;
-mod sagas;
+pub(crate) mod sagas;
 
 pub use definitions::Definitions;
 pub use operators::Operators;

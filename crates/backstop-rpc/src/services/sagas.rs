@@ -5,9 +5,11 @@ use crate::convert::saga::{wire_event, wire_head, wire_input, wire_saga};
 use crate::convert::{json, time};
 use crate::status_reply::{engine_error, invalid};
 use crate::{filter, page, trace};
-use backstop_core::{DefinitionName, ErrorTable, Fault, Input, Revision, SagaId, Seq, StepName, transcript};
+use backstop_core::{
+    DefinitionName, ErrorTable, Fault, Input, Revision, SagaId, Seq, StepName, bounded_text, transcript,
+};
 use backstop_engine::ports::store::SagaCursor;
-use backstop_engine::{Coordinator, EngineError, StartSaga};
+use backstop_engine::{Coordinator, EngineError, Settings, StartSaga};
 use backstop_proto::v1;
 use backstop_proto::v1::saga_service_server::SagaService;
 use bytes::Bytes;
@@ -32,65 +34,13 @@ impl Sagas {
         Self { coordinator }
     }
 
-    fn start_command(
-        &self,
-        mut request: v1::StartSagaRequest,
-        trace_parent: String,
-    ) -> Result<(StartSaga, Option<Duration>), Vec<Fault>> {
-        let settings = self.coordinator.settings();
-        let mut faults = Vec::new();
-        let (saga_id, wait) = (std::mem::take(&mut request.saga_id), request.wait.take());
-        let id = (!saga_id.is_empty()).then(|| SagaId::parse(&saga_id));
-        let id = id.transpose().map_err(|error| faults.push(Fault::new("saga_id", error.to_string())));
-        let definition = DefinitionName::parse(&request.definition)
-            .map_err(|error| faults.push(Fault::new("definition", error.to_string())));
-        let fingerprint = fingerprint(&request);
-        let input =
-            request.input.as_ref().map_or_else(|| "{}".to_owned(), |i| json::text("input", i, &mut faults));
-        if input.len() > settings.input_bytes_max {
-            let limit = settings.input_bytes_max;
-            faults.push(Fault::new(
-                "input",
-                format!("has {} bytes as JSON; the limit is {limit}", input.len()),
-            ));
-        }
-        let payloads = payloads(request.payloads, settings.input_bytes_max, &mut faults);
-        check_labels(&request.labels, settings.labels_max, settings.label_bytes_max, &mut faults);
-        let wait = time::duration("wait", wait.as_ref(), &mut faults);
-        if wait.is_some_and(|wait| wait > settings.wait_max) {
-            faults.push(Fault::new(
-                "wait",
-                format!("must not be longer than {} s", settings.wait_max.as_secs()),
-            ));
-        }
-        match (id, definition) {
-            (Ok(id), Ok(definition)) if faults.is_empty() => {
-                let revision = (request.revision != 0).then_some(Revision(request.revision));
-                let input = Bytes::from(input);
-                let labels = request.labels;
-                let trace_parent = Some(trace_parent);
-                let command = StartSaga {
-                    id,
-                    definition,
-                    revision,
-                    input,
-                    payloads,
-                    labels,
-                    fingerprint,
-                    trace_parent,
-                };
-                Ok((command, wait))
-            }
-            _ => Err(faults),
-        }
-    }
-
     async fn start(
         &self,
         request: v1::StartSagaRequest,
         trace_parent: String,
     ) -> Result<v1::StartSagaResponse, Status> {
-        let (command, wait) = self.start_command(request, trace_parent).map_err(|faults| invalid(&faults))?;
+        let (command, wait) = start_command(self.coordinator.settings(), request, trace_parent)
+            .map_err(|faults| invalid(&faults))?;
         let asked_for = command.id.clone();
         let coordinator = self.coordinator.clone();
         // A task of its own: the caller may give up in the middle, the saga may not.
@@ -120,6 +70,48 @@ impl Sagas {
     }
 }
 
+/// A request as a command, or every fault of its shape.
+pub(crate) fn start_command(
+    settings: &Settings,
+    mut request: v1::StartSagaRequest,
+    trace_parent: String,
+) -> Result<(StartSaga, Option<Duration>), Vec<Fault>> {
+    let mut faults = Vec::new();
+    let (saga_id, wait) = (std::mem::take(&mut request.saga_id), request.wait.take());
+    let id = (!saga_id.is_empty()).then(|| SagaId::parse(&saga_id));
+    let id = id.transpose().map_err(|error| faults.push(Fault::new("saga_id", error.to_string())));
+    let definition = DefinitionName::parse(&request.definition)
+        .map_err(|error| faults.push(Fault::new("definition", error.to_string())));
+    let fingerprint = fingerprint(&request);
+    let input =
+        request.input.as_ref().map_or_else(|| "{}".to_owned(), |i| json::text("input", i, &mut faults));
+    if input.len() > settings.input_bytes_max {
+        let limit = settings.input_bytes_max;
+        faults.push(Fault::new("input", format!("has {} bytes as JSON; the limit is {limit}", input.len())));
+    }
+    let payloads = payloads(request.payloads, settings.input_bytes_max, &mut faults);
+    check_labels(&request.labels, settings.labels_max, settings.label_bytes_max, &mut faults);
+    let wait = time::duration("wait", wait.as_ref(), &mut faults);
+    if wait.is_some_and(|wait| wait > settings.wait_max) {
+        faults.push(Fault::new("wait", format!("must not be longer than {} s", settings.wait_max.as_secs())));
+    }
+    match (id, definition) {
+        (Ok(id), Ok(definition)) if faults.is_empty() => {
+            let revision = (request.revision != 0).then_some(Revision(request.revision));
+            let input = Bytes::from(input);
+            let labels = request.labels;
+            let trace_parent = Some(trace_parent);
+            let command =
+                StartSaga { id, definition, revision, input, payloads, labels, fingerprint, trace_parent };
+            Ok((command, wait))
+        }
+        _ => Err(faults),
+    }
+}
+
+/// Bytes of a step's name that a path shows, if it is no name.
+const STEP_SHOWN_BYTES_MAX: usize = 64;
+
 /// SHA-256 of a request whose id and wait have been taken out: they do not make two requests different. Maps
 /// are ordered in the generated types, so the encoding is canonical.
 fn fingerprint(request: &v1::StartSagaRequest) -> [u8; 32] {
@@ -133,7 +125,7 @@ fn payloads(
 ) -> BTreeMap<StepName, Bytes> {
     let mut payloads = BTreeMap::new();
     for (step, payload) in wire {
-        let path = format!("payloads.{step}");
+        let path = format!("payloads.{}", bounded_text(&step, STEP_SHOWN_BYTES_MAX));
         if payload.len() > bytes_max {
             faults.push(Fault::new(&path, format!("has {} bytes; the limit is {bytes_max}", payload.len())));
         }
@@ -163,7 +155,7 @@ fn check_labels(
             || value.contains('\0')
             || key.contains('\0')
         {
-            let path = format!("labels.{}", backstop_core::failure::bounded_text(key, bytes_max));
+            let path = format!("labels.{}", bounded_text(key, bytes_max));
             let rule = format!("key and value have at most {bytes_max} bytes, the key at least one, no NUL");
             faults.push(Fault::new(path, rule));
         }
@@ -179,10 +171,13 @@ impl SagaService for Sagas {
         let trace_parent = trace::trace_parent(request.metadata());
         let request = request.into_inner();
         let span = Span::current();
-        if !request.saga_id.is_empty() {
-            span.record("backstop.saga.id", &request.saga_id);
+        // Only what is a name: anything else is of any length, and may be a payload in the wrong field.
+        if let Ok(id) = SagaId::parse(&request.saga_id) {
+            span.record("backstop.saga.id", id.as_str());
         }
-        span.record("backstop.definition", &request.definition);
+        if let Ok(definition) = DefinitionName::parse(&request.definition) {
+            span.record("backstop.definition", definition.as_str());
+        }
         self.start(request, trace_parent).await.map(Response::new)
     }
 

@@ -171,3 +171,32 @@ async fn a_code_that_grpc_does_not_define_is_unknown() {
     let peer = Peer::answering(|respond| answer_status(respond, &[("grpc-status", "99")])).await;
     concludes(&peer, LONG, said(Code::Unknown)).await;
 }
+
+#[tokio::test]
+async fn peer_04_words_in_a_reply_or_a_message_are_never_read_as_a_status() {
+    let words = ["FAILURE", "SUCCESS", "ONGOING", "ABORTED", "error", "grpc-status: 13", "{\"code\":13}"];
+    for word in words {
+        // The reply's one field is this word.
+        let reply: Bytes =
+            [b"\x0a".as_slice(), &[u8::try_from(word.len()).unwrap()], word.as_bytes()].concat().into();
+        let answer = reply.clone();
+        let peer = Peer::answering(move |respond| answer_ok(respond, &answer)).await;
+        let got = World::new(ParticipantSettings::default(), &[peer.endpoint()]).call(LONG).await;
+        assert_eq!(got.outcome, Outcome::Done(reply), "{word}: OK is OK, whatever the reply says");
+
+        for (status, code) in [("9", Code::FailedPrecondition), ("14", Code::Unavailable)] {
+            let peer = Peer::answering(move |respond| {
+                answer_status(respond, &[("grpc-status", status), ("grpc-message", word)]);
+            })
+            .await;
+            concludes(&peer, LONG, said(code)).await;
+        }
+        // Beside a page that is no answer of gRPC the word counts as little.
+        let peer = Peer::answering(move |mut respond| {
+            let mut body = respond.send_response(Response::builder().body(()).unwrap(), false).unwrap();
+            body.send_data(Bytes::from_static(word.as_bytes()), true).unwrap();
+        })
+        .await;
+        concludes(&peer, LONG, Evidence::BadAnswer).await;
+    }
+}

@@ -141,6 +141,23 @@ async fn files_of_one_name_and_different_content_are_a_fault() {
 }
 
 #[tokio::test]
+async fn a_file_may_come_from_two_compilers_of_which_one_leaves_the_usual_json_names_out() {
+    let json_names = |file: &mut prost_types::FileDescriptorProto, change: fn(&mut Option<String>)| {
+        let fields = file.message_type.iter_mut().flat_map(|message| &mut message.field);
+        fields.for_each(|field| change(&mut field.json_name));
+    };
+    let mut given = fixture::files();
+    let mut silent = given.file.iter().find(|file| file.name() == "money.proto").unwrap().clone();
+    json_names(&mut silent, |name| assert!(name.take().is_some(), "this compiler writes them down"));
+    given.file.push(silent.clone());
+    client(&[]).gather(&transfer(), Some(given.clone())).await.unwrap();
+    json_names(&mut silent, |name| *name = Some("odd".to_owned()));
+    given.file.push(silent);
+    let found = faults(client(&[]).gather(&transfer(), Some(given)).await);
+    assert!(found[0].description.contains("\"money.proto\" differs"), "{}", found[0]);
+}
+
+#[tokio::test]
 async fn an_import_that_nobody_has_is_a_fault_and_not_a_panic() {
     let mut given = fixture::files();
     given.file.retain(|file| file.name() != "money.proto");

@@ -58,7 +58,7 @@ async fn a_call_is_a_client_span_in_the_sagas_trace_and_the_participant_is_told_
 }
 
 #[tokio::test]
-async fn a_failed_call_marks_its_span_and_nothing_of_a_payload_is_in_any() {
+async fn peer_15_a_failed_call_marks_its_span_and_nothing_of_a_payload_is_in_any() {
     let (exporter, _provider, _guard) = exporting();
     let peer = Peer::answering(|respond| answer_status(respond, &[("grpc-status", "9")])).await;
     World::new(ParticipantSettings::default(), &[peer.endpoint()]).call(LONG).await;

@@ -63,6 +63,9 @@ struct Retry {
     initial: Duration,
     max: Duration,
     attempts_max: u32,
+    /// Absent where it is not said, as in all definitions before there was such a setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    give_up_after: Option<Duration>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -200,6 +203,7 @@ fn call_to(call: &CallSpec) -> Call {
             initial: call.retry.initial,
             max: call.retry.max,
             attempts_max: call.retry.attempts_max,
+            give_up_after: call.retry.give_up_after,
         },
     }
 }
@@ -214,6 +218,7 @@ fn call_from(call: Call) -> CallSpec {
             initial: call.retry.initial,
             max: call.retry.max,
             attempts_max: call.retry.attempts_max,
+            give_up_after: call.retry.give_up_after,
         },
     }
 }
@@ -232,6 +237,7 @@ mod tests {
                 initial: Duration::from_millis(1),
                 max: Duration::from_secs(9),
                 attempts_max: 4,
+                give_up_after: None,
             },
         };
         let step = |name: &str, kind, in_doubt| StepSpec {
@@ -270,6 +276,13 @@ mod tests {
                 assert_eq!(decode(&encode(&spec).unwrap()).unwrap(), spec);
             }
         }
+    }
+
+    #[test]
+    fn a_definition_that_gives_up_after_a_time_comes_back_as_it_was() {
+        let mut spec = every_choice();
+        spec.steps[2].compensation.as_mut().unwrap().retry.give_up_after = Some(Duration::new(77, 1));
+        assert_eq!(decode(&encode(&spec).unwrap()).unwrap(), spec);
     }
 
     #[test]

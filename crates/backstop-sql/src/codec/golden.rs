@@ -128,7 +128,7 @@ fn every_event_comes_back_as_it_was() {
 }
 
 #[test]
-fn a_payload_or_column_that_is_missing_is_an_error_and_never_a_default() {
+fn peer_22_a_payload_or_column_that_is_missing_is_an_error_and_never_a_default() {
     let bare = ["released", "intervention_opened", "succeeded", "rolled_back", "compensation_succeeded"];
     for row in stored() {
         let place = format!("event {} of saga golden: ", row.seq);

@@ -11,6 +11,8 @@ pub(crate) mod decode;
 pub(crate) mod definition;
 pub(crate) mod event;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod golden;
 pub(crate) mod head;
 mod payload;

@@ -6,16 +6,55 @@
 //! * Who compares a head with its events has locked the journal against dropping of partitions before its
 //!   snapshot was taken: dropping is not undone for an old snapshot, and the head would say that nothing has
 //!   been retired.
+//! * A connection goes back into use only outside of a transaction, whatever has become of the read
+//!   (`tests/trouble.rs`: `a_read_that_fails_or_is_given_up_leaves_no_transaction_behind`).
 
 use crate::codec::head::labels_to_column;
 use crate::{error, rows};
 use backstop_core::{Event, SagaId, Seq, Timestamp};
 use backstop_engine::ports::store::{Head, Journal, SagaCursor, SagaFilter, StoreResult};
-use sqlx::{PgExecutor, PgPool, Postgres, QueryBuilder, Row};
+use sqlx::pool::PoolConnection;
+use sqlx::{Executor, PgConnection, PgExecutor, PgPool, Postgres, QueryBuilder, Row};
 
 /// Head and events of one instant: a reader that compares them must not see an append half.
 const BEGIN: &str =
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ONLY journal IN ACCESS SHARE MODE";
+
+/// A transaction that only reads.
+///
+/// Not the driver's own: that one thinks itself outside when the second statement of [`BEGIN`] fails, and hands on a
+/// connection that is still inside and refuses everything.
+struct Snapshot {
+    connection: PoolConnection<Postgres>,
+    ended: bool,
+}
+
+impl Snapshot {
+    async fn begin(pool: &PgPool) -> StoreResult<Self> {
+        let connection = pool.acquire().await.map_err(|e| error::of_read(&e))?;
+        let mut snapshot = Self { connection, ended: false };
+        snapshot.db().execute(sqlx::raw_sql(BEGIN)).await.map_err(|e| error::of_read(&e))?;
+        Ok(snapshot)
+    }
+
+    fn db(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    async fn end(mut self) -> StoreResult<()> {
+        self.db().execute(sqlx::raw_sql("COMMIT")).await.map_err(|e| error::of_read(&e))?;
+        self.ended = true;
+        Ok(())
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}
 
 /// Whether a row of `saga` was retired with its span: one look into an index of few rows.
 macro_rules! in_retired_span {
@@ -51,13 +90,16 @@ macro_rules! event_columns {
 pub(super) use event_columns;
 
 pub(super) async fn journal(pool: &PgPool, saga: &SagaId) -> StoreResult<Option<Journal>> {
-    let mut tx = pool.begin_with(BEGIN).await.map_err(|e| error::of_read(&e))?;
-    let Some(head) = head(&mut *tx, saga).await? else {
-        return Ok(None);
+    let mut snapshot = Snapshot::begin(pool).await?;
+    let journal = match head(snapshot.db(), saga).await? {
+        Some(head) => {
+            let events = events_of(snapshot.db(), saga, head.created_at, Seq(0), usize::MAX).await?;
+            Some(Journal { head, events })
+        }
+        None => None,
     };
-    let events = events_of(&mut *tx, saga, head.created_at, Seq(0), usize::MAX).await?;
-    tx.commit().await.map_err(|e| error::of_read(&e))?;
-    Ok(Some(Journal { head, events }))
+    snapshot.end().await?;
+    Ok(journal)
 }
 
 pub(super) async fn journals(
@@ -65,10 +107,10 @@ pub(super) async fn journals(
     sagas: &[SagaId],
 ) -> StoreResult<Vec<StoreResult<Option<Journal>>>> {
     let ids: Vec<&str> = sagas.iter().map(SagaId::as_str).collect();
-    let mut tx = pool.begin_with(BEGIN).await.map_err(|e| error::of_read(&e))?;
+    let mut snapshot = Snapshot::begin(pool).await?;
     let heads = sqlx::query(heads!("WHERE id = ANY($1)"))
         .bind(&ids)
-        .fetch_all(&mut *tx)
+        .fetch_all(snapshot.db())
         .await
         .map_err(|e| error::of_read(&e))?;
     // Each saga is looked for in the partitions of all: a batch spans few.
@@ -83,10 +125,10 @@ pub(super) async fn journals(
     ))
     .bind(&ids)
     .bind(births)
-    .fetch_all(&mut *tx)
+    .fetch_all(snapshot.db())
     .await
     .map_err(|e| error::of_read(&e))?;
-    tx.commit().await.map_err(|e| error::of_read(&e))?;
+    snapshot.end().await?;
     rows::journals(sagas, &heads, &events)
 }
 

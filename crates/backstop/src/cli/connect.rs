@@ -87,6 +87,11 @@ impl Connection {
         Ok(Self { channel, server, timeout: args.timeout })
     }
 
+    /// The channel itself, for calls that no client of the contract's makes.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// For definitions.
     pub(crate) fn definitions(&self) -> DefinitionServiceClient<Channel> {
         DefinitionServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)

@@ -7,7 +7,6 @@ use super::saga_view::{state_name, state_style};
 use super::text::{Cell, DefinitionRef, parse_definition_ref, safe, short, table, time};
 use super::{Exit, Session, file};
 use backstop_proto::v1::{self, simulate_definition_response::Run};
-use prost::Message;
 use std::fmt::Write;
 
 /// What can be done with definitions.
@@ -80,7 +79,7 @@ impl Register {
         // All that can be wrong here is found before a server is needed.
         let (name, text) = file::text_of(&self.file)?;
         let (definition, source) = file::definition(&name, &text)?;
-        let descriptors = self.descriptors.as_deref().map(descriptor_set).transpose()?;
+        let descriptors = self.descriptors.as_deref().map(super::file::descriptor_set).transpose()?;
         let connection = session.open().await?;
         let request = v1::RegisterDefinitionRequest {
             definition: Some(definition),
@@ -99,13 +98,6 @@ impl Register {
             }
         })
     }
-}
-
-fn descriptor_set(path: &str) -> Result<prost_types::FileDescriptorSet, CliError> {
-    let unreadable = |problem: String| CliError::Unreadable { path: path.to_owned(), problem };
-    let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-    prost_types::FileDescriptorSet::decode(bytes.as_slice())
-        .map_err(|error| unreadable(format!("it is no FileDescriptorSet: {error}")))
 }
 
 async fn list(session: &mut Session<'_>) -> Result<(), CliError> {

@@ -50,6 +50,17 @@ pub(crate) enum CliError {
         /// The innermost reason.
         problem: String,
     },
+    /// No connection to a participant could be made.
+    #[error("no connection to {address}")]
+    NoParticipant {
+        /// Its address.
+        address: String,
+        /// The innermost reason.
+        problem: String,
+    },
+    /// A flag asks for what cannot be.
+    #[error("{0}")]
+    Unfit(String),
     /// No answer within `--timeout`.
     #[error("no answer from {server}")]
     TimedOut {
@@ -115,6 +126,8 @@ impl CliError {
             | Self::Faults { .. }
             | Self::BadServer { .. }
             | Self::Unreachable { .. }
+            | Self::NoParticipant { .. }
+            | Self::Unfit(_)
             | Self::Mapping(_)
             | Self::Output(_) => false,
         }
@@ -170,6 +183,11 @@ impl CliError {
                     headline(paint, &first)
                 )
             }
+            Self::NoParticipant { address, problem } => {
+                let text = format!("no participant answers at {}: {}", safe(address), safe(problem));
+                writeln!(out, "{}", headline(paint, &text))
+            }
+            Self::Unfit(problem) => writeln!(out, "{}", headline(paint, &safe(problem))),
             Self::TimedOut { server, after } => {
                 let first = format!("{} did not answer within {}", safe(server), duration(*after));
                 writeln!(

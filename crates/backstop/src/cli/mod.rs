@@ -7,6 +7,7 @@
 //! Not here: serving, migrating, the demo (beside this module); rules of any kind: the server judges.
 
 mod branch;
+mod conformance;
 mod connect;
 mod definition;
 mod error;

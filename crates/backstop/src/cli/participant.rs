@@ -1,5 +1,6 @@
 //! `backstop participant`: the services that take part in sagas.
 
+use super::conformance::Conformance;
 use super::connect::{Connection, pages};
 use super::error::CliError;
 use super::out::{Paint, Style};
@@ -25,6 +26,14 @@ pub(crate) enum Verb {
         /// Its name
         name: String,
     },
+    /// Calls a service as Backstop does, twice, late and after its own undoing, and says what it may not do;
+    /// 1 if it fails
+    ///
+    /// It books and undoes: use an account that nobody else uses meanwhile. It needs no Backstop server.
+    #[command(
+        after_help = "Example:\n  backstop participant check http://127.0.0.1:50051 \\\n    --action bank.Ledger/Debit --action-request '{\"account\": \"test\", \"amount_minor\": \"7\", \"transfer_id\": \"${saga.id}\"}' \\\n    --compensation bank.Ledger/ReverseDebit --compensation-request '{\"transfer_id\": \"${saga.id}\"}' \\\n    --read bank.Ledger/GetAccount --read-request '{\"account\": \"test\"}' --read-path available_minor"
+    )]
+    Check(Box<Conformance>),
 }
 
 /// `participant register`.
@@ -53,8 +62,12 @@ pub(crate) struct Register {
 
 impl Verb {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<Exit, CliError> {
+        if let Self::Check(check) = self {
+            return check.run(session).await;
+        }
         let connection = session.open().await?;
         match self {
+            Self::Check(_) => {}
             Self::Register(register) => register.run(session, &connection).await?,
             Self::List => list(session, &connection).await?,
             Self::Show { name } => {

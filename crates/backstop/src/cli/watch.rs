@@ -120,6 +120,8 @@ fn is_break(error: &CliError) -> bool {
         CliError::Said { status, .. } => status.code() == tonic::Code::Unavailable,
         CliError::TimedOut { .. }
         | CliError::Unreachable { .. }
+        | CliError::NoParticipant { .. }
+        | CliError::Unfit(_)
         | CliError::Unreadable { .. }
         | CliError::Faults { .. }
         | CliError::BadServer { .. }

@@ -47,6 +47,8 @@ pub(super) fn read(reader: &mut Reader) -> Settings {
         retention_every: reader.duration("retention.every"),
         retention_batch_max: reader.count("retention.batch_max"),
         doctor_findings_max: reader.count("limits.doctor_findings_max"),
+        interventions_counted_every: reader.duration("limits.interventions_counted_every"),
+        interventions_counted_max: reader.count("limits.interventions_counted_max"),
         wait_max: reader.duration("limits.wait_max"),
         input_bytes_max: reader.count("limits.input_bytes_max"),
         labels_max: reader.count("limits.labels_max"),

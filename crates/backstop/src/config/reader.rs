@@ -5,6 +5,11 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Largest count: queues and permits have room for it.
+const COUNT_MAX: i64 = u32::MAX as i64;
+/// Longest duration: instants have room for it, and for the sums of a few.
+const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
+
 /// Settings that are being read.
 pub(super) struct Reader {
     config: Config,
@@ -48,10 +53,12 @@ impl Reader {
     /// A whole number of at least 1.
     pub(super) fn count<T: TryFrom<i64> + Default>(&mut self, key: &str) -> T {
         match self.config.get_int(key) {
-            Ok(number) if number >= 1 => T::try_from(number).unwrap_or_else(|_| {
-                self.fault(key, format!("{number} is too large"));
-                T::default()
-            }),
+            Ok(number) if number >= 1 => {
+                T::try_from(number).ok().filter(|_| number <= COUNT_MAX).unwrap_or_else(|| {
+                    self.fault(key, format!("{number} is too large; the limit is {COUNT_MAX}"));
+                    T::default()
+                })
+            }
             Ok(number) => {
                 self.fault(key, format!("must be at least 1, not {number}"));
                 T::default()
@@ -82,6 +89,10 @@ impl Reader {
     pub(super) fn duration(&mut self, key: &str) -> Duration {
         let text = self.text(key);
         match parse_duration(&text) {
+            Some(duration) if duration > DURATION_MAX => {
+                self.fault(key, format!("\"{text}\" is longer than {} h", DURATION_MAX.as_secs() / 3_600));
+                Duration::ZERO
+            }
             Some(duration) if !duration.is_zero() => duration,
             Some(_) | None => {
                 self.fault(

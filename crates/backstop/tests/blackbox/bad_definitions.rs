@@ -149,7 +149,7 @@ fn uncompensated_case(step: Step) -> Case {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_is_refused_with_its_own_path() {
+async fn peer_27_each_fault_is_refused_with_its_own_path() {
     let backstop = Backstop::start(Engine::Sqlite).await;
     let api = backstop.api();
     let bank = Bank::start("bank").await;

@@ -146,6 +146,43 @@ fn a_setting_that_cannot_be_is_refused_at_the_start() {
 }
 
 #[test]
+fn peer_29_every_setting_that_cannot_be_is_named_at_once_wherever_it_was_set_and_nothing_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let file = "stroe = \"sqlite:x.db\"\n[lease]\nttl = \"0s\"\n[limits]\nlabels_max = -1\n[journal]\nqueue_max = \"many\"\n\
+                [telemetry]\nlog_format = \"xml\"\n[error_domains.payment.NOT_FOUND]\ntier = \"L9\"\n";
+    std::fs::write(here.join("odd.toml"), file).unwrap();
+    let mut command = Command::new("timeout");
+    command.args(["60", BINARY, "serve", "--config", "odd.toml", "--store", "mysql://db/x"]);
+    command.args(["--listen", "nowhere", "--metrics-listen", "elsewhere"]).current_dir(here).env_clear();
+    command.env("BACKSTOP_DRAIN_TIME", "soon").env("BACKSTOP_LIMITS__WAIT_MAXX", "1s");
+    let output = run(&mut command);
+    let shown = said(&output);
+    assert_eq!(output.status.code(), Some(FAILED), "{shown}");
+    for fault in [
+        "stroe",
+        "lease.ttl",
+        "limits.labels_max",
+        "journal.queue_max",
+        "telemetry.log_format",
+        "error_domains.payment.NOT_FOUND.tier",
+        "store",
+        "listen",
+        "metrics_listen",
+        "drain_time",
+        "limits.wait_maxx",
+    ] {
+        let named = shown
+            .lines()
+            .any(|line| line.trim().to_lowercase().starts_with(&format!("{}:", fault.to_lowercase())));
+        assert!(named, "{fault} is not named in\n{shown}");
+    }
+    assert!(!shown.contains("panicked") && !shown.contains("listening"), "{shown}");
+    let left: Vec<_> = std::fs::read_dir(here).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["odd.toml"], "nothing was made before the settings were read");
+}
+
+#[test]
 fn print_config_shows_what_is_in_force_and_hides_secrets() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(BINARY);

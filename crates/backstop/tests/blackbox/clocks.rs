@@ -11,7 +11,7 @@ use tonic::Code;
 const SAGAS: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clocks_hours_ahead_behind_jumping_and_in_another_zone_change_nothing() {
+async fn peer_12_clocks_hours_ahead_behind_jumping_and_in_another_zone_change_nothing() {
     let library = tool::faketime().display().to_string();
     let folder = tempfile::tempdir().unwrap();
     let jumping = folder.path().join("clock");

@@ -30,7 +30,7 @@ const CODES: [Code; 17] = [
 const ATTEMPTS_MAX: u32 = 2;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_17_codes_said_by_a_participant_that_does_not_deduplicate() {
+async fn peer_13_all_17_codes_said_by_a_participant_that_does_not_deduplicate() {
     let expected = "
         OK                   -            -        -         -      -   1 SUCCEEDED    SUCCEEDED
         CANCELLED            PARTICIPANT_SAID IN_DOUBT FIN-50099 L1   500 1 COMPENSATED  ROLLED_BACK
@@ -54,7 +54,7 @@ async fn all_17_codes_said_by_a_participant_that_does_not_deduplicate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_17_codes_said_by_a_participant_that_deduplicates() {
+async fn peer_13_all_17_codes_said_by_a_participant_that_deduplicates() {
     let expected = "
         OK                   -            -        -         -      -   1 SUCCEEDED    SUCCEEDED
         CANCELLED            PARTICIPANT_SAID IN_DOUBT FIN-50099 L1   500 1 COMPENSATED  ROLLED_BACK

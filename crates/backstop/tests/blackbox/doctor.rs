@@ -42,7 +42,7 @@ async fn bank_with_one_step(api: &Api) -> Bank {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_doctor_finds_each_thing_that_was_planted_and_is_silent_on_a_healthy_database() {
+async fn peer_34_the_doctor_finds_each_thing_that_was_planted_and_is_silent_on_a_healthy_database() {
     // Takeover looks away, or it would see to some of it before the doctor comes.
     let backstop = Backstop::start_with(Engine::Postgres, &[("BACKSTOP_LEASE__TAKEOVER_EVERY", "1h")]).await;
     let api = backstop.api();
@@ -93,7 +93,7 @@ async fn the_doctor_finds_each_thing_that_was_planted_and_is_silent_on_a_healthy
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_journal_is_quarantined_stops_nothing_else_and_comes_back_once_it_is_mended() {
+async fn peer_22_a_broken_journal_is_quarantined_stops_nothing_else_and_comes_back_once_it_is_mended() {
     let mut backstop = Backstop::start(Engine::Postgres).await;
     let api = backstop.api();
     let bank = bank_with_one_step(&api).await;
@@ -140,7 +140,7 @@ async fn a_broken_journal_is_quarantined_stops_nothing_else_and_comes_back_once_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retired_saga_still_answers_for_its_id() {
+async fn peer_41_a_retired_saga_still_answers_for_its_id() {
     // Postgres drops journals by whole spans of births: short ones, here.
     let settings = [
         ("BACKSTOP_RETENTION__JOURNALS_FOR", "1s"),

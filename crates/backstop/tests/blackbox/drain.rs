@@ -2,7 +2,7 @@
 //! what a running server tells about itself.
 
 use crate::common::api::{shown, state};
-use crate::common::{Api, Backstop, Bank, Engine, Gate, Reply, definition, eventually, step};
+use crate::common::{Api, Backstop, Bank, Engine, Gate, Reply, definition, eventually, get, step};
 use serde_json::json;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -65,7 +65,7 @@ async fn asked_to_end_it_stops_admitting_finishes_what_is_in_flight_and_is_gone(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_saga_that_outlasts_the_drain_is_handed_over_and_goes_on_after_the_restart() {
+async fn peer_25_a_saga_that_outlasts_the_drain_is_handed_over_and_goes_on_after_the_restart() {
     let mut backstop = Backstop::start_with(Engine::Postgres, &[("BACKSTOP_DRAIN_TIME", "1s")]).await;
     let (bank, gate) = held_saga(&backstop).await;
     backstop.signal_to_end();
@@ -217,7 +217,7 @@ async fn on_postgres_too_every_line_of_the_log_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_name_the_saga_and_never_show_a_payload() {
+async fn peer_15_logs_name_the_saga_and_never_show_a_payload() {
     let backstop = Backstop::start(Engine::Sqlite).await;
     let api = backstop.api();
     let bank = Bank::start("bank").await;
@@ -239,16 +239,4 @@ async fn logs_name_the_saga_and_never_show_a_payload() {
     assert!(!backstop.log().contains('\u{1b}'), "colours only on a terminal: {}", backstop.log());
     assert!(!backstop.log().contains("SECRET-IBAN"), "{}", backstop.log());
     assert!(!backstop.log().contains("123456789"), "{}", backstop.log());
-}
-
-/// A plain HTTP GET; the body.
-async fn get(address: &str, path: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the metrics listener");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
 }

@@ -2,7 +2,7 @@
 
 use crate::common::api::{branch, shown, state, states};
 use crate::common::script::Seen;
-use crate::common::{Api, Backstop, Bank, Engine, Gate, Reply, definition, step};
+use crate::common::{Api, Backstop, Bank, Engine, Gate, Reply, definition, eventually, get, step};
 use backstop_proto::v1;
 use serde_json::json;
 use tonic::Code;
@@ -10,6 +10,17 @@ use tonic::Code;
 fn compensations(bank: &Bank, id: &str) -> Vec<String> {
     let undone = bank.seen_of(id).into_iter().filter(|seen| seen.phase() == "compensation");
     undone.map(|seen: Seen| seen.short()).collect()
+}
+
+/// Waits until the metric says so many.
+async fn until_interventions(backstop: &Backstop, count: usize) {
+    let address = backstop.metrics_address().await;
+    eventually(&format!("backstop_interventions to be {count}"), || async {
+        let text = get(&address, "/metrics").await;
+        let line = text.lines().find(|line| line.starts_with("backstop_interventions")).unwrap_or_default();
+        if line.ends_with(&format!(" {count}")) { Ok(()) } else { Err(line.to_owned()) }
+    })
+    .await;
 }
 
 /// `hold`, `debit`, then `credit`, which is refused; so is undoing `debit`, until the bank is told to
@@ -36,12 +47,12 @@ async fn stuck(engine: Engine, id: &str) -> (Backstop, Api, Bank) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_compensation_waits_for_a_person_and_goes_on_after_a_retry_on_sqlite() {
+async fn peer_06_a_refused_compensation_waits_for_a_person_and_goes_on_after_a_retry_on_sqlite() {
     a_refused_compensation_waits_for_a_person_and_goes_on_after_a_retry(Engine::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_compensation_waits_for_a_person_and_goes_on_after_a_retry_on_postgres() {
+async fn peer_06_a_refused_compensation_waits_for_a_person_and_goes_on_after_a_retry_on_postgres() {
     a_refused_compensation_waits_for_a_person_and_goes_on_after_a_retry(Engine::Postgres).await;
 }
 
@@ -54,10 +65,18 @@ async fn a_refused_compensation_waits_for_a_person_and_goes_on_after_a_retry(eng
     let failure = branch(&saga, "debit").compensation_failure.clone().unwrap();
     assert_eq!((failure.fin_code.as_str(), failure.tier().as_str_name()), ("FIN-50099", "TIER_L1"));
     assert_eq!(api.list("state = \"NEEDS_INTERVENTION\"").await.len(), 1);
+    until_interventions(&backstop, 1).await;
+    eventually("the log to say so", || async {
+        let log = backstop.log();
+        let said = ["a branch failed: a person should look", "the saga needs a person"];
+        if said.iter().all(|said| log.contains(said)) { Ok(()) } else { Err(log) }
+    })
+    .await;
 
-    // A person's queue outlives the coordinator.
+    // A person's queue outlives the coordinator, and so does the number that an alert watches.
     backstop.kill();
     backstop.start_again().await;
+    until_interventions(&backstop, 1).await;
     let api = backstop.api();
     let saga = api.until("stuck", "to be shown again", |_| true).await;
     assert_eq!(state(&saga), "NEEDS_INTERVENTION", "{}", shown(&saga));
@@ -76,13 +95,14 @@ async fn a_refused_compensation_waits_for_a_person_and_goes_on_after_a_retry(eng
     assert_eq!(branch(&saga, "hold").state().as_str_name(), "BRANCH_STATE_COMPENSATED");
     let hand = saga.transcript.iter().filter(|line| line.contains("ann") && line.contains("rights restored"));
     assert_eq!(hand.count(), 1, "the hand stays visible: {}", shown(&saga));
+    until_interventions(&backstop, 0).await;
     let all = compensations(&bank, "stuck");
     assert_eq!(all.iter().filter(|call| call.starts_with("debit")).count(), 4, "{all:?}");
     assert_eq!(all.iter().filter(|call| call.starts_with("hold")).count(), 1, "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stuck_branch_resolved_by_hand_lets_the_saga_roll_back() {
+async fn peer_05_a_stuck_branch_resolved_by_hand_lets_the_saga_roll_back() {
     let (_backstop, api, bank) = stuck(Engine::Sqlite, "by-hand").await;
     let resolve = |step: &str, resolution: v1::Resolution| v1::ResolveBranchRequest {
         saga_id: "by-hand".into(),
@@ -106,12 +126,16 @@ async fn a_stuck_branch_resolved_by_hand_lets_the_saga_roll_back() {
     let debit = branch(&saga, "debit");
     assert_eq!(debit.state().as_str_name(), "BRANCH_STATE_RESOLVED", "not shown as undone by the machine");
     assert_eq!(debit.resolution(), v1::Resolution::Undone);
+    let hand = saga.transcript.iter().find(|line| line.contains("resolved by")).unwrap();
+    for word in ["debit", "ann", "UNDONE", "booked back in the core system"] {
+        assert!(hand.contains(word), "{word} is not in {hand}");
+    }
     let all = compensations(&bank, "by-hand");
     assert_eq!(all.iter().filter(|call| call.starts_with("hold")).count(), 1, "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_saga_calls_no_further_action_and_is_undone() {
+async fn peer_21_a_cancelled_saga_calls_no_further_action_and_is_undone() {
     let backstop = Backstop::start(Engine::Sqlite).await;
     let api = backstop.api();
     let bank = Bank::start("bank").await;

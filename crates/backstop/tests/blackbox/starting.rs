@@ -7,6 +7,7 @@ use backstop_proto::v1;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tonic::Code;
+use tonic_types::StatusExt;
 
 async fn one_step(engine: Engine) -> (Backstop, Api, Bank) {
     let backstop = Backstop::start(engine).await;
@@ -85,12 +86,12 @@ async fn a_caller_whose_connection_is_cut_does_not_end_the_saga() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_id_with_another_request_is_refused_on_sqlite() {
+async fn peer_23_the_same_id_with_another_request_is_refused_on_sqlite() {
     the_same_id_with_another_request_is_refused(Engine::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_id_with_another_request_is_refused_on_postgres() {
+async fn peer_23_the_same_id_with_another_request_is_refused_on_postgres() {
     the_same_id_with_another_request_is_refused(Engine::Postgres).await;
 }
 
@@ -105,6 +106,13 @@ async fn the_same_id_with_another_request_is_refused(engine: Engine) {
     for round in 0..3 {
         let refused = api.start_with(request("pay-7", "6")).await.unwrap_err();
         assert_eq!(refused.code(), Code::AlreadyExists, "round {round}: {refused}");
+        assert!(refused.message().ends_with("differs in input"), "{refused}");
+        let info = refused.get_error_details().error_info().cloned().unwrap();
+        assert_eq!((info.reason.as_str(), info.metadata["differs"].as_str()), ("SAGA_ID_TAKEN", "input"));
+        let mut labelled = request("pay-7", "6");
+        labelled["labels"] = json!({ "branch": "wien" });
+        let refused = api.start_with(labelled).await.unwrap_err();
+        assert!(refused.message().ends_with("differs in labels, input"), "{refused}");
     }
     let same = api.sagas().start_saga(Api::start_request(request("pay-7", "5"))).await.unwrap().into_inner();
     assert!(!same.created);
@@ -115,7 +123,7 @@ async fn the_same_id_with_another_request_is_refused(engine: Engine) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_callers_with_one_id_start_one_saga() {
+async fn peer_44_a_hundred_callers_with_one_id_start_one_saga() {
     let (_backstop, api, bank) = one_step(Engine::Sqlite).await;
     let callers: Vec<_> = (0..100)
         .map(|_| {
@@ -136,7 +144,7 @@ async fn a_hundred_callers_with_one_id_start_one_saga() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_answers_the_end_or_honestly_that_it_is_still_running() {
+async fn peer_07_waiting_answers_the_end_or_honestly_that_it_is_still_running() {
     let (_backstop, api, bank) = one_step(Engine::Sqlite).await;
     let gate = Gate::closed();
     let held = gate.clone();
@@ -155,7 +163,7 @@ async fn waiting_answers_the_end_or_honestly_that_it_is_still_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_is_made_when_the_caller_has_none() {
+async fn peer_24_an_id_is_made_when_the_caller_has_none() {
     let (_backstop, api, _bank) = one_step(Engine::Sqlite).await;
     let mut json = request("", "5");
     json["wait"] = json!("30s");
@@ -169,7 +177,7 @@ async fn an_id_is_made_when_the_caller_has_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_raw_payload_arrives_byte_for_byte() {
+async fn peer_27_a_raw_payload_arrives_byte_for_byte() {
     let (_backstop, api, bank) = one_step(Engine::Sqlite).await;
     let mut raw = definition("raw", [step("debit", "bank")]);
     raw["steps"][0]["action"].as_object_mut().unwrap().remove("request");
@@ -183,6 +191,13 @@ async fn a_raw_payload_arrives_byte_for_byte() {
     let without = api.sagas().start_saga(start.clone()).await.unwrap_err();
     assert_eq!(without.code(), Code::InvalidArgument);
     assert_eq!(violations(&without).len(), 1, "{without}");
+    // One that could not be sent is refused, not dropped: that step has a template.
+    let mut surplus = Api::start_request(request("surplus", "5"));
+    surplus.payloads.insert("debit".to_owned(), bytes.clone().into());
+    let surplus = api.sagas().start_saga(surplus).await.unwrap_err();
+    assert_eq!(surplus.code(), Code::InvalidArgument);
+    let paths: Vec<String> = violations(&surplus).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["payloads.debit"], "{surplus}");
     start.payloads.insert("debit".to_owned(), bytes.clone().into());
     api.sagas().start_saga(start).await.unwrap();
     let saga = api.rest("raw").await;

@@ -62,6 +62,7 @@ struct Switches {
     tries: Vec<Vec<(SagaId, usize)>>,
     written: Vec<Vec<Append>>,
     reads: usize,
+    renewals: usize,
 }
 
 impl Disk {
@@ -182,6 +183,16 @@ impl Disk {
     /// Reads of heads, events and journals so far.
     pub(crate) fn reads(&self) -> usize {
         self.switches().reads
+    }
+
+    /// Renewals asked for so far.
+    pub(crate) fn renewals(&self) -> usize {
+        self.switches().renewals
+    }
+
+    /// Rows of coordinators, dead ones included.
+    pub(crate) fn coordinators(&self) -> usize {
+        self.switches().leases.len()
     }
 
     /// A saga's journal at this instant, whatever the switches say.
@@ -460,6 +471,7 @@ impl Store for DiskOf {
         self.up(async {
             let now = self.disk.time();
             let mut switches = self.disk.switches();
+            switches.renewals += 1;
             if switches.renewals_fail {
                 return Err(StoreError::NotApplied("no renewal gets through".to_owned()));
             }

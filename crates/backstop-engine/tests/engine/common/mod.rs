@@ -176,7 +176,7 @@ impl Node {
         for participant in plan.participants.values() {
             definitions.put_participant(participant.clone()).await.unwrap();
         }
-        let fingerprint = [u8::try_from(plan.spec.steps.len()).unwrap(); 32];
+        let fingerprint = [u8::try_from(plan.spec.steps.len() % 256).unwrap(); 32];
         definitions.register(plan.spec.clone(), Bytes::new(), fingerprint, false).await.unwrap();
     }
 

@@ -113,6 +113,12 @@ impl Plan {
         self
     }
 
+    /// How long the compensation is tried before the branch is stuck.
+    pub(crate) fn gives_up_after(mut self, limit: Duration) -> Self {
+        self.last().compensation.as_mut().unwrap().retry.give_up_after = Some(limit);
+        self
+    }
+
     pub(crate) fn order(mut self, order: CompensationOrder) -> Self {
         self.spec.compensation_order = order;
         self
@@ -146,7 +152,7 @@ fn call(participant: &str, method: &str) -> CallSpec {
         participant: participant.to_owned(),
         method: format!("bank.v1.Service/{method}"),
         request: "{}".to_owned(),
-        retry: RetryPolicy { initial: BACKOFF, max: BACKOFF, attempts_max: 3 },
+        retry: RetryPolicy { initial: BACKOFF, max: BACKOFF, attempts_max: 3, ..RetryPolicy::default() },
         ..CallSpec::default()
     }
 }

@@ -11,24 +11,30 @@ use super::value::{Key, Val, WHOLE_DOUBLE_MAX};
 use backstop_core::Fault;
 use prost_reflect::{FieldDescriptor, Kind, MapKey, MessageDescriptor};
 use serde_json::Value as Json;
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Deepest nesting of a template.
 const TEMPLATE_DEPTH_MAX: usize = 32;
+
+/// Most faults told of one template.
+pub(super) const FAULTS_MAX: usize = 100;
 
 /// Collects faults while it compiles.
 pub(super) struct Compiler<'a> {
     pub(super) scope: &'a Scope<'a>,
     pub(super) env: &'a Env<'a>,
     pub(super) faults: &'a mut Vec<Fault>,
+    pub(super) faults_max: usize,
     pub(super) depth: usize,
 }
 
 impl Compiler<'_> {
+    /// Adds a fault, up to so many that nobody would read more.
     fn fault(&mut self, path: &str, text: impl Into<String>) {
-        self.faults.push(Fault::new(path, text));
+        if self.faults.len() < self.faults_max {
+            self.faults.push(Fault::new(path, text));
+        }
     }
 
     /// The fields of a message from a JSON object.
@@ -39,6 +45,7 @@ impl Compiler<'_> {
         path: &str,
     ) -> Fields {
         let mut fields: Vec<(FieldDescriptor, Node)> = Vec::with_capacity(object.len());
+        let mut there = BTreeSet::new();
         let mut oneofs: BTreeMap<String, String> = BTreeMap::new();
         for (name, json) in object {
             let path = format!("{path}{}", path_step(name));
@@ -46,7 +53,7 @@ impl Compiler<'_> {
                 self.fault(&path, format!("{} has no such field", descriptor.full_name()));
                 continue;
             };
-            if fields.iter().any(|(there, _)| *there == field) {
+            if there.contains(&field.number()) {
                 self.fault(&path, "the field is there under its other name already");
                 continue;
             }
@@ -60,11 +67,12 @@ impl Compiler<'_> {
                 self.fault(&path, format!("only one of \"{other}\" and \"{name}\" can be set"));
             }
             if let Some(node) = self.node(json, &shape, field.supports_presence(), &path) {
+                there.insert(field.number());
                 fields.push((field, node));
             }
         }
         for field in descriptor.fields().filter(FieldDescriptor::is_required) {
-            if !fields.iter().any(|(there, _)| *there == field) {
+            if !there.contains(&field.number()) {
                 self.fault(&format!("{path}{}", path_step(field.name())), "the field is required");
             }
         }
@@ -125,19 +133,19 @@ impl Compiler<'_> {
             }
             (Json::Object(object), Shape::Map { key, value }) => {
                 let element = Shape::Single(value.clone());
-                let mut nodes: Vec<(MapKey, Node)> = Vec::with_capacity(object.len());
+                let mut nodes: BTreeMap<MapKey, Node> = BTreeMap::new();
                 for (name, item) in object {
                     let path = format!("{path}{}", path_step(name));
                     let node = self.node(item, &element, false, &path);
                     match fit::map_key(&Key::Str(name.clone()), key) {
-                        Ok(key) if nodes.iter().any(|(there, _)| *there == key) => {
+                        Ok(key) if nodes.contains_key(&key) => {
                             self.fault(&path, "the key is there twice");
                         }
                         Ok(key) => nodes.extend(node.map(|node| (key, node))),
                         Err(misfit) => self.fault(&path, misfit.text),
                     }
                 }
-                Some(Node::Map(nodes))
+                Some(Node::Map(nodes.into_iter().collect()))
             }
             (Json::Number(number), _) if !is_exact(number) => {
                 self.fault(path, inexact());
@@ -162,7 +170,7 @@ impl Compiler<'_> {
             }
         };
         match parts.as_slice() {
-            [Part::Literal(literal)] => self.constant(&Val::Str(Cow::Borrowed(literal)), shape, path),
+            [Part::Literal(literal)] => self.constant(&Val::Str(literal.as_str().into()), shape, path),
             [Part::Expression(expression)] => {
                 let (expr, ty) = self.expr(expression, path)?;
                 let fits = match ty {
@@ -253,7 +261,7 @@ impl Compiler<'_> {
             }
             Json::String(string) => match split(string) {
                 Ok(parts) => match parts.as_slice() {
-                    [Part::Literal(literal)] => Some(Dynamic::Const(Val::Str(Cow::Owned(literal.clone())))),
+                    [Part::Literal(literal)] => Some(Dynamic::Const(Val::Str(literal.clone().into()))),
                     [Part::Expression(expression)] => {
                         self.expr(expression, path).map(|(expr, _)| Dynamic::Whole(expr))
                     }

@@ -19,7 +19,6 @@ use cel::common::ast::{
 };
 use cel::parser::{Expression, Parser};
 use prost_reflect::MessageDescriptor;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Longest expression, in bytes.
@@ -365,7 +364,7 @@ fn constant(literal: &LiteralValue) -> (Expr, Ty) {
         LiteralValue::Double(value) => (Val::Double(*value.inner()), Ty::Double),
         LiteralValue::Int(value) => (Val::Int(*value.inner()), Ty::Int),
         LiteralValue::Null => (Val::Null, Ty::Null),
-        LiteralValue::String(value) => (Val::Str(Cow::Owned(value.inner().to_owned())), Ty::String),
+        LiteralValue::String(value) => (Val::Str(value.inner().to_owned().into()), Ty::String),
         LiteralValue::UInt(value) => (Val::Uint(*value.inner()), Ty::Uint),
     };
     (Expr::Const(val), ty)

@@ -8,7 +8,7 @@ use prost::encoding::{self, WireType};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 
 /// The bytes of a message.
-pub(super) fn message(message: &DynamicMessage) -> Vec<u8> {
+pub(in crate::participants) fn message(message: &DynamicMessage) -> Vec<u8> {
     let mut out = Vec::new();
     put_message(message, &mut out);
     out

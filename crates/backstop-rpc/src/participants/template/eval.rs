@@ -8,17 +8,16 @@
 
 use super::expr::{Each, Expr, Function, Macro, Op, Root};
 use super::ops;
-use super::value::{Key, Val};
+use super::value::{Held, Key, Val};
 use prost_reflect::{DynamicMessage, ReflectMessage};
 use serde_json::Value as Json;
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Most steps of one rendering: a step is an expression visited, or 64 bytes put together. Some
 /// milliseconds of work.
-pub(super) const EVALUATION_STEPS_MAX: u64 = 200_000;
+pub(in crate::participants) const EVALUATION_STEPS_MAX: u64 = 200_000;
 
 /// Most messages within messages that a value may be made into. Protobuf's decoders stop at 100, and a level
 /// of JSON in a `Struct` takes three of them, so whoever gets the request could not read more anyway.
@@ -107,9 +106,10 @@ impl<'a> Env<'a> {
         self.spend(u64::try_from(bytes / 64).unwrap_or(u64::MAX))
     }
 
-    /// Reading a list or a map through costs a step an element.
+    /// Reading a list or a map through costs a step an element, and the copies of its keys.
     pub(super) fn spend_elements(&self, val: &Val<'_>) -> Result<(), EvalError> {
-        self.spend(val.len().and_then(|len| u64::try_from(len).ok()).unwrap_or(0))
+        self.spend(val.len().and_then(|len| u64::try_from(len).ok()).unwrap_or(0))?;
+        self.spend_bytes(val.bytes_of_keys())
     }
 
     fn expr(&self, expr: &Expr, locals: &mut Vec<Val<'a>>) -> Evaluated<'a> {
@@ -121,7 +121,14 @@ impl<'a> Env<'a> {
                 }
                 Ok(val.clone())
             }
-            Expr::Root(root) => Ok(self.root(*root)),
+            Expr::Root(root) => {
+                let val = self.root(*root);
+                // A response may be a `Struct`, which is read anew each time.
+                if matches!(root, Root::Step(_) | Root::Response) {
+                    self.spend_bytes(val.bytes_made())?;
+                }
+                Ok(val)
+            }
             Expr::Local(index) => Ok(locals.get(*index).cloned().unwrap_or(Val::Null)),
             Expr::Select(operand, field) => {
                 let operand = self.expr(operand, locals)?;
@@ -179,7 +186,7 @@ impl<'a> Env<'a> {
                     return wrong(format!("{} has no field \"{field}\"", message.descriptor().full_name()));
                 };
                 let val = Val::of_field(message, &descriptor);
-                self.spend_elements(&val)?;
+                self.spend_bytes(val.bytes_made())?;
                 Ok(val)
             }
             Val::Json(Json::Object(entries)) => match entries.get(field) {
@@ -212,6 +219,7 @@ impl<'a> Env<'a> {
                 None => wrong("the list has no such place"),
             };
         }
+        self.spend_bytes(index.bytes())?;
         match (operand, Key::of_val(index)) {
             (Val::Json(_), Some(Key::Str(key))) => self.select(operand, &key),
             (Val::Map(entries), Some(key)) => match entries.get(&key) {
@@ -249,10 +257,10 @@ impl<'a> Env<'a> {
             Op::Subtract | Op::Multiply | Op::Divide | Op::Modulo => ops::arithmetic(op, &left, &right),
             Op::Equal => Ok(Val::Bool(ops::equal(self, &left, &right)?)),
             Op::NotEqual => Ok(Val::Bool(!ops::equal(self, &left, &right)?)),
-            Op::Less => ops::compare(&left, &right).map(|order| Val::Bool(order.is_lt())),
-            Op::LessEqual => ops::compare(&left, &right).map(|order| Val::Bool(order.is_le())),
-            Op::Greater => ops::compare(&left, &right).map(|order| Val::Bool(order.is_gt())),
-            Op::GreaterEqual => ops::compare(&left, &right).map(|order| Val::Bool(order.is_ge())),
+            Op::Less => ops::compare(self, &left, &right).map(|order| Val::Bool(order.is_lt())),
+            Op::LessEqual => ops::compare(self, &left, &right).map(|order| Val::Bool(order.is_le())),
+            Op::Greater => ops::compare(self, &left, &right).map(|order| Val::Bool(order.is_gt())),
+            Op::GreaterEqual => ops::compare(self, &left, &right).map(|order| Val::Bool(order.is_ge())),
             Op::In => {
                 self.spend_elements(&right)?;
                 if let Some(items) = right.items() {
@@ -263,6 +271,7 @@ impl<'a> Env<'a> {
                     }
                     return Ok(Val::Bool(false));
                 }
+                self.spend_bytes(left.bytes())?;
                 match (&right, Key::of_val(&left)) {
                     (Val::Json(Json::Object(entries)), Some(Key::Str(key))) => {
                         Ok(Val::Bool(entries.contains_key(&key)))
@@ -278,9 +287,7 @@ impl<'a> Env<'a> {
     }
 
     fn call(&self, function: Function, first: &Val<'a>, second: Option<&Val<'a>>) -> Evaluated<'a> {
-        if let Val::Str(text) = first {
-            self.spend_bytes(text.len())?;
-        }
+        self.spend_bytes(first.bytes().saturating_add(second.map_or(0, Val::bytes)))?;
         ops::call(function, first, second)
     }
 
@@ -288,6 +295,7 @@ impl<'a> Env<'a> {
         let mut map = BTreeMap::new();
         for (key, value) in entries {
             let key = self.expr(key, locals)?;
+            self.spend_bytes(key.bytes())?;
             let Some(key) = Key::of_val(&key) else {
                 return wrong(format!("{} is no key", key.kind()));
             };
@@ -377,7 +385,7 @@ fn truth(val: &Val<'_>) -> Result<bool, EvalError> {
 }
 
 /// What an expression that puts strings together makes of a value.
-pub(super) fn text<'a>(val: Val<'a>) -> Result<Cow<'a, str>, EvalError> {
+pub(super) fn text<'a>(val: Val<'a>) -> Result<Held<'a, str>, EvalError> {
     match val {
         Val::Str(text) => Ok(text),
         Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_) => {

@@ -11,6 +11,7 @@ use super::eval::Env;
 use super::ops::{exact_double, key_text};
 use super::types::{Shape, WellKnown, kind_name, wrapped};
 use super::value::{Key, Val, whole};
+use backstop_core::bounded_text;
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -51,8 +52,12 @@ impl Misfit {
     }
 }
 
+/// Longest name in a path, in bytes; the rest is cut.
+const NAME_BYTES_MAX: usize = 64;
+
 /// `.name`, or `["odd name"]`.
 pub(super) fn path_step(name: &str) -> String {
+    let name = &*bounded_text(name, NAME_BYTES_MAX);
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if plain { format!(".{name}") } else { format!("[{name:?}]") }
 }
@@ -87,6 +92,7 @@ fn shaped(env: &Env<'_>, val: &Val<'_>, shape: &Shape) -> Result<Value, Misfit> 
         }
         Shape::Map { key: key_kind, value: kind } => {
             let entries = val.entries().ok_or_else(|| misfit(val, &shape.to_string()))?;
+            env.spend_elements(val).map_err(|error| Misfit::new(error.text()))?;
             let mut map = HashMap::with_capacity(entries.len());
             for (key, item) in entries {
                 let step = path_step(&key_text(&key));
@@ -107,7 +113,8 @@ fn misfit(val: &Val<'_>, what: &str) -> Misfit {
 
 /// One value, not a list and not a map.
 pub(super) fn single(env: &Env<'_>, val: &Val<'_>, kind: &Kind) -> Result<Value, Misfit> {
-    env.spend(1).map_err(|error| Misfit::new(error.text()))?;
+    let spent = env.spend(1).and_then(|()| env.spend_bytes(val.bytes_to_copy()));
+    spent.map_err(|error| Misfit::new(error.text()))?;
     let no = || misfit(val, kind_name(kind));
     let range = || Misfit::new(format!("the number does not fit {}", kind_name(kind)));
     match kind {
@@ -134,7 +141,7 @@ pub(super) fn single(env: &Env<'_>, val: &Val<'_>, kind: &Kind) -> Result<Value,
         Kind::Double => double(val).map(Value::F64).ok_or_else(no),
         Kind::Float => float(double(val).ok_or_else(no)?).map(Value::F32).ok_or_else(range),
         Kind::String => match val {
-            Val::Str(text) => Ok(Value::String(text.clone().into_owned())),
+            Val::Str(text) => Ok(Value::String((**text).to_owned())),
             _ => Err(no()),
         },
         Kind::Bytes => match val {
@@ -259,7 +266,7 @@ fn message(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Resu
             recoded(&prost_types::FieldMask { paths }, descriptor)
         }
         (None, Val::Message(own)) if own.descriptor().full_name() == descriptor.full_name() => {
-            Ok(own.clone().into_owned())
+            Ok((**own).clone())
         }
         (None, Val::Map(_) | Val::Json(serde_json::Value::Object(_))) => {
             let mut built = DynamicMessage::new(descriptor.clone());
@@ -325,7 +332,7 @@ fn dynamic(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Resu
             let (name, value) = match val {
                 Val::Null => ("null_value", Value::EnumNumber(0)),
                 Val::Bool(value) => ("bool_value", Value::Bool(*value)),
-                Val::Str(text) => ("string_value", Value::String(text.clone().into_owned())),
+                Val::Str(text) => ("string_value", Value::String((**text).to_owned())),
                 Val::Double(value) if value.is_finite() => ("number_value", Value::F64(*value)),
                 Val::Int(_) | Val::Uint(_) => match exact_double(val) {
                     Some(value) => ("number_value", Value::F64(value)),

@@ -31,12 +31,15 @@ use backstop_core::{Cause, CauseKind, Fault, Saga};
 use build::Compiler;
 use bytes::Bytes;
 pub(super) use compile::{Scope, Visible};
+#[cfg(test)]
+pub(super) use encode::message as encoded;
+#[cfg(test)]
+pub(super) use eval::EVALUATION_STEPS_MAX;
 use eval::Env;
 use expr::Root;
 use node::Fields;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::Value as Json;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use value::{Key, Val};
@@ -77,7 +80,8 @@ impl Template {
         };
         let no_steps = BTreeMap::new();
         let env = Env::new(&no_steps);
-        let mut compiler = Compiler { scope, env: &env, faults, depth: 0 };
+        let faults_max = before.saturating_add(build::FAULTS_MAX);
+        let mut compiler = Compiler { scope, env: &env, faults, faults_max, depth: 0 };
         let fields = compiler.fields(&json, request, path);
         if faults.len() > before {
             return None;
@@ -141,8 +145,8 @@ fn response(saga: &Saga, index: usize, ty: &MessageDescriptor) -> Result<Option<
 fn of_saga(saga: &Saga) -> Val<'static> {
     let reference = &saga.definition.reference;
     map([
-        ("id", Val::Str(Cow::Owned(saga.id.as_str().to_owned()))),
-        ("definition", Val::Str(Cow::Owned(reference.name.as_str().to_owned()))),
+        ("id", Val::Str(saga.id.as_str().to_owned().into())),
+        ("definition", Val::Str(reference.name.as_str().to_owned().into())),
         ("revision", Val::Int(reference.revision.0.into())),
     ])
 }
@@ -159,7 +163,7 @@ fn of_cause(cause: &Cause) -> Val<'static> {
         (CauseKind::BranchFailed(_) | CauseKind::DeadlinePassed | CauseKind::Resolved(_), None) => "",
     };
     let failure = cause.failure.as_ref();
-    let text = |text: Option<String>| Val::Str(Cow::Owned(text.unwrap_or_default()));
+    let text = |text: Option<String>| Val::Str(text.unwrap_or_default().into());
     map([
         ("step", text(Some(step.to_owned()))),
         ("fin_code", text(failure.map(|failure| failure.fin_code.to_string()))),

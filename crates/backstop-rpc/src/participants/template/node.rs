@@ -11,7 +11,6 @@ use super::fit::{self, Misfit, path_step};
 use super::types::Shape;
 use super::value::{Key, Val};
 use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, MessageDescriptor, Value};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -148,7 +147,7 @@ fn put_together<'a>(pieces: &[Piece], env: &Env<'a>) -> Result<Val<'a>, Misfit> 
             }
         }
     }
-    Ok(Val::Str(Cow::Owned(whole)))
+    Ok(Val::Str(whole.into()))
 }
 
 impl Fields {

@@ -7,7 +7,7 @@ use super::eval::{Env, EvalError, Evaluated, wrong};
 use super::expr::{Function, Op};
 use super::value::{Key, Val, WHOLE_DOUBLE_MAX, whole};
 use bytes::Bytes;
-use std::borrow::Cow;
+use prost::Message;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(super) fn size_of_sum(left: &Val<'_>, right: &Val<'_>) -> usize {
 
 pub(super) fn add<'a>(left: Val<'a>, right: Val<'a>) -> Evaluated<'a> {
     match (&left, &right) {
-        (Val::Str(a), Val::Str(b)) => return Ok(Val::Str(Cow::Owned([&**a, &**b].concat()))),
+        (Val::Str(a), Val::Str(b)) => return Ok(Val::Str([&**a, &**b].concat().into())),
         (Val::Bytes(a), Val::Bytes(b)) => return Ok(Val::Bytes(Bytes::from([&a[..], &b[..]].concat()))),
         _ => {}
     }
@@ -76,9 +76,10 @@ pub(super) fn negate<'a>(val: &Val<'a>) -> Evaluated<'a> {
 }
 
 /// Order of two values.
-pub(super) fn compare(left: &Val<'_>, right: &Val<'_>) -> Result<Ordering, EvalError> {
+pub(super) fn compare(env: &Env<'_>, left: &Val<'_>, right: &Val<'_>) -> Result<Ordering, EvalError> {
+    env.spend_bytes(left.bytes().min(right.bytes()))?;
     let order = match (left, right) {
-        (Val::Str(a), Val::Str(b)) => Some(a.cmp(b)),
+        (Val::Str(a), Val::Str(b)) => Some((**a).cmp(&**b)),
         (Val::Bytes(a), Val::Bytes(b)) => Some(a.cmp(b)),
         (Val::Bool(a), Val::Bool(b)) => Some(a.cmp(b)),
         _ => compare_numbers(left, right),
@@ -127,15 +128,25 @@ pub(super) fn equal(env: &Env<'_>, left: &Val<'_>, right: &Val<'_>) -> Result<bo
     match (left, right) {
         (Val::Null, Val::Null) => return Ok(true),
         (Val::Bool(a), Val::Bool(b)) => return Ok(a == b),
-        (Val::Str(a), Val::Str(b)) => return Ok(a == b),
-        (Val::Bytes(a), Val::Bytes(b)) => return Ok(a == b),
-        (Val::Message(a), Val::Message(b)) => return Ok(a == b),
+        (Val::Str(a), Val::Str(b)) => {
+            env.spend_bytes(a.len().min(b.len()))?;
+            return Ok(**a == **b);
+        }
+        (Val::Bytes(a), Val::Bytes(b)) => {
+            env.spend_bytes(a.len().min(b.len()))?;
+            return Ok(a == b);
+        }
+        (Val::Message(a), Val::Message(b)) => {
+            env.spend_bytes(a.encoded_len())?;
+            return Ok(**a == **b);
+        }
         _ => {}
     }
     if left.len() != right.len() {
         return Ok(false);
     }
     env.spend_elements(left)?;
+    env.spend_elements(right)?;
     if let (Some(a), Some(b)) = (left.items(), right.items()) {
         for (a, b) in a.iter().zip(b.iter()) {
             if !equal(env, a, b)? {
@@ -173,8 +184,8 @@ pub(super) fn call<'a>(function: Function, first: &Val<'a>, second: Option<&Val<
         Function::Double => to_double(first),
         Function::Bool => match first {
             Val::Bool(value) => Ok(Val::Bool(*value)),
-            Val::Str(text) if text == "true" => Ok(Val::Bool(true)),
-            Val::Str(text) if text == "false" => Ok(Val::Bool(false)),
+            Val::Str(text) if &**text == "true" => Ok(Val::Bool(true)),
+            Val::Str(text) if &**text == "false" => Ok(Val::Bool(false)),
             other => cannot(other, "bool"),
         },
         Function::String => to_string(first),
@@ -256,7 +267,7 @@ fn to_string<'a>(val: &Val<'a>) -> Evaluated<'a> {
         },
         other => return cannot(other, "a string"),
     };
-    Ok(Val::Str(Cow::Owned(text)))
+    Ok(Val::Str(text.into()))
 }
 
 /// A key as protobuf's JSON mapping writes it.

@@ -4,13 +4,17 @@
 //! * Integers stay integers: nothing here passes one through a double.
 //! * Maps are ordered, so whatever is made from one is the same each time (I9).
 //! * Nothing is copied from `input` or a response until it is used.
+//! * A copy of a value costs the same whatever it holds (`Held`): what an expression repeats is not there
+//!   twice. What does grow with a value is told by `bytes…`, for the account of work (`tests/limits.rs`).
 
 use super::types::{Shape, WellKnown, wrapped};
 use bytes::Bytes;
+use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// Largest whole number up to which doubles hold every whole number: 2^53 - 1.
@@ -24,14 +28,53 @@ pub(super) enum Val<'a> {
     Int(i64),
     Uint(u64),
     Double(f64),
-    Str(Cow<'a, str>),
+    Str(Held<'a, str>),
     Bytes(Bytes),
     List(Arc<Vec<Val<'a>>>),
     Map(Arc<BTreeMap<Key, Val<'a>>>),
     /// A JSON array or object, not yet read.
     Json(&'a Json),
     /// A message that is no well-known type.
-    Message(Cow<'a, DynamicMessage>),
+    Message(Held<'a, DynamicMessage>),
+}
+
+/// What is borrowed from the data, or shared by all copies of what an expression made.
+#[derive(Debug)]
+pub(super) enum Held<'a, T: ?Sized> {
+    Of(&'a T),
+    Own(Arc<T>),
+}
+
+impl<T: ?Sized> Clone for Held<'_, T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Of(held) => Self::Of(held),
+            Self::Own(held) => Self::Own(Arc::clone(held)),
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Self::Of(held) => held,
+            Self::Own(held) => held,
+        }
+    }
+}
+
+impl From<String> for Held<'_, str> {
+    fn from(text: String) -> Self {
+        Self::Own(text.into())
+    }
+}
+
+impl<'a> From<&'a str> for Held<'a, str> {
+    fn from(text: &'a str) -> Self {
+        Self::Of(text)
+    }
 }
 
 /// A key of a map. Whole numbers are one kind of key, whatever their type.
@@ -49,7 +92,7 @@ impl<'a> Val<'a> {
             Json::Null => Self::Null,
             Json::Bool(value) => Self::Bool(*value),
             Json::Number(number) => Self::of_number(number),
-            Json::String(text) => Self::Str(Cow::Borrowed(text)),
+            Json::String(text) => Self::Str(Held::Of(text)),
             Json::Array(_) | Json::Object(_) => Self::Json(json),
         }
     }
@@ -67,7 +110,7 @@ impl<'a> Val<'a> {
 
     /// A field of a message. An unset message field reads as null where it stands for a plain value
     /// (timestamps, wrappers, `Value`), otherwise as the empty message, as CEL has it.
-    pub(super) fn of_field(message: &Cow<'a, DynamicMessage>, field: &FieldDescriptor) -> Self {
+    pub(super) fn of_field(message: &Held<'a, DynamicMessage>, field: &FieldDescriptor) -> Self {
         let unset = field.supports_presence() && !message.has_field(field);
         let stands_for_plain = |kind| matches!(kind, Kind::Message(inner) if WellKnown::of(&inner).is_some());
         if unset && stands_for_plain(field.kind()) {
@@ -75,11 +118,11 @@ impl<'a> Val<'a> {
         }
         let shape = Shape::of(field);
         match message {
-            Cow::Borrowed(message) => match message.get_field(field) {
+            Held::Of(message) => match message.get_field(field) {
                 Cow::Borrowed(value) => Self::of_shape(value, &shape),
                 Cow::Owned(value) => Val::of_shape(&value, &shape).into_owned(),
             },
-            Cow::Owned(message) => Val::of_shape(&message.get_field(field), &shape).into_owned(),
+            Held::Own(message) => Val::of_shape(&message.get_field(field), &shape).into_owned(),
         }
     }
 
@@ -107,7 +150,7 @@ impl<'a> Val<'a> {
             Value::U64(value) => Self::Uint(*value),
             Value::F32(value) => Self::Double((*value).into()),
             Value::F64(value) => Self::Double(*value),
-            Value::String(text) => Self::Str(Cow::Borrowed(text)),
+            Value::String(text) => Self::Str(Held::Of(text)),
             Value::Bytes(bytes) => Self::Bytes(bytes.clone()),
             Value::EnumNumber(number) => {
                 let named = kind.as_enum().and_then(|descriptor| descriptor.get_value(*number));
@@ -123,9 +166,9 @@ impl<'a> Val<'a> {
     pub(super) fn of_message(message: &'a DynamicMessage) -> Self {
         let descriptor = message.descriptor();
         match WellKnown::of(&descriptor) {
-            None => Self::Message(Cow::Borrowed(message)),
+            None => Self::Message(Held::Of(message)),
             Some(WellKnown::Wrapper) => wrapped(&descriptor)
-                .map_or(Self::Null, |(field, _)| Self::of_field(&Cow::Borrowed(message), &field)),
+                .map_or(Self::Null, |(field, _)| Self::of_field(&Held::Of(message), &field)),
             Some(
                 WellKnown::Timestamp
                 | WellKnown::Duration
@@ -145,7 +188,8 @@ impl<'a> Val<'a> {
             Self::Int(value) => Val::Int(value),
             Self::Uint(value) => Val::Uint(value),
             Self::Double(value) => Val::Double(value),
-            Self::Str(text) => Val::Str(Cow::Owned(text.into_owned())),
+            Self::Str(Held::Of(text)) => Val::Str(text.to_owned().into()),
+            Self::Str(Held::Own(text)) => Val::Str(Held::Own(text)),
             Self::Bytes(bytes) => Val::Bytes(bytes),
             Self::List(items) => Val::List(Arc::new(items.iter().cloned().map(Val::into_owned).collect())),
             Self::Map(entries) => Val::Map(Arc::new(
@@ -161,7 +205,8 @@ impl<'a> Val<'a> {
                     .collect(),
             )),
             Self::Json(other) => Val::of_json(other).into_owned(),
-            Self::Message(message) => Val::Message(Cow::Owned(message.into_owned())),
+            Self::Message(Held::Of(message)) => Val::Message(Held::Own(Arc::new(message.clone()))),
+            Self::Message(Held::Own(message)) => Val::Message(Held::Own(message)),
         }
     }
 
@@ -173,6 +218,47 @@ impl<'a> Val<'a> {
             Self::Json(Json::Array(items)) => Some(items.len()),
             Self::Json(Json::Object(entries)) => Some(entries.len()),
             _ => None,
+        }
+    }
+
+    /// Bytes of a text or of bytes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Str(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of its keys, which are copied whenever a map is read through.
+    pub(super) fn bytes_of_keys(&self) -> usize {
+        match self {
+            Self::Map(entries) => entries.keys().map(Key::bytes).sum(),
+            Self::Json(Json::Object(entries)) => entries.keys().map(String::len).sum(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes that a copy into a field takes, without those of its elements: they are fields themselves.
+    pub(super) fn bytes_to_copy(&self) -> usize {
+        match self {
+            Self::Message(message) => message.encoded_len(),
+            Self::Map(_) | Self::Json(_) => self.bytes_of_keys(),
+            _ => self.bytes(),
+        }
+    }
+
+    /// Bytes that were put together for a value which has just been made of a message's field.
+    pub(super) fn bytes_made(&self) -> usize {
+        const ELEMENT: usize = 64;
+        match self {
+            Self::Str(Held::Own(text)) => text.len(),
+            Self::List(items) => items.iter().map(|item| ELEMENT + item.bytes_made()).sum(),
+            Self::Map(entries) => {
+                entries.iter().map(|(key, item)| ELEMENT + key.bytes() + item.bytes_made()).sum()
+            }
+            Self::Message(Held::Own(message)) => message.encoded_len(),
+            _ => 0,
         }
     }
 
@@ -219,6 +305,13 @@ impl<'a> Val<'a> {
 }
 
 impl Key {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Str(text) => text.len(),
+            Self::Bool(_) | Self::Int(_) => 0,
+        }
+    }
+
     pub(super) fn of(key: &MapKey) -> Self {
         match key {
             MapKey::Bool(value) => Self::Bool(*value),
@@ -236,7 +329,7 @@ impl Key {
             Val::Bool(value) => Some(Self::Bool(*value)),
             Val::Int(value) => Some(Self::Int((*value).into())),
             Val::Uint(value) => Some(Self::Int((*value).into())),
-            Val::Str(text) => Some(Self::Str(text.clone().into_owned())),
+            Val::Str(text) => Some(Self::Str((**text).to_owned())),
             Val::Null
             | Val::Double(_)
             | Val::Bytes(_)
@@ -255,7 +348,7 @@ impl Key {
                 Ok(value) => Val::Int(value),
                 Err(_) => u64::try_from(value).map_or(Val::Null, Val::Uint),
             },
-            Self::Str(text) => Val::Str(Cow::Owned(text)),
+            Self::Str(text) => Val::Str(text.into()),
         }
     }
 }

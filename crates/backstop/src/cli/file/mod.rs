@@ -12,6 +12,8 @@ mod tree;
 mod write;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use super::error::CliError;
@@ -46,6 +48,17 @@ pub(crate) struct Fault {
     pub(crate) path: String,
     /// What.
     pub(crate) problem: String,
+}
+
+/// Message types from a file: an encoded `FileDescriptorSet`.
+///
+/// # Errors
+/// [`CliError::Unreadable`].
+pub(crate) fn descriptor_set(path: &str) -> Result<prost_types::FileDescriptorSet, CliError> {
+    let unreadable = |problem: String| CliError::Unreadable { path: path.to_owned(), problem };
+    let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    prost_types::FileDescriptorSet::decode(bytes.as_slice())
+        .map_err(|error| unreadable(format!("it is no FileDescriptorSet: {error}")))
 }
 
 impl fmt::Display for Fault {

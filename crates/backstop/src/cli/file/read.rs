@@ -14,6 +14,8 @@ use std::collections::HashMap;
 
 /// Deepest nesting. Each level of a template costs three of protobuf's hundred.
 pub(super) const DEPTH_MAX: usize = 32;
+/// Most bytes of text and keys that the uses of anchors hold together.
+pub(super) const ALIAS_BYTES_MAX: usize = 8 << 20;
 /// Most values in a document, each use of an anchor counted.
 pub(super) const NODES_MAX: usize = 100_000;
 
@@ -27,6 +29,7 @@ pub(super) fn document(text: &str) -> Result<Node, Vec<Fault>> {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
         nodes: 0,
+        alias_bytes: 0,
         path: Path::default(),
         faults: Vec::new(),
     };
@@ -78,12 +81,43 @@ fn surrogate_pair(escape: &str) -> Option<char> {
     (first.len_utf16() == 2).then_some(first)
 }
 
+/// How much a value holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    /// 1 for a word.
+    levels: usize,
+    bytes: usize,
+}
+
+impl Size {
+    /// Recursion no deeper than [`DEPTH_MAX`]: what is deeper never became a value.
+    fn of(node: &Node) -> Self {
+        let mut size = Self { nodes: 1, levels: 1, bytes: 0 };
+        let mut add = |inner: Self, key: usize| {
+            size.nodes += inner.nodes;
+            size.levels = size.levels.max(inner.levels + 1);
+            size.bytes += inner.bytes + key;
+        };
+        match &node.value {
+            Value::List(items) => items.iter().for_each(|item| add(Self::of(item), 0)),
+            Value::Map(entries) => {
+                entries.iter().for_each(|entry| add(Self::of(&entry.node), entry.key.len()));
+            }
+            Value::Text(text) => size.bytes = text.len(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+        size
+    }
+}
+
 struct Reader<'text> {
     text: &'text str,
     parser: Parser<'text, StrInput<'text>>,
-    /// Values by anchor, with how many values each holds.
-    anchors: HashMap<usize, (Node, usize)>,
+    /// Values by anchor, with how much of each budget a use of one takes.
+    anchors: HashMap<usize, (Node, Size)>,
     nodes: usize,
+    alias_bytes: usize,
     path: Path,
     /// Faults after which reading can go on.
     faults: Vec<Fault>,
@@ -140,9 +174,8 @@ impl<'text> Reader<'text> {
         let at = position(span.start);
         self.count(at, 1)?;
         if depth > DEPTH_MAX {
-            return Err(self.fault(at, &format!("it is nested deeper than {DEPTH_MAX} levels")));
+            return Err(self.too_deep(at));
         }
-        let before = self.nodes;
         let (value, anchor) = match event {
             Event::Scalar(word, style, anchor, tag) => (self.scalar(at, word, style, tag.as_deref()), anchor),
             Event::SequenceStart(anchor, tag) => {
@@ -155,8 +188,17 @@ impl<'text> Reader<'text> {
             }
             Event::Alias(id) => {
                 // The budget is asked before the copy is made.
-                let size = self.anchors.get(&id).map_or(0, |(_, size)| *size);
-                self.count(at, size)?;
+                let size = self.anchors.get(&id).map_or_else(Size::default, |(_, size)| *size);
+                self.count(at, size.nodes)?;
+                self.alias_bytes = self.alias_bytes.saturating_add(size.bytes);
+                if self.alias_bytes > ALIAS_BYTES_MAX {
+                    let problem = format!("the uses of its anchors hold more than {ALIAS_BYTES_MAX} bytes");
+                    return Err(self.fault(at, &problem));
+                }
+                // An anchor within an anchor within …: each is shallow where it stands.
+                if depth + size.levels > DEPTH_MAX + 1 {
+                    return Err(self.too_deep(at));
+                }
                 let Some((node, _)) = self.anchors.get(&id) else {
                     return Err(self.fault(at, "an alias refers to the value that it stands in"));
                 };
@@ -172,9 +214,13 @@ impl<'text> Reader<'text> {
         };
         let node = Node { at, value };
         if anchor != 0 {
-            self.anchors.insert(anchor, (node.clone(), self.nodes - before + 1));
+            self.anchors.insert(anchor, (node.clone(), Size::of(&node)));
         }
         Ok(node)
+    }
+
+    fn too_deep(&self, at: Position) -> Fault {
+        self.fault(at, &format!("it is nested deeper than {DEPTH_MAX} levels"))
     }
 
     fn count(&mut self, at: Position, more: usize) -> Result<(), Fault> {

@@ -265,3 +265,18 @@ fn a_file_that_is_too_large_is_not_read() {
     let told = bounded("big.yaml", endless).unwrap_err().render(Paint::OFF);
     assert!(told.contains("big.yaml cannot be read: it is larger than"), "{told}");
 }
+
+#[test]
+fn an_anchor_within_an_anchor_neither_digs_a_hole_nor_repeats_a_long_text() {
+    let mut deep = String::from("a0: &a0 [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]\n");
+    for level in 1..3_000 {
+        deep.push_str(&format!("a{level}: &a{level} [[[[[[[[[[[[[[*a{}]]]]]]]]]]]]]]\n", level - 1));
+    }
+    assert!(input("deep.yaml", &deep).is_err_and(|e| e.render(Paint::OFF).contains("nested deeper than 32")));
+    let long = format!("a: &a \"{}\"\nb: [{}]\n", "x".repeat(100_000), "*a, ".repeat(1_000));
+    assert!(
+        input("long.yaml", &long).is_err_and(|e| e.render(Paint::OFF).contains("anchors hold more than"))
+    );
+    let modest = format!("a: &a {{ b: [[[1]]] }}\nc: [{}]\n", "*a, ".repeat(1_000));
+    assert!(input("modest.yaml", &modest).is_ok());
+}

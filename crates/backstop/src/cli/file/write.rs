@@ -18,6 +18,10 @@ pub(crate) fn definition(definition: &v1::Definition) -> Result<String, CliError
         out.push_str(&line);
         out.push('\n');
     }
+    // A message with nothing in it is a document too.
+    if out.is_empty() {
+        out.push_str("{}\n");
+    }
     Ok(out)
 }
 

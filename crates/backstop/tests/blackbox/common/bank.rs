@@ -63,6 +63,8 @@ struct Inner {
     script: Mutex<Script>,
     seen: Mutex<Vec<Seen>>,
     signals: Mutex<Vec<Signal>>,
+    /// What it says to signals, if it refuses them.
+    signal_refusal: Mutex<Option<Status>>,
     connections: Mutex<HashMap<SocketAddr, std::net::TcpStream>>,
 }
 
@@ -107,6 +109,7 @@ impl Bank {
             script: Mutex::new(Arc::new(|_| Reply::Done)),
             seen: Mutex::default(),
             signals: Mutex::default(),
+            signal_refusal: Mutex::default(),
             connections: Mutex::default(),
         });
         let connections = Arc::clone(&inner);
@@ -140,6 +143,11 @@ impl Bank {
     /// From now on, answers by this.
     pub(crate) fn answers(&self, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
         *self.inner.script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// From now on, refuses every signal so.
+    pub(crate) fn refuses_signals(&self, refusal: Status) {
+        *self.inner.signal_refusal.lock().unwrap() = Some(refusal);
     }
 
     /// Every request so far, in the order of arrival.
@@ -284,7 +292,10 @@ impl RollbackListenerService for Listener {
     ) -> Result<Response<listener::OnRollbackResponse>, Status> {
         let signal = Signal { arrived: next_moment(), request: request.into_inner() };
         self.0.signals.lock().unwrap().push(signal);
-        Ok(Response::new(listener::OnRollbackResponse {}))
+        match self.0.signal_refusal.lock().unwrap().clone() {
+            Some(refusal) => Err(refusal),
+            None => Ok(Response::new(listener::OnRollbackResponse {})),
+        }
     }
 }
 

@@ -82,3 +82,40 @@ fn deep_nesting_is_a_fault_and_not_an_overflow() {
     }
     assert!(fault(&json!({"anything": json})).contains("nested deeper than 32"));
 }
+
+#[test]
+fn no_copy_and_no_conversion_is_free() {
+    let input = json!({"l": (0..4_000).collect::<Vec<u32>>(), "s": "x".repeat(1 << 16), "t": "x".repeat(1 << 16),
+        "o": {"k".repeat(1 << 16): 1}});
+    let long = "y".repeat(1 << 16);
+    let debit = json!({"extra": {"a": (0..20_000).collect::<Vec<u32>>()}, "currency": 1,
+        "lines": [{"account": long}, {"account": long}], "token": "A".repeat(1 << 16)});
+    for (field, bomb) in [
+        // What comes out is a thousand times what went in.
+        ("list", "input.l.map(x, input.s)"),
+        ("list", "input.l.map(x, input.o)"),
+        ("list", "input.l.map(x, steps.debit.response.token)"),
+        ("lines", "input.l.map(x, steps.debit.response.lines[0])"),
+        ("anything", "input.l.map(x, steps.debit.response)"),
+        // What stands in between is.
+        ("anything", "size(input.l.map(x, string(b'a' + bytes(input.s))))"),
+        ("anything", "size([input.s + input.s].map(x, input.l.map(y, x + 'z')))"),
+        ("list", "[input.s + input.s].map(x, input.l.map(y, [x]))"),
+        ("anything", "size(input.l.map(x, input.o.map(k, k)))"),
+        ("anything", "size(input.l.map(x, {input.s: x}))"),
+        // Nothing is kept, but every one of these takes as long as what it looks at.
+        ("anything", "size(input.l.filter(x, input.s == input.t))"),
+        ("anything", "size(input.l.filter(x, input.s < input.t))"),
+        ("anything", "size(input.l.filter(x, input.s in input.o))"),
+        ("anything", "size(input.l.filter(x, size(steps.debit.response.extra) == 7))"),
+        (
+            "anything",
+            "size(input.l.filter(x, steps.debit.response.lines[0] == steps.debit.response.lines[1]))",
+        ),
+        ("anything", "size(input.l.filter(x, string(steps.debit.response.token) == ''))"),
+    ] {
+        let rendered = render(&json!({field: format!("${{{bomb}}}")}), &input, &debit);
+        let text = rendered.map(|bytes| format!("{} bytes", bytes.len())).unwrap_or_else(|text| text);
+        assert!(text.contains("more than 200000 steps"), "{bomb}: {text}");
+    }
+}

@@ -158,7 +158,7 @@ fn cel_computes_what_its_definition_says() {
 }
 
 #[test]
-fn what_goes_wrong_while_rendering_names_the_field_and_never_a_value() {
+fn peer_15_what_goes_wrong_while_rendering_names_the_field_and_never_a_value() {
     let secret = "4929123456781234";
     let input = json!({"pan": secret, "n": 5, "big": 3_000_000_000_u32, "half": 2.5, "nil": null,
         "lines": [{"amount_minor": "1"}, {"amount_minor": secret.repeat(2)}], secret: 1});
