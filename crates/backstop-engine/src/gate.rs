@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! * Every [`Pass`] gives its permit back and tells the breaker how it went, also when it is dropped.
-//! * While the breaker is open, actions do not pass and compensations wait: an undo is never given up
-//!   for load, and for an outage only when its definition says after what time.
+//! * While the breaker is open, actions do not pass; compensations and the actions of RETRIABLE steps wait: these are never
+//!   given up for load, and for an outage only when their definition says after what time.
 //! * What was taken over from another coordinator has at most half of the permits: a backlog of thousands does
 //!   not keep out what is new.
 
@@ -85,8 +85,9 @@ pub enum Manner {
     /// An action or a query of a saga that was taken over: it waits behind the others of its kind, and that does
     /// not use up its attempts.
     Backlog,
-    /// Waits also for the breaker: a compensation.
-    Undo,
+    /// Waits also for the breaker: a compensation, or the action of a RETRIABLE step. Both are tried until they
+    /// succeed, so to answer them "not sent" would only fill their journals and keep them in memory.
+    Patient,
 }
 
 /// Why a call did not pass.
@@ -111,7 +112,7 @@ impl Gate {
         }
     }
 
-    /// Waits for the right to send one call, for at most `patience`. A compensation for which there is a limit
+    /// Waits for the right to send one call, for at most `patience`. A patient one for which there is a limit
     /// waits for an open breaker until `give_up_at`, and is then answered as not sent.
     ///
     /// # Errors
@@ -127,14 +128,14 @@ impl Gate {
         let until = Instant::now() + patience.min(PATIENCE_MAX);
         let late = match manner {
             Manner::Prompt => Barred::NotSent(NotSent::NoPermit),
-            Manner::Backlog | Manner::Undo => Barred::HeldBack,
+            Manner::Backlog | Manner::Patient => Barred::HeldBack,
         };
         let backlog = match manner {
             Manner::Backlog => {
                 let permit = Arc::clone(&self.backlog_permits).acquire_owned();
                 tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok()
             }
-            Manner::Prompt | Manner::Undo => None,
+            Manner::Prompt | Manner::Patient => None,
         };
         loop {
             // Before the breaker is asked, so that no change in between is missed.
@@ -143,7 +144,7 @@ impl Gate {
                 break;
             }
             let now = Instant::now();
-            if manner != Manner::Undo || give_up_at.is_some_and(|at| at <= now) {
+            if manner != Manner::Patient || give_up_at.is_some_and(|at| at <= now) {
                 return Err(Barred::NotSent(NotSent::BreakerOpen));
             }
             if now >= until {

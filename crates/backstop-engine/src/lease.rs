@@ -43,7 +43,13 @@ pub(crate) async fn keep(shared: Arc<Shared>, address: String) {
             return;
         }
         let asked = Moment::now(shared.machine.as_ref());
-        match shared.store.renew(&tenure.coordinator, ttl).await {
+        // What has run out by our own time may have been taken over, even if the store, whose clock may have gone back
+        // since, would renew it.
+        let renewed = match tenure.remaining().is_zero() {
+            true => Ok(None),
+            false => shared.store.renew(&tenure.coordinator, ttl).await,
+        };
+        match renewed {
             Ok(Some(now)) => {
                 tenure.renewed(asked, ttl);
                 shared.store_clock.heard(now, asked.at);

@@ -24,7 +24,10 @@ pub(crate) async fn quiet(world: &World, with_people: bool) {
         let open = world.sagas().into_iter().find(|saga| !is_over(world, saga, with_people));
         let Some(open) = open else { break };
         if Instant::now() >= until {
-            world.broke(Some(&open), "I2: it hangs: an hour after all is well it has not come to an end");
+            let head = world.journal(&open).map(|journal| journal.head);
+            let stands = head.map(|h| (h.state, h.owner, h.wake_at, h.quarantine));
+            let what = "I2: it hangs: an hour after all is well it has not come to an end";
+            world.broke(Some(&open), format!("{what}: {stands:?}"));
             return;
         }
     }

@@ -16,7 +16,7 @@ use crate::shared::Shared;
 use crate::tenure::{Clearance, Tenure};
 use backstop_core::{
     Agenda, Answer, Call, Effect, Evidence, Input, NoAnswer, NotSent, OnFailure, Outcome, ParticipantName,
-    Phase, PlannedCall, Saga, Signal, Tier, effect, tier,
+    Phase, PlannedCall, Saga, Signal, StepKind, Tier, effect, tier,
 };
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -257,7 +257,7 @@ impl Sending {
             Ok(pass) => {
                 let left = match self.manner() {
                     Manner::Prompt => timeout.saturating_sub(began.elapsed()),
-                    Manner::Backlog | Manner::Undo => allowed(),
+                    Manner::Backlog | Manner::Patient => allowed(),
                 };
                 self.call(pass, left).await
             }
@@ -281,7 +281,10 @@ impl Sending {
 
     fn manner(&self) -> Manner {
         match self.call.phase {
-            Phase::Compensation => Manner::Undo,
+            Phase::Compensation => Manner::Patient,
+            Phase::Action if self.saga.definition.steps[self.call.step].kind == StepKind::Retriable => {
+                Manner::Patient
+            }
             Phase::Action | Phase::Query if self.is_backlog => Manner::Backlog,
             Phase::Action | Phase::Query => Manner::Prompt,
         }
@@ -291,7 +294,7 @@ impl Sending {
         let manner = self.manner();
         let patience = match manner {
             Manner::Prompt => timeout,
-            Manner::Backlog | Manner::Undo => self.shared.settings.park_after,
+            Manner::Backlog | Manner::Patient => self.shared.settings.park_after,
         };
         let progress = self.saga.branches[self.call.step].progress(self.call.phase);
         let give_up_at =

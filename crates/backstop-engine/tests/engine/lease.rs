@@ -39,6 +39,26 @@ async fn calls_stop_before_the_lease_can_have_passed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_was_over_once_is_not_renewed_by_a_clock_that_goes_back() {
+    let world = World::new();
+    let node = world.node_for(&line()).await;
+    world.bank.action("a", |_| Reply::Held);
+    node.start("line", "pay-7").await;
+    let before = world.owner("pay-7");
+    world.disk.renewals_fail(true);
+    tokio::time::sleep(ms(6_000)).await;
+    // By now another may have driven it; then the store's clock forgets that the lease was over.
+    world.disk.set_back(ms(12_000));
+    world.disk.renewals_fail(false);
+    tokio::time::sleep(ms(3_000)).await;
+    world.bank.let_go("a", Reply::Ok);
+    quiet().await;
+    assert_eq!(world.bank.calls_of("pay-7"), ["a action #1"], "nobody goes on under the old name");
+    node.start("line", "pay-8").await;
+    assert_ne!(world.owner("pay-8"), before, "it has begun anew");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_at_a_gate_does_not_go_out_after_the_lease() {
     let world = World::new();
     let plan = Plan::new("one").step("a", &[]).in_flight_max(1).dedup();

@@ -127,6 +127,39 @@ async fn undos_of_a_dead_participant_wait_in_the_store_and_do_not_fill_memory() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn sagas_past_their_pivot_wait_for_a_dead_participant_in_the_store_and_leave_room_for_others() {
+    let world = World::new();
+    let settings = |settings: &mut backstop_engine::Settings| {
+        settings.live_sagas_max = 4;
+        settings.breaker = BreakerPolicy { calls_min: 4, ..BreakerPolicy::default() };
+    };
+    let node = world.node_with(settings).await;
+    node.register(&Plan::new("dead").pivot("p", &[]).retriable("r", &["p"]).dedup()).await;
+    node.register(&Plan::new("well").step("w", &[])).await;
+    world.bank.action("r", |_| says(Code::Unavailable));
+    for n in 0..4 {
+        node.start("dead", &format!("dead-{n}")).await;
+    }
+    let has_begun = |n| world.bank.calls_of(&format!("dead-{n}")).len() > 1;
+    until("they are past their pivots", || (0..4).all(has_begun)).await;
+    // All of its room is theirs, and a saga of somebody who dies is to be taken over.
+    let other = world.node_with(settings).await;
+    world.bank.action("w", |_| Reply::Held);
+    other.start("well", "well-1").await;
+    quiet().await;
+    world.bank.action("w", |_| Reply::Ok);
+    other.crash();
+    world.ends("well-1", SagaState::RolledBack).await;
+    tokio::time::sleep(ms(600_000)).await;
+    let events = world.disk.journal(&id("dead-0")).unwrap().events.len();
+    assert!(events < 300, "{events} events in ten minutes: an open breaker is nothing to write down");
+    world.bank.action("r", |_| Reply::Ok);
+    for n in 0..4 {
+        world.ends(&format!("dead-{n}"), SagaState::Succeeded).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn undos_of_a_participant_that_stays_dead_wait_for_a_person_once_their_time_is_over() {
     let world = World::new();
     let node = world

@@ -171,7 +171,7 @@ impl Disk {
         self.inner.plant(&SagaId::parse(saga).unwrap(), change);
     }
 
-    /// Renewing a lease fails without an answer.
+    /// No lease is renewed or begun: nothing of that gets through.
     pub(crate) fn renewals_fail(&self, fail: bool) {
         self.switches().renewals_fail = fail;
     }
@@ -468,6 +468,9 @@ impl Store for DiskOf {
 
     async fn enter(&self, coordinator: &CoordinatorId, address: &str, ttl: Duration) -> StoreResult<()> {
         self.up(async {
+            if self.disk.switches().renewals_fail {
+                return Err(StoreError::NotApplied("no lease can be begun".to_owned()));
+            }
             let now = self.disk.time();
             let row = CoordinatorRow {
                 coordinator: coordinator.clone(),
