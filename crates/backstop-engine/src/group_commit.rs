@@ -174,7 +174,16 @@ impl Writer {
         loop {
             match self.store.append(&appends).await {
                 Ok(results) => {
+                    let mut asked_about = Vec::new();
                     for ((append, waiter), appended) in appends.iter().zip(waiters).zip(results) {
+                        // What needs another look at the store keeps nobody else from knowing.
+                        if waiter.is_repeat {
+                            asked_about.push((append, waiter, appended));
+                        } else {
+                            self.answer(append, waiter, Ok(appended)).await;
+                        }
+                    }
+                    for (append, waiter, appended) in asked_about {
                         self.answer(append, waiter, Ok(appended)).await;
                     }
                     return;
