@@ -4,8 +4,8 @@
 //! wrong; the tests come last, and their closing lines are the last that is printed.
 
 use crate::process::{cargo, command, on_path, root, show, tools};
-use crate::{process, sim, spec, test, walls};
-use anyhow::Result;
+use crate::{model, process, sim, spec, test, walls};
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -25,13 +25,18 @@ fn checks() -> Vec<String> {
     check("format", || announced(cargo().args(["fmt", "--all", "--check"])), &mut faults);
     check("walls", walls::run, &mut faults);
     check("proto lint", buf_lint, &mut faults);
-    check("specification", || spec::run(&[]).map(|_| ()), &mut faults);
+    check("specification", || spec::run(&[]).and_then(all_held), &mut faults);
     let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     check("clippy", || announced(cargo().args(clippy)), &mut faults);
-    let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
     check("simulator", sim::check, &mut faults);
+    check("model", || model::run(&["--no-mutants".to_owned()]).and_then(all_held), &mut faults);
+    let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
     check("docs", || announced(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings")), &mut faults);
     faults
+}
+
+fn all_held(code: ExitCode) -> Result<()> {
+    if code == ExitCode::SUCCESS { Ok(()) } else { bail!("something did not hold: see above") }
 }
 
 /// Runs all of it. The tests' closing lines are the last, whatever else failed.

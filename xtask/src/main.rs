@@ -30,7 +30,7 @@ usage: cargo xtask <chore>
                                 lives through the worlds of many seeds, or of one, or hunts for planted bugs
   walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
-  ci                            format, walls, proto lint, the specification, clippy, docs, then test
+  ci                            format, walls, proto lint, specification, clippy, simulator, model, docs, then test
   fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
   figures                       lines of code, binary size, build profile";
 

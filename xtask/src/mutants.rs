@@ -62,6 +62,30 @@ pub(crate) fn run(bench: &Bench, only: Option<&str>) -> Result<bool> {
     Ok(caught == mutants.len() && caught > 0)
 }
 
+/// Patches that would not knock anything out any more. Whether each is *found* takes minutes: `cargo xtask model` and
+/// `cargo xtask sim --plants`.
+pub(crate) fn stale_faults(dirs: &[&str]) -> Vec<String> {
+    let stale = |path: &Path| {
+        let output = command("git").args(["apply", "--check"]).arg(path).current_dir(root()).output();
+        match output {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) => Some(format!("cannot start git: {error}")),
+        }
+    };
+    let mut faults = Vec::new();
+    for dir in dirs {
+        match all(&root().join(dir)) {
+            Ok(mutants) => faults.extend(mutants.iter().filter_map(|mutant| {
+                stale(&mutant.path)
+                    .map(|why| format!("{dir}/{}.patch does not apply any more: {why}", mutant.name))
+            })),
+            Err(error) => faults.push(format!("{error:#}")),
+        }
+    }
+    faults
+}
+
 fn all(dir: &Path) -> Result<Vec<Mutant>> {
     let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let mut paths: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
