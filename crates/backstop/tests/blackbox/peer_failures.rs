@@ -330,5 +330,5 @@ async fn peer_46_255_branches_at_once_and_their_join_run_to_either_end_and_257_s
     steps.push(patient("one_more"));
     let refused = api.try_define(definition("fan", steps)).await.unwrap_err();
     let found = violations(&refused);
-    assert_eq!(found, [("steps".to_owned(), "has 257 steps; the limit is 256".to_owned())], "{refused}");
+    assert_eq!(found, [("steps".to_owned(), "has 257 entries; the limit is 256".to_owned())], "{refused}");
 }
