@@ -132,6 +132,10 @@ pub(super) async fn what_waits_for_a_person_or_is_over_is_no_orphan(bench: &Benc
     // Stuck: a compensation that is refused until a person must decide.
     let (mut stuck, start) = wide("stuck", "c1");
     let mut appends = vec![start, stuck.succeed(0, b""), stuck.refuse(1, Code::InvalidArgument, "no")];
+    // No person is called before every listener was told.
+    for (participant, _) in stuck.saga.signals.clone() {
+        appends.push(stuck.turn(Input::SignalReport { participant, attempts: 1, error: None }));
+    }
     while stuck.saga.state == SagaState::RollingBack {
         let refusal = super::sample::failed(Evidence::ParticipantSaid(Code::NotFound), "no");
         appends.push(stuck.answer(0, Phase::Compensation, refusal));

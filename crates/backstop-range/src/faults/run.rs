@@ -86,8 +86,10 @@ async fn one(planned: &Planned, victim: &Victim) -> Result<Moment> {
         return Ok(Moment::MAX);
     }
     tokio::time::sleep(planned.lasts()).await;
+    let begun = now();
     heal(planned.kind, victim).await?;
-    Ok(now())
+    // What was frozen acts from the signal on, which may be some time before this process runs again.
+    Ok(if planned.kind == Kind::Freeze { begun } else { now() })
 }
 
 async fn hurt(planned: &Planned, victim: &Victim) -> Result<()> {
