@@ -154,7 +154,7 @@ async fn a_read_that_fails_or_is_given_up_leaves_no_transaction_behind() {
         assert_eq!(seen, Some(new.head), "after {steps} steps: an old snapshot is read");
         steps += 1;
     }
-    assert!(given_up > 1, "it was given up at no point at all");
+    assert!(given_up > 0, "it was given up at no point at all");
     let mut db = PgConnection::connect(&url).await.unwrap();
     let open: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM pg_stat_activity
