@@ -6,7 +6,8 @@ use crate::{process, process::command};
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 
-const BENCH: Bench = Bench {
+/// The model and its mutants.
+pub(crate) const BENCH: Bench = Bench {
     patches: "crates/backstop-model/mutants",
     package: "backstop-model",
     profile: "model",

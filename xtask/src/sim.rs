@@ -9,7 +9,8 @@ use crate::process::{cargo, command, run, show, target};
 use anyhow::{Context, Result, bail};
 use std::process::ExitCode;
 
-const BENCH: Bench = Bench {
+/// The simulator and its planted bugs.
+pub(crate) const BENCH: Bench = Bench {
     patches: "crates/backstop-sim/mutants",
     package: "backstop-sim",
     profile: "release",

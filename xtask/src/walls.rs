@@ -3,11 +3,10 @@
 //! Invariants: every rule that is written in DESIGN 8 and can be read off files is checked here; a fault
 //! names what is wrong, where, and the rule. Dev-dependencies may look over any wall: tests stand outside.
 
-use crate::mutants;
-use crate::peer_failures;
 use crate::process::{cargo, root};
 use crate::sources::{self, Source};
 use crate::spec;
+use crate::{model, mutants, peer_failures, sim};
 use anyhow::{Context, Result, bail};
 use backstop_core::{Code, ErrorTable, tier};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
@@ -71,7 +70,7 @@ pub(crate) fn run() -> Result<()> {
     faults.extend(clock_faults(&sources));
     faults.extend(length_faults(&sources));
     faults.extend(peer_failures::faults(&root(), &sources));
-    faults.extend(mutants::stale_faults(&["crates/backstop-model/mutants", "crates/backstop-sim/mutants"]));
+    faults.extend(mutants::stale_faults(&[model::BENCH.patches, sim::BENCH.patches]));
     for fault in &faults {
         println!("wall: {fault}");
     }

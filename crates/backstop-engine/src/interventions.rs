@@ -54,6 +54,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
             let _in_its_turn = tokio::time::timeout(every, interventions.changed.notified()).await;
         };
         tokio::select! {
+            biased;
             () = again => {}
             () = shared.draining.cancelled() => return,
         }
