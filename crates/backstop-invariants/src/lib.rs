@@ -13,10 +13,12 @@
 //! Worlds in which things happen: `backstop-model`, `backstop-sim`. The range's oracles, which see real processes.
 
 mod branch;
+mod kinds;
 mod money;
 mod seen;
 mod witness;
 
+pub use kinds::{KINDS, kind_name};
 pub use money::{Money, money};
 pub use seen::{Did, Seen, Sent};
 pub use witness::Witness;

@@ -1,7 +1,8 @@
 //! What was reached, so that a run can prove that it explored.
 
 use crate::world::{World, Writing};
-use backstop_core::{BranchState, Event, EventKind, Saga, SagaState};
+use backstop_core::{BranchState, Event, Saga, SagaState};
+use backstop_invariants::{KINDS, kind_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -58,26 +59,6 @@ pub const CROSSINGS: [&str; 5] = [
     "append durable, and built upon by another before its writer heard",
     "a coordinator that froze woke after a take-over",
     "a message arrived that nobody waits for",
-];
-
-/// Every kind of event.
-pub const KINDS: [&str; 16] = [
-    "Started",
-    "Adopted",
-    "Released",
-    "ActionSucceeded",
-    "ActionFailed",
-    "QueryAnswered",
-    "QueryFailed",
-    "RollbackDecided",
-    "CompensationSucceeded",
-    "CompensationFailed",
-    "SignalReported",
-    "InterventionOpened",
-    "BranchRetried",
-    "BranchResolved",
-    "Succeeded",
-    "RolledBack",
 ];
 
 impl Coverage {
@@ -146,27 +127,5 @@ impl Coverage {
         let saga = SagaState::ALL.into_iter().filter(|state| !self.saga_states.contains(state));
         missing.extend(saga.map(|state| format!("saga {}", state.as_str())));
         missing
-    }
-}
-
-/// The name of an event's kind. A new kind must be named here, and reached.
-fn kind_name(kind: &EventKind) -> &'static str {
-    match kind {
-        EventKind::Started(_) => "Started",
-        EventKind::Adopted { .. } => "Adopted",
-        EventKind::Released => "Released",
-        EventKind::ActionSucceeded { .. } => "ActionSucceeded",
-        EventKind::ActionFailed { .. } => "ActionFailed",
-        EventKind::QueryAnswered { .. } => "QueryAnswered",
-        EventKind::QueryFailed { .. } => "QueryFailed",
-        EventKind::RollbackDecided { .. } => "RollbackDecided",
-        EventKind::CompensationSucceeded { .. } => "CompensationSucceeded",
-        EventKind::CompensationFailed { .. } => "CompensationFailed",
-        EventKind::SignalReported { .. } => "SignalReported",
-        EventKind::InterventionOpened => "InterventionOpened",
-        EventKind::BranchRetried { .. } => "BranchRetried",
-        EventKind::BranchResolved { .. } => "BranchResolved",
-        EventKind::Succeeded => "Succeeded",
-        EventKind::RolledBack => "RolledBack",
     }
 }

@@ -22,7 +22,7 @@ mod world;
 pub use books::Said;
 pub use bounds::{ACTIONS, Bounds};
 pub use checker::{Counterexample, Found, Walk, explore};
-pub use coverage::{CROSSINGS, Coverage, KINDS, STAGES};
+pub use coverage::{CROSSINGS, Coverage, STAGES};
 pub use runs::{Run, Sum, Width, hunt, runs, without_a_bound};
 pub use shape::{Manner, ON_FAILURE, ORDERS, SHAPES, Shape};
 pub use world::{Choice, World};

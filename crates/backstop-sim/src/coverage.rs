@@ -3,6 +3,7 @@
 //! # Invariants
 //! * Whatever is in [`required`] and was never reached is named, and fails the run (`tests/seeds.rs`).
 
+use backstop_invariants::KINDS;
 use std::collections::BTreeMap;
 
 /// What a coordinator was about when it was last heard of.
@@ -81,26 +82,6 @@ pub(crate) fn point_name((what, when): Point) -> String {
     format!("{}: {when}", format!("{what:?}").to_lowercase())
 }
 
-/// The kinds of events that may be the last durable thing before a crash.
-pub(crate) const EVENTS: [&str; 16] = [
-    "started",
-    "adopted",
-    "released",
-    "action succeeded",
-    "action failed",
-    "query answered",
-    "query failed",
-    "rollback decided",
-    "compensation succeeded",
-    "compensation failed",
-    "signal reported",
-    "intervention opened",
-    "branch retried",
-    "branch resolved",
-    "succeeded",
-    "rolled back",
-];
-
 /// Everything that is counted, by group and name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -164,7 +145,7 @@ fn required() -> Vec<(&'static str, String)> {
         names.iter().map(move |name| (group, (*name).to_owned())).collect::<Vec<_>>()
     };
     let mut all: Vec<_> = points().into_iter().map(|point| ("crash point", point_name(point))).collect();
-    all.extend(group("durable before a crash", &EVENTS));
+    all.extend(group("durable before a crash", &KINDS));
     all.extend(group("fault", &crate::faults::NAMES));
     all.extend(Code::ALL.into_iter().map(|code| ("said", code.name().to_owned())));
     let ends = [SagaState::Succeeded, SagaState::RolledBack, SagaState::NeedsIntervention];

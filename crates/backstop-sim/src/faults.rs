@@ -1,12 +1,13 @@
 //! What goes wrong, and when.
 
-use crate::coverage::{EVENTS, What, points};
+use crate::coverage::{What, points};
 use crate::dice::Dice;
 use crate::machines::{self, Running};
 use crate::net::Place;
 use crate::options::Class;
 use crate::process::{Doom, Process};
 use crate::world::World;
+use backstop_invariants::KINDS;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -92,7 +93,7 @@ impl Trouble {
                 let times = if self.is_rare(point.0) { 1 } else { 1 + self.dice.roll(8) };
                 Doom::At(point, u32::try_from(times).unwrap_or(1))
             }
-            5..8 => Doom::Durable(EVENTS[self.dice.place(EVENTS.len())]),
+            5..8 => Doom::Durable(KINDS[self.dice.place(KINDS.len())]),
             8 => Doom::Polls(1 + self.dice.roll(3_000)),
             _ => return,
         };

@@ -19,7 +19,7 @@ use backstop_core::transcript::transcript;
 use backstop_core::{DefinitionName, Epoch, Event, EventKind, ParticipantName, Saga, SagaId, Seq, replay};
 use backstop_engine::memory_store::MemoryStore;
 use backstop_engine::ports::store::{Append, Journal, Store};
-use backstop_invariants::{Seen, Witness};
+use backstop_invariants::{Seen, Witness, kind_name};
 use futures::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -219,27 +219,5 @@ impl Watcher for World {
 
     fn panicked(&self, process: u32, what: String) {
         self.broke(None, format!("a task of node-{process} panicked: {what}"));
-    }
-}
-
-/// A kind of event as the coverage names it.
-pub(crate) fn kind_name(kind: &EventKind) -> &'static str {
-    match kind {
-        EventKind::Started(_) => "started",
-        EventKind::Adopted { .. } => "adopted",
-        EventKind::Released => "released",
-        EventKind::ActionSucceeded { .. } => "action succeeded",
-        EventKind::ActionFailed { .. } => "action failed",
-        EventKind::QueryAnswered { .. } => "query answered",
-        EventKind::QueryFailed { .. } => "query failed",
-        EventKind::RollbackDecided { .. } => "rollback decided",
-        EventKind::CompensationSucceeded { .. } => "compensation succeeded",
-        EventKind::CompensationFailed { .. } => "compensation failed",
-        EventKind::SignalReported { .. } => "signal reported",
-        EventKind::InterventionOpened => "intervention opened",
-        EventKind::BranchRetried { .. } => "branch retried",
-        EventKind::BranchResolved { .. } => "branch resolved",
-        EventKind::Succeeded => "succeeded",
-        EventKind::RolledBack => "rolled back",
     }
 }
