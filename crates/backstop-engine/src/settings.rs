@@ -67,6 +67,10 @@ pub struct Settings {
     pub interventions_counted_every: Duration,
     /// Most of them that are counted.
     pub interventions_counted_max: usize,
+    /// The newest L1 failures that the metric `backstop_l1_failure` names at once; 0: none.
+    pub l1_shown_max: usize,
+    /// For how long it names each.
+    pub l1_shown_for: Duration,
     /// Longest `wait` of StartSaga.
     pub wait_max: Duration,
     /// Bytes of a saga's input, as JSON, and of each raw payload.
@@ -121,6 +125,8 @@ impl Default for Settings {
             doctor_findings_max: 1_000,
             interventions_counted_every: Duration::from_secs(15),
             interventions_counted_max: 1_000,
+            l1_shown_max: 16,
+            l1_shown_for: Duration::from_secs(600),
             wait_max: Duration::from_secs(600),
             input_bytes_max: 1 << 20,
             labels_max: 16,
