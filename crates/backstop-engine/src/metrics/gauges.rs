@@ -5,7 +5,9 @@
 
 use super::table::{self, Metric};
 use crate::gate::Gate;
+use crate::ports::store::Unsettled;
 use crate::shared::Shared;
+use backstop_core::Timestamp;
 use opentelemetry::metrics::{AsyncInstrument, Meter};
 use opentelemetry::{KeyValue, global};
 use std::sync::Weak;
@@ -69,6 +71,11 @@ pub(crate) fn observe_coordinator(shared: &Weak<Shared>) {
     });
     gauges.counts(&table::L1_FAILURE, l1_failures);
     gauges.counts(&table::INTERVENTIONS, |shared| vec![(shared.metrics.interventions.open(), Vec::new())]);
+    gauges.counts(&table::INTERVENTIONS_BY_DEFINITION, |shared| {
+        by_definition(shared, |of| (of.waiting > 0).then_some(of.waiting))
+    });
+    gauges.seconds(&table::INTERVENTION_AGE, |shared| ages(shared, |of| of.waiting_since));
+    gauges.seconds(&table::ROLLBACK_AGE, |shared| ages(shared, |of| of.rolling_back_since));
 }
 
 fn one(value: usize) -> Vec<Reading<u64>> {
@@ -78,6 +85,19 @@ fn one(value: usize) -> Vec<Reading<u64>> {
 fn per_participant(shared: &Shared, read: fn(&Gate) -> usize) -> Vec<Reading<u64>> {
     let label = |name: &dyn ToString| vec![KeyValue::new("participant", name.to_string())];
     shared.gates.all().into_iter().map(|(name, gate)| (read(&gate) as u64, label(&name))).collect()
+}
+
+fn by_definition<T>(shared: &Shared, read: impl Fn(&Unsettled) -> Option<T>) -> Vec<Reading<T>> {
+    let counted = shared.metrics.interventions.counted();
+    let reading = |of: &Unsettled| {
+        read(of).map(|value| (value, vec![KeyValue::new("definition", of.definition.to_string())]))
+    };
+    counted.iter().filter_map(reading).collect()
+}
+
+fn ages(shared: &Shared, since: fn(&Unsettled) -> Option<Timestamp>) -> Vec<Reading<f64>> {
+    let now = shared.clock.now();
+    by_definition(shared, |of| since(of).map(|at| now.since(at).as_secs_f64()))
 }
 
 fn l1_failures(shared: &Shared) -> Vec<Reading<u64>> {
