@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout)] // Printing is what a chore is for.
 
 mod ci;
+mod deploy;
 mod figures;
 mod fuzz;
 mod model;
@@ -16,6 +17,7 @@ mod sim;
 mod sources;
 mod spec;
 mod test;
+mod tools;
 mod walls;
 
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ usage: cargo xtask <chore>
                                 lives through the worlds of many seeds, or of one, or hunts for planted bugs
   walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
+  deploy [--write]              deploy/ and docker-compose.yml, with the tools that they are for; alerts and dashboards
+                                against docs/metrics.md. --write: first writes what is made of something else
   ci                            format, walls, proto lint, specification, clippy, simulator, model, docs, then test
   fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
   figures                       lines of code, binary size, build profile";
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         "sim" => sim::simulate(&rest),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "spec" => spec::run(&rest),
+        "deploy" => deploy::run(&rest).map(|()| ExitCode::SUCCESS),
         "ci" => ci::run(),
         "fuzz" => fuzz::run(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),

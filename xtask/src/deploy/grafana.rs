@@ -133,7 +133,8 @@ fn panel_json(panel: &Panel, id: usize, at: Value) -> Value {
             json["options"] = json!({ "legend": { "displayMode": "table", "placement": "right", "calcs": ["lastNotNull", "max"] },
                                       "tooltip": { "mode": "multi", "sort": "desc" } });
             if let Some(defaults) = json.pointer_mut(defaults) {
-                defaults["custom"] = json!({ "fillOpacity": fill, "stacking": { "mode": stacking }, "showPoints": "never" });
+                defaults["custom"] =
+                    json!({ "fillOpacity": fill, "stacking": { "mode": stacking }, "showPoints": "never" });
             }
         }
         Shape::Number(red_from) => {

@@ -133,6 +133,9 @@ mod tests {
         );
         assert_eq!(said("sum by (stop) (backstop_x_total)"), ["backstop_x_total has no label stop"]);
         assert_eq!(said("backstop_x_total{stop!=\"a\"}"), ["backstop_x_total has no label stop"]);
-        assert_eq!(said("backstop_x_total_bucket"), ["backstop_x_total_bucket is no metric of docs/metrics.md"]);
+        assert_eq!(
+            said("backstop_x_total_bucket"),
+            ["backstop_x_total_bucket is no metric of docs/metrics.md"]
+        );
     }
 }
