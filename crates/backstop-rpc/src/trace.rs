@@ -1,10 +1,10 @@
 //! Where a saga's trace comes from: the caller's `traceparent`, our own span, or a new trace.
 
-use crate::participants::span;
+use crate::traces::place;
 use http::{HeaderMap, HeaderName};
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
-use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry::trace::TraceContextExt;
 use tonic::metadata::MetadataMap;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -36,10 +36,10 @@ pub(crate) fn trace_parent(metadata: &MetadataMap) -> String {
     let own = Span::current().context();
     let own = own.span().span_context().clone();
     if own.is_valid() {
-        return format_context(&own);
+        return place::written(&own);
     }
     match metadata.get("traceparent").and_then(|value| value.to_str().ok()) {
-        Some(callers) if span::parse(callers).is_some() => callers.to_owned(),
+        Some(callers) if place::parse(callers).is_some() => callers.to_owned(),
         Some(_) | None => {
             let trace = Uuid::now_v7().simple().to_string();
             let span = &Uuid::now_v7().simple().to_string()[16..];
@@ -53,10 +53,6 @@ pub(crate) fn current_trace_id() -> Option<String> {
     let context = Span::current().context();
     let context = context.span().span_context().clone();
     context.is_valid().then(|| context.trace_id().to_string())
-}
-
-fn format_context(context: &SpanContext) -> String {
-    format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8())
 }
 
 struct Headers<'a>(&'a HeaderMap);
