@@ -18,6 +18,7 @@ use crate::spec::{ServiceKind, ServiceSpec};
 use crate::story::LEDGERS;
 use crate::story::files::{self, FileError};
 use crate::wire::now_unix_micros;
+use crate::trace::TraceLayer;
 use backstop_proto::participant::v1::rollback_listener_service_server::RollbackListenerServiceServer;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -107,6 +108,7 @@ async fn serve_routes(
 ) -> Result<(), ServiceError> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
+        .layer(TraceLayer)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
     let overdue = async {

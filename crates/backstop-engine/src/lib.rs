@@ -22,6 +22,7 @@ pub mod memory_store;
 pub mod metrics;
 pub mod ports;
 mod resets;
+mod retelling;
 mod retention;
 mod runner;
 pub mod settings;

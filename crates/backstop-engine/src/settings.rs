@@ -55,6 +55,8 @@ pub struct Settings {
     pub calls_waiting_max: usize,
     /// How often WatchSaga asks the store for events of a saga that another coordinator drives.
     pub watch_poll_every: Duration,
+    /// Sagas whose traces wait to be told from their journals; more are counted as untold.
+    pub retelling_queue_max: usize,
     /// How long what has ended is kept.
     pub retention: Retention,
     /// How often it is looked for what can be retired.
@@ -116,6 +118,7 @@ impl Default for Settings {
             in_flight_max_default: 256,
             calls_waiting_max: 1_024,
             watch_poll_every: Duration::from_millis(200),
+            retelling_queue_max: 1024,
             retention: Retention {
                 journals_for: Duration::from_secs(30 * 24 * 3600),
                 ids_for: Duration::from_secs(90 * 24 * 3600),

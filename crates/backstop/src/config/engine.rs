@@ -43,6 +43,7 @@ pub(super) fn read(reader: &mut Reader) -> Settings {
         in_flight_max_default: reader.count("participants.in_flight_max"),
         calls_waiting_max: reader.count("participants.calls_waiting_max"),
         watch_poll_every: reader.duration("limits.watch_poll_every"),
+        retelling_queue_max: reader.count("telemetry.retelling_queue_max"),
         retention: Retention {
             journals_for: reader.duration("retention.journals_for"),
             ids_for: reader.duration("retention.ids_for"),

@@ -76,7 +76,17 @@ pub(crate) struct Telemetry {
     pub(crate) log_filter: String,
     pub(crate) otlp_endpoint: Option<String>,
     pub(crate) sample_ratio: f64,
+    pub(crate) spans: SpansQueue,
     pub(crate) service_name: String,
+}
+
+/// How spans wait and go out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpansQueue {
+    pub(crate) queue_max: usize,
+    pub(crate) batch_max: usize,
+    pub(crate) every: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// Reads every layer.
@@ -281,6 +291,12 @@ fn telemetry(reader: &mut Reader) -> Telemetry {
         log_filter,
         otlp_endpoint: (!endpoint.is_empty()).then_some(endpoint),
         sample_ratio: reader.share("telemetry.sample_ratio"),
+        spans: SpansQueue {
+            queue_max: reader.count("telemetry.spans_queue_max"),
+            batch_max: reader.count("telemetry.spans_batch_max"),
+            every: reader.duration("telemetry.spans_every"),
+            timeout: reader.duration("telemetry.spans_timeout"),
+        },
         service_name: reader.text("telemetry.service_name"),
     }
 }
