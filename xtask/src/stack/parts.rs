@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const OBSERVABILITY: &str = "deploy/observability";
-/// How long the collector waits for a trace to be whole; in the stack ten seconds, here less, so that it is soon over.
-const DECISION_WAIT: &str = "3s";
+/// How long the collector waits for a trace to be whole: longer than a takeover, and less than its own default, so that
+/// it is soon over.
+const DECISION_WAIT: &str = "10s";
 /// The demo's services: name, what else it is told.
 const SERVICES: [(&str, &[&str]); 4] = [
     ("ledger_a", &["ledger", "--chaos", "--accounts", "deploy/demo/accounts.csv"]),
