@@ -13,9 +13,11 @@ use super::http;
 use super::parts::{COORDINATORS, Stack};
 use super::processes::LOOK_EVERY;
 use super::traces::{self, Trace};
+use crate::deploy;
 use crate::process::{command, root};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -251,6 +253,39 @@ fn counted(stack: &Stack, seen: &mut Seen) {
     ] {
         seen.until(&format!("Prometheus: {query}"), || number(stack, query));
     }
+    seen.until("Prometheus: evaluates every alert without an error", || {
+        let answer = http::get_json(stack.prometheus, "/api/v1/rules?type=alert")?;
+        let groups = answer.pointer("/data/groups").and_then(Value::as_array).context("no groups")?;
+        let rules: Vec<&Value> =
+            groups.iter().flat_map(|group| group["rules"].as_array()).flatten().collect();
+        match rules.iter().find(|rule| rule["health"] != "ok") {
+            Some(rule) => bail!("{}: {} {}", rule["name"], rule["health"], rule["lastError"]),
+            None if rules.is_empty() => bail!("it has none"),
+            None => Ok(rules.len() as f64),
+        }
+    });
+    dashboards(stack, seen);
+}
+
+/// What Grafana would ask: each query is answered. What is empty is told: most of it is what has not gone wrong.
+fn dashboards(stack: &Stack, seen: &mut Seen) {
+    let queries = deploy::queries();
+    let mut empty = BTreeSet::new();
+    let mut faults = Vec::new();
+    for (panel, query) in &queries {
+        let path = format!("/api/v1/query?query={}", http::encoded(query));
+        match http::get_json(stack.prometheus, &path) {
+            Ok(answer) if answer.pointer("/data/result/0").is_none() => drop(empty.insert(panel.as_str())),
+            Ok(_) => {}
+            Err(error) => faults.push(format!("{panel}: {error:#}")),
+        }
+    }
+    let what = format!("Prometheus: answers the dashboards' {} queries", queries.len());
+    seen.note(
+        faults.is_empty(),
+        format!("{what}{}", faults.iter().map(|f| format!("; {f}")).collect::<String>()),
+    );
+    println!("            without a value: {}", empty.into_iter().collect::<Vec<_>>().join(" · "));
 }
 
 fn killed(stack: &mut Stack, seen: &mut Seen) -> Result<()> {

@@ -111,6 +111,9 @@ impl Trace {
         if caller.service == "backstop" {
             bail!("the trace does not begin with its caller");
         }
+        if let Some(orphan) = self.orphan() {
+            bail!("the span above {} {} is not in the trace", orphan.service, orphan.name);
+        }
         let failed = self.span("debit", "action")?;
         if !failed.is_error() || failed.tag("backstop.fin_code") != Some(fin_code) {
             bail!("the refused debit is not marked: {:?}", failed.tags);
@@ -119,9 +122,7 @@ impl Trace {
             bail!("the refused debit has no tier {tier}: {:?}", failed.tags);
         }
         let undo = self.span("credit", "compensation")?;
-        if !undo.links.contains(&failed.id) {
-            bail!("the compensation links to {:?}, not to the failure {}", undo.links, failed.id);
-        }
+        self.links_to_a_failure(undo)?;
         let below = |parent: &Span, service: &str| {
             self.spans.iter().any(|span| span.parent.as_ref() == Some(&parent.id) && span.service == service)
         };
@@ -131,19 +132,34 @@ impl Trace {
         Ok(())
     }
 
+    /// A span whose parent has not arrived.
+    fn orphan(&self) -> Option<&Span> {
+        let is_here = |id: &String| self.spans.iter().any(|span| span.id == *id);
+        self.spans.iter().find(|span| span.parent.as_ref().is_some_and(|parent| !is_here(parent)))
+    }
+
+    fn links_to_a_failure(&self, undo: &Span) -> Result<()> {
+        let is_failure = |id: &String| self.spans.iter().any(|span| span.id == *id && span.is_error());
+        if undo.links.iter().any(is_failure) {
+            return Ok(());
+        }
+        bail!("the compensation links to {:?}, which is no failing span of this trace", undo.links)
+    }
+
     /// A credit that was made by one coordinator and undone by another. The spans that the killed one had not sent yet
     /// are gone with it; the participants' own, and those of its successor, are there.
     pub(super) fn goes_on_after_a_takeover(&self) -> Result<()> {
         let undo = self.span("credit", "compensation")?;
+        self.links_to_a_failure(undo)?;
         let before = |span: &&Span| span.service == "ledger_b" && span.start_micros < undo.start_micros;
         let credited =
             self.spans.iter().find(before).context("ledger_b's span of the action is not in the trace")?;
         let undone = |span: &&Span| span.parent.as_ref() == Some(&undo.id) && span.service == "ledger_b";
         self.spans.iter().find(undone).context("ledger_b's span of the compensation is not in the trace")?;
-        if credited.id == undo.id {
-            bail!("action and compensation are one span");
+        match credited.tag("backstop.phase") {
+            Some("action") => Ok(()),
+            other => bail!("ledger_b's span before the kill is of {other:?}, not of the action"),
         }
-        Ok(())
     }
 
     /// The trace as a person would draw it.
