@@ -4,6 +4,7 @@
 
 use crate::config::Telemetry;
 use anyhow::Context;
+use backstop_engine::metrics::table;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_otlp::WithExportConfig;
@@ -37,6 +38,7 @@ pub(crate) fn start(settings: &Telemetry) -> anyhow::Result<Running> {
     let metrics = metrics(settings, resource, &registry)?;
     global::set_tracer_provider(traces.clone());
     global::set_meter_provider(metrics.clone());
+    tell_version();
     // A line says itself which saga it is about; the spans around it are for traces.
     let filter = || -> anyhow::Result<_> {
         let filter = EnvFilter::try_new(&settings.log_filter).context("telemetry.log_filter")?;
@@ -93,6 +95,15 @@ fn metrics(
         builder = builder.with_periodic_exporter(exporter);
     }
     Ok(builder.build())
+}
+
+/// Tells which version runs, so that a roll-out can be seen.
+fn tell_version() {
+    let _registered = global::meter("backstop")
+        .u64_observable_gauge(table::BUILD_INFO.instrument().0)
+        .with_description(table::BUILD_INFO.tells)
+        .with_callback(|observer| observer.observe(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]))
+        .build();
 }
 
 impl Running {

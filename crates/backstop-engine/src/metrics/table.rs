@@ -149,7 +149,7 @@ metrics! {
         "Leases that ran out although the process lived: it begins anew, its sagas are taken over");
 
     DOCTOR_FINDINGS = gauge("backstop_doctor_findings", ["kind"],
-        "Findings of the newest run of the doctor on this coordinator, by kind as in RunDoctor; 0 for a kind that is well; not shown before the first run");
+        "Findings of the newest run of the doctor on this coordinator that ended, by kind (RunDoctor's names in lower case: `saga_forsaken` …); 0 for a kind that is well; not shown before the first run");
     DOCTOR_RUNS = counter("backstop_doctor_runs_total", ["result"],
         "Runs of the doctor, by itself or asked for: `clean`, `findings` or `failed`");
 
