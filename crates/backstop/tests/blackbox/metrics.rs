@@ -315,8 +315,11 @@ async fn metrics_the_doctor_comes_by_itself_and_says_once_what_it_finds() {
 
     let mut database = PgConnection::connect(&backstop.store_url()).await.unwrap();
     sqlx::raw_sql("UPDATE saga SET state = 'ROLLED_BACK'").execute(&mut database).await.unwrap();
-    let differs = r#"backstop_doctor_findings{kind="head_differs"} 1"#;
-    told(&[differs, r#"backstop_doctor_findings{kind="journal_broken"} 0"#]).await;
+    told(&[
+        r#"backstop_doctor_findings{kind="head_differs"} 1"#,
+        r#"backstop_doctor_findings{kind="journal_broken"} 0"#,
+    ])
+    .await;
     let runs = || async {
         let runs = lines(&metrics(&backstop).await, &[table::DOCTOR_RUNS]);
         let count = |result: &str| -> u64 {
