@@ -12,6 +12,7 @@ mod reading;
 mod starting;
 
 pub use commanding::Reach;
+pub(crate) use examining::examine;
 pub use examining::{Examination, Finding, FindingKind, HowMuch};
 pub use reading::SagaView;
 pub use starting::{StartSaga, StartedSaga};
@@ -33,7 +34,7 @@ use crate::resets::Resets;
 use crate::retelling::{self, Retelling};
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::{definitions, interventions, lease, retention, takeover};
+use crate::{definitions, doctor, interventions, lease, retention, takeover};
 use backstop_core::SagaId;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -71,7 +72,7 @@ impl Coordinator {
         let store_clock = Arc::new(StoreClock::read(store.as_ref()).await?);
         let clock: Arc<dyn Clock> = Arc::clone(&store_clock) as _;
         let settings = Arc::new(settings);
-        let metrics = Metrics::default();
+        let metrics = Metrics::of_process(&settings);
         metrics::show_zeros(&metrics);
         let gates =
             Arc::new(Gates::new(Arc::clone(&clock), settings.breaker, settings.in_flight_max_default));
@@ -111,13 +112,14 @@ impl Coordinator {
             tenure: RwLock::new(Arc::new(tenure)),
             draining: CancellationToken::new(),
         });
-        metrics::observe(&Arc::downgrade(&shared));
+        metrics::gauges::observe_coordinator(&Arc::downgrade(&shared));
         shared.spawn(lease::keep(Arc::clone(&shared), address.to_owned()));
         shared.spawn(takeover::watch(Arc::clone(&shared)));
         shared.spawn(definitions::watch(Arc::clone(&shared)));
         shared.spawn(retention::run(Arc::clone(&shared)));
         shared.spawn(interventions::watch(Arc::clone(&shared)));
         shared.spawn(retelling::run(Arc::clone(&shared), stories));
+        shared.spawn(doctor::rounds(Arc::clone(&shared)));
         Ok(Self { shared })
     }
 

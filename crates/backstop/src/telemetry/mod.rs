@@ -9,6 +9,7 @@ pub(crate) use outside::{Caller, service_spans};
 
 use crate::config::Telemetry;
 use anyhow::Context;
+use backstop_engine::metrics::table;
 use backstop_engine::ports::traces::{NoTraces, Traces};
 use backstop_rpc::traces::SagaSpans;
 use opentelemetry::trace::TracerProvider;
@@ -49,6 +50,7 @@ pub(crate) fn start(settings: &Telemetry) -> anyhow::Result<Running> {
     global::set_meter_provider(metrics.clone());
     let (traces, sagas) = traces(settings, resource)?;
     global::set_tracer_provider(traces.clone());
+    tell_version();
     // A line says itself which saga it is about; the spans around it are for traces.
     let filter = || -> anyhow::Result<_> {
         let filter = EnvFilter::try_new(&settings.log_filter).context("telemetry.log_filter")?;
@@ -108,6 +110,15 @@ fn metrics(
         builder = builder.with_periodic_exporter(exporter);
     }
     Ok(builder.build())
+}
+
+/// Tells which version runs, so that a roll-out can be seen.
+fn tell_version() {
+    let _registered = global::meter("backstop")
+        .u64_observable_gauge(table::BUILD_INFO.instrument().0)
+        .with_description(table::BUILD_INFO.tells)
+        .with_callback(|observer| observer.observe(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]))
+        .build();
 }
 
 impl Running {
