@@ -189,7 +189,9 @@ This page is made of `crates/backstop-engine/src/metrics/table.rs`; a test compa
 `BACKSTOP_TEST_REWRITE=1 cargo test -p backstop-engine the_document_is_the_table` writes it anew.
 
 What is \"the same on every coordinator\" is counted in the store: take `max` over the instances, never `sum`. All else is
-each coordinator's own. Counters with labels are told from their first count on: until then there is no series, not a 0.
+each coordinator's own. A counter with labels (all but `backstop_doctor_runs_total`) is told from its first count on; until then there is no
+series, not a 0. So `increase()` does not see the first count of a series, which appears as 1: what must not be missed
+is alerted on by a gauge.
 
 | name | type | labels | what it tells |
 | --- | --- | --- | --- |
