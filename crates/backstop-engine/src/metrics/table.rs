@@ -182,13 +182,16 @@ const HEAD: &str = "\
 
 Every metric that a coordinator tells on `/metrics` and over OTLP, under the names that Prometheus shows. A histogram
 has the suffixes `_bucket`, `_sum` and `_count`. Beside these the exporter itself tells `target_info`, the resource's
-attributes.
+attributes. A metric with the label `step` has room for 20,000 series; what is new past that is counted under
+`otel_metric_overflow=\"true\"`.
 
 This page is made of `crates/backstop-engine/src/metrics/table.rs`; a test compares the two, and
 `BACKSTOP_TEST_REWRITE=1 cargo test -p backstop-engine the_document_is_the_table` writes it anew.
 
 What is \"the same on every coordinator\" is counted in the store: take `max` over the instances, never `sum`. All else is
-each coordinator's own.
+each coordinator's own. A counter with labels (all but `backstop_doctor_runs_total`) is told from its first count on; until then there is no
+series, not a 0. So `increase()` does not see the first count of a series, which appears as 1: what must not be missed
+is alerted on by a gauge.
 
 | name | type | labels | what it tells |
 | --- | --- | --- | --- |

@@ -227,6 +227,25 @@ async fn metrics_a_takeover_counts_nothing_twice() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_count_every_step_under_its_name_however_many_there_are() {
+    const DEFINITIONS: usize = 9;
+    const STEPS: usize = 256;
+    let backstop = Backstop::start(Engine::Sqlite).await;
+    let api = backstop.api();
+    let bank = Bank::start("bank").await;
+    api.enlist(&bank).await;
+    for n in 0..DEFINITIONS {
+        let name = format!("wide-{n}");
+        api.define(definition(&name, (0..STEPS).map(|step_| step(&format!("s_{step_}"), "bank")))).await;
+        assert_eq!(state(&api.run(&name, &name).await), "SUCCEEDED");
+    }
+    let told = lines(&metrics(&backstop).await, &[table::BRANCHES]);
+    assert_eq!(told.len(), DEFINITIONS * STEPS);
+    let nameless: Vec<_> = told.iter().filter(|line| !line.contains("step=\"s_")).collect();
+    assert!(nameless.is_empty(), "{nameless:?}");
+}
+
 /// Each family of the text with its type and the names of its labels.
 fn families(text: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
     let mut families = BTreeMap::new();
