@@ -22,6 +22,7 @@ mod drain;
 mod fan_out;
 mod fleet;
 mod grpcurl;
+mod metrics;
 mod operator;
 mod peer_failures;
 mod python;
