@@ -24,6 +24,7 @@ mod grpcurl;
 mod operator;
 mod peer_failures;
 mod python;
+mod screens;
 mod starting;
 mod telemetry;
 mod upgrade;
