@@ -7,6 +7,7 @@ use crate::common::tool::said;
 use crate::common::{Backstop, Bank, Engine, Gate, Reply, definition, step};
 use crate::operator::stuck;
 use backstop_proto::v1;
+use serde_json::json;
 use std::process::Output;
 use tonic::Code;
 
@@ -197,4 +198,60 @@ async fn a_simulation_lists_what_needs_a_person_and_why() {
     assert!(!one.lines().any(|line| line.starts_with("hold ")), "only that step fails: {one}");
     assert!(one.contains("credit: refused\n  0001 saga"), "{one}");
     assert_eq!(bank.seen().len(), before, "nobody is called");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_is_asked_about_says_so() {
+    let server = Backstop::start(Engine::Sqlite).await;
+    let api = server.api();
+    let bank = Bank::start("bank").await;
+    api.enlist(&bank).await;
+    let debit = step("debit", "bank").with("/inDoubt", "IN_DOUBT_QUERY").with(
+        "/query",
+        json!({ "participant": "bank", "method": "testbank.v1.Bank/Ask", "request": {}, "timeout": "3000s" }),
+    );
+    api.define(definition("asked", [debit])).await;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    bank.answers(move |seen| match seen.phase().as_str() {
+        "query" => Reply::Done.after(&held),
+        _ => Reply::status(Code::Unavailable, "who knows"),
+    });
+    api.start("asked", "asked").await;
+    bank.until_seen("the question", |seen| seen.phase() == "query").await;
+    assert!(branch(&api.get("asked").await.unwrap(), "debit").asking);
+    let screen = prints(&server, &["saga", "show", "asked"]);
+    for line in [
+        "question #1 is out to bank for",
+        "in doubt: may have taken effect: no attempt has settled it",
+        "debit question",
+    ] {
+        assert!(screen.contains(line), "{line:?} is not in\n{screen}");
+    }
+    gate.open();
+    let saga = api.rest("asked").await;
+    assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
+    assert!(!branch(&saga, "debit").asking && branch(&saga, "debit").turn_time.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_a_watched_list_cleanly() {
+    use std::io::{BufRead, BufReader};
+    let (server, _api, _bank) = stuck(Engine::Sqlite, "looked-at").await;
+    let address = format!("http://{}", server.address());
+    let mut looking = std::process::Command::new(crate::common::server::BINARY)
+        .args(["--server", &address, "saga", "list", "--watch", "100ms"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(looking.stdout.take().unwrap()).lines();
+    // The second table: by then it listens for the signal.
+    for _ in 0..4 {
+        lines.next().expect("it goes on").unwrap();
+    }
+    let pid = looking.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let drained = lines.map_while(Result::ok).count();
+    let status = looking.wait().unwrap();
+    assert_eq!(status.code(), Some(0), "after {drained} more lines");
 }
