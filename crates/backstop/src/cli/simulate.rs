@@ -92,7 +92,9 @@ impl Simulate {
             Some(definition) => definition,
             None => stored(&connection, registered).await?,
         };
-        let width = session.terminal.screen().width;
+        let screen = session.terminal.screen();
+        // Where nobody looks, a run stays on one line, for those who search.
+        let width = if screen.is_terminal { screen.width } else { usize::MAX };
         let text = self.text(&definition, &answer, width, session.terminal.paint)?;
         session.terminal.print(&text)?;
         Ok(())
@@ -319,5 +321,34 @@ fn why(definition: &Definition, run: &Run) -> String {
                 other => short(other.as_str_name(), "STEP_KIND_"),
             }
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_are_too_wide_go_on_below() {
+        let calls =
+            ["one/action", "two/action", "two/action #2", "three/query", "four/action", "two/compensation"];
+        let transcript = ["0007 a_listener signalled      #1", "0008 other signalled      #1"];
+        let run = Run {
+            step: "four".to_owned(),
+            fault: Fault::NoAnswer.into(),
+            end_state: SagaState::RolledBack.into(),
+            calls: calls.map(str::to_owned).to_vec(),
+            transcript: transcript.map(str::to_owned).to_vec(),
+        };
+        insta::assert_snapshot!(runs_table(&[&run], 70, Paint::OFF), @r#"
+FAILS  HOW        ENDS         CALLED        UNDONE  TOLD
+four   no answer  ROLLED_BACK  one, two x2,  two     a_listener,
+                               ask three,            other
+                               four
+"#);
+        insta::assert_snapshot!(runs_table(&[&run], usize::MAX, Paint::OFF), @r#"
+FAILS  HOW        ENDS         CALLED                        UNDONE  TOLD
+four   no answer  ROLLED_BACK  one, two x2, ask three, four  two     a_listener, other
+"#);
     }
 }

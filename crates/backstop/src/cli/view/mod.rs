@@ -136,6 +136,12 @@ pub(crate) fn show(story: &Story, only: &[Part], canvas: &Canvas) -> String {
         // A part that was asked for alone needs no heading.
         if only.len() != 1 && !part.heading().is_empty() {
             out.push_str(&canvas.paint.apply(Style::Bold, part.heading()));
+            if part == Part::Exposed && is_bounded {
+                // The head may have left the screen by now; what follows is about what it said.
+                let state = story.saga.state();
+                let name = canvas.paint.apply(head::state_style(state), head::state_name(state));
+                out.push_str(&format!("  by {}, {name}", safe(&story.saga.id)));
+            }
             out.push('\n');
         }
         out.push_str(&text);

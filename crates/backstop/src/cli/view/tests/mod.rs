@@ -55,7 +55,7 @@ TIME
   R rollback decided at +80.0ms, ! needs a person at +800.0ms
   █ done  ▒ no effect
 
-EXPOSED
+EXPOSED  by pay-7, NEEDS_INTERVENTION
 2 effects stand: 2 for certain
   debit  certain: took effect, its undo is refused
          key pay-7/debit/action at ledger_a (bank.ledger.v1.Ledger/Debit)
@@ -107,7 +107,7 @@ TIME
   debit                          ░░░░░░░░░░░░░░░░░╌╌╌░░░░░░░░░░░░░░░░░            2 x, last 900.0ms
   █ done  ░ in doubt  ╌ nothing for 56.6s
 
-EXPOSED
+EXPOSED  by pay-7, RUNNING
 2 effects stand so far: 1 for certain, 1 in doubt
   debit  in doubt: may have taken effect: no attempt has settled it
          key pay-7/debit/action at ledger_a (bank.ledger.v1.Ledger/Debit)
@@ -188,7 +188,7 @@ TIME
   R rollback decided at +75.0ms
   █ done  ▒ no effect
 
-EXPOSED
+EXPOSED  by pay-7, ROLLED_BACK
 nothing stands
 "#);
 }
@@ -204,7 +204,7 @@ labels      customer=42
 quarantine  event 3 does not fit: its clock does not grow
 trace       4bf92f3577b34da6a3ce929d0e0e4736
 
-EXPOSED
+EXPOSED  by pay-7, NEEDS_INTERVENTION
 not known: the journal cannot be followed; look for keys that begin with pay-7/
 
 AWAITED
@@ -240,6 +240,13 @@ EXPOSED
 101 effects stand: 101 for certain
   step_100  certain: took effect, its undo is refused
             key pay-7/step_100/action at bank
+"#);
+    let steps = page.split("STEPS\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    insta::assert_snapshot!(steps, @r#"
+256 steps in 86 layers: 100 SUCCEEDED, 1 FAILED, 149 COMPENSATED, 1 STUCK, 5 SKIPPED
+ 34 ! after step_098, step_083  step_100  STUCK   bank  undo 3x  FIN-50099 PERMISSION_DENIED: not…
+ 84 ✗ after step_248, step_233  step_250  FAILED  bank
+--only dag shows every step
 "#);
     let all = show(&story, &[Part::Dag], &CANVAS);
     for branch in &story.saga.branches {
