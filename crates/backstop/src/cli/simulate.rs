@@ -329,6 +329,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_way_to_a_person_has_a_reason_of_its_own() {
+        let step = |name: &str, kind: StepKind| v1::Step {
+            name: name.to_owned(),
+            kind: kind.into(),
+            ..v1::Step::default()
+        };
+        let steps = vec![step("settle", StepKind::Pivot), step("record", StepKind::Retriable)];
+        let definition = Definition { steps, ..Definition::default() };
+        let run = |step: &str, fault: Fault, calls: &[&str]| Run {
+            step: step.to_owned(),
+            fault: fault.into(),
+            calls: calls.iter().map(|call| (*call).to_owned()).collect(),
+            ..Run::default()
+        };
+        let once = ["settle/action"];
+        let again = ["settle/action", "settle/action #2"];
+        for (run, expected) in [
+            (run("settle", Fault::NoAnswer, &once), "would settle it"),
+            (run("settle", Fault::Internal, &again), "though it was sent again"),
+            (run("record", Fault::Refused, &["record/action"]), "it comes after the pivot"),
+            (run("settle", Fault::CompensationRefused, &[]), "its effect stands"),
+        ] {
+            assert!(why(&definition, &run).contains(expected), "{run:?}: {}", why(&definition, &run));
+        }
+    }
+
+    #[test]
     fn lists_that_are_too_wide_go_on_below() {
         let calls =
             ["one/action", "two/action", "two/action #2", "three/query", "four/action", "two/compensation"];
