@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod coordinator;
 pub mod definitions;
+mod doctor;
 pub mod error;
 pub mod gate;
 pub mod group_commit;
@@ -22,6 +23,7 @@ pub mod memory_store;
 pub mod metrics;
 pub mod ports;
 mod resets;
+mod retelling;
 mod retention;
 mod runner;
 pub mod settings;

@@ -9,6 +9,7 @@ mod common;
 
 mod bad_definitions;
 mod bad_requests;
+mod caller;
 mod cli;
 mod clocks;
 mod codes;
@@ -21,6 +22,7 @@ mod drain;
 mod fan_out;
 mod fleet;
 mod grpcurl;
+mod metrics;
 mod operator;
 mod peer_failures;
 mod python;
