@@ -13,12 +13,17 @@ mod definition;
 mod error;
 mod file;
 mod json;
+mod live;
 mod operator;
 mod out;
 mod participant;
 mod saga;
+mod saga_list;
+mod saga_show;
 mod saga_view;
+mod simulate;
 mod text;
+mod view;
 mod watch;
 
 #[cfg(test)]

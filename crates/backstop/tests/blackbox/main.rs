@@ -26,6 +26,7 @@ mod metrics;
 mod operator;
 mod peer_failures;
 mod python;
+mod screens;
 mod starting;
 mod telemetry;
 mod upgrade;

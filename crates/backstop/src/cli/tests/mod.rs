@@ -36,7 +36,9 @@ async fn run(server: &str, args: &[&str]) -> Ran {
     let program = Program::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
     let (mut terminal, out, err) = captured::terminal();
     let exit = program.command.run_on(&program.connect, &mut terminal).await;
-    Ran { exit, out: out.text(), err: err.text() }
+    // The port is another one each time; that commands to paste name the server is shown elsewhere.
+    let out = out.text().replace(&format!(" --server {server}"), "");
+    Ran { exit, out, err: err.text() }
 }
 
 /// What clap says of a wrong command line; it exits with 2.
