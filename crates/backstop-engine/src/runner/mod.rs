@@ -312,6 +312,7 @@ impl Runner {
         let head = Shared::head_of(&next, &last.kind, &self.tenure, self.fingerprint, self.wake_at);
         let append = Append { saga: next.id.clone(), expected, events, head };
         let (mut wait, mut is_repeat) = (APPEND_RETRY_FIRST, false);
+        let began = Instant::now();
         loop {
             let settled = tokio::select! {
                 biased;
@@ -319,7 +320,10 @@ impl Runner {
                 settled = self.shared.journal.append(append.clone(), is_repeat) => settled,
             };
             match settled {
-                Ok(Settled::Written) => break,
+                Ok(Settled::Written) => {
+                    self.shared.tally.appended(began.elapsed());
+                    break;
+                }
                 Ok(Settled::Lost) => return Err(Dropped::Lost),
                 Ok(Settled::Overtaken) => return Err(Dropped::Overtaken),
                 Err(error) => {
@@ -336,6 +340,7 @@ impl Runner {
         }
         self.saga = Arc::new(next);
         self.shared.metrics.committed(&self.saga, &append.events, self.outside.called());
+        self.shared.tally.committed(&append.events);
         report::events(&self.saga, &append.events);
         self.place.view.send_replace(Arc::clone(&self.saga));
         Ok(())

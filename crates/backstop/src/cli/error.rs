@@ -99,6 +99,11 @@ impl CliError {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// True if the server says that what was asked for is not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Said { status, .. } if status.code() == tonic::Code::NotFound)
+    }
+
     /// True if it is not known whether the server acted on the request.
     pub(crate) fn is_in_doubt(&self) -> bool {
         match self {

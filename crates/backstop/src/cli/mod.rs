@@ -12,6 +12,9 @@ mod connect;
 mod definition;
 mod error;
 mod file;
+mod gather;
+mod intervention;
+mod intervention_view;
 mod json;
 mod operator;
 mod out;
@@ -19,6 +22,7 @@ mod participant;
 mod saga;
 mod saga_view;
 mod text;
+mod waiting;
 mod watch;
 
 #[cfg(test)]
@@ -39,7 +43,7 @@ Exit codes:
   1  failed: nothing was done, or it is not known what was done
   2  the command line is wrong
   3  the saga was rolled back       (saga start --wait, saga watch)
-  4  the saga needs a person        (saga start --wait, saga watch)";
+  4  the saga needs a person        (saga start --wait, saga watch; intervention list --fail-if-any)";
 
 /// The verbs of the client.
 #[derive(Debug, clap::Subcommand)]
@@ -53,6 +57,9 @@ pub(crate) enum Command {
     /// Settles branches that wait for a person
     #[command(subcommand)]
     Branch(branch::Verb),
+    /// Shows the sagas that wait for a person
+    #[command(subcommand)]
+    Intervention(intervention::Verb),
     /// Registers and shows the services that take part in sagas
     #[command(subcommand)]
     Participant(participant::Verb),
@@ -103,11 +110,13 @@ impl Command {
     }
 
     async fn run_on(self, connect: &ConnectArgs, terminal: &mut Terminal) -> Exit {
+        let connect = &connect.settled();
         let mut session = Session { connect, terminal };
         let result = match self {
             Self::Definition(verb) => verb.run(&mut session).await,
             Self::Saga(verb) => verb.run(&mut session).await,
             Self::Branch(verb) => verb.run(&mut session).await,
+            Self::Intervention(verb) => verb.run(&mut session).await,
             Self::Participant(verb) => verb.run(&mut session).await,
             Self::Coordinator(verb) => verb.run(&mut session).await,
             Self::Doctor(doctor) => doctor.run(&mut session).await,

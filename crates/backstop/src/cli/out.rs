@@ -61,6 +61,8 @@ impl Paint {
 pub(crate) struct Terminal {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
+    /// Characters on a line, if results go to a terminal.
+    pub(crate) width: Option<usize>,
     /// For results.
     pub(crate) paint: Paint,
     /// For notes and errors.
@@ -71,6 +73,7 @@ impl Terminal {
     /// The process's own streams.
     pub(crate) fn stdio() -> Self {
         Self {
+            width: io::stdout().is_terminal().then(width_of_line).flatten(),
             paint: Paint::for_stream(io::stdout().is_terminal()),
             paint_err: Paint::for_stream(io::stderr().is_terminal()),
             out: Box::new(io::stdout()),
@@ -87,6 +90,10 @@ impl Terminal {
     pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
         write_text(&mut self.err, text)
     }
+}
+
+fn width_of_line() -> Option<usize> {
+    crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns)).filter(|columns| *columns > 0)
 }
 
 fn write_text(to: &mut dyn Write, text: &str) -> io::Result<()> {
@@ -131,6 +138,7 @@ pub(crate) mod captured {
         let terminal = Terminal {
             out: Box::new(out.clone()),
             err: Box::new(err.clone()),
+            width: None,
             paint: Paint::OFF,
             paint_err: Paint::OFF,
         };

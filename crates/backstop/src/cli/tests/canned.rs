@@ -6,16 +6,16 @@ use backstop_proto::v1::participant_service_server::{ParticipantService, Partici
 use backstop_proto::v1::saga_service_server::{SagaService, SagaServiceServer};
 use backstop_proto::v1::{
     CancelSagaRequest, CancelSagaResponse, Definition, GetDefinitionRequest, GetDefinitionResponse,
-    GetErrorTableRequest, GetErrorTableResponse, GetParticipantRequest, GetParticipantResponse,
-    GetSagaRequest, GetSagaResponse, ListCoordinatorsRequest, ListCoordinatorsResponse,
-    ListDefinitionsRequest, ListDefinitionsResponse, ListParticipantsRequest, ListParticipantsResponse,
-    ListSagasRequest, ListSagasResponse, Participant, RegisterDefinitionRequest, RegisterDefinitionResponse,
-    RegisterParticipantRequest, RegisterParticipantResponse, ReleaseSagaRequest, ReleaseSagaResponse,
-    ResolveBranchRequest, ResolveBranchResponse, RetryBranchRequest, RetryBranchResponse, RunDoctorRequest,
-    RunDoctorResponse, Saga, SimulateDefinitionRequest, SimulateDefinitionResponse, StartSagaRequest,
-    StartSagaResponse, WatchSagaRequest, WatchSagaResponse,
+    GetErrorTableRequest, GetErrorTableResponse, GetOverviewRequest, GetOverviewResponse,
+    GetParticipantRequest, GetParticipantResponse, GetSagaRequest, GetSagaResponse, ListCoordinatorsRequest,
+    ListCoordinatorsResponse, ListDefinitionsRequest, ListDefinitionsResponse, ListParticipantsRequest,
+    ListParticipantsResponse, ListSagasRequest, ListSagasResponse, Participant, RegisterDefinitionRequest,
+    RegisterDefinitionResponse, RegisterParticipantRequest, RegisterParticipantResponse, ReleaseSagaRequest,
+    ReleaseSagaResponse, ResolveBranchRequest, ResolveBranchResponse, RetryBranchRequest,
+    RetryBranchResponse, RunDoctorRequest, RunDoctorResponse, Saga, SimulateDefinitionRequest,
+    SimulateDefinitionResponse, StartSagaRequest, StartSagaResponse, WatchSagaRequest, WatchSagaResponse,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use tokio_stream::Stream;
@@ -45,6 +45,10 @@ pub(super) struct Canned {
     pub(super) table: GetErrorTableResponse,
     /// Answered by RunDoctor.
     pub(super) doctor: RunDoctorResponse,
+    /// Answered by GetOverview.
+    pub(super) overview: GetOverviewResponse,
+    /// Refuses commands about these sagas.
+    pub(super) refusals: BTreeMap<String, Status>,
     /// Answered by WatchSaga, a stream a call.
     pub(super) streams: Mutex<VecDeque<Streamed>>,
     /// Refuses every call but WatchSaga.
@@ -92,6 +96,16 @@ impl Canned {
         Server { url, canned, task }
     }
 
+    /// The saga of that id, if lists have one, and otherwise the one that every call is about.
+    fn called(&self, id: &str) -> Saga {
+        self.sagas.iter().find(|saga| saga.id == id).unwrap_or(&self.saga).clone()
+    }
+
+    /// What a command about a saga comes to.
+    fn commanded(&self, id: &str) -> Result<(), Status> {
+        self.refusals.get(id).map_or(Ok(()), |status| Err(status.clone()))
+    }
+
     fn answer<Q: std::fmt::Debug, A>(&self, request: Request<Q>, answer: A) -> Result<Response<A>, Status> {
         self.asked.lock().unwrap().push(format!("{:?}", request.into_inner()));
         match &self.refusal {
@@ -121,7 +135,8 @@ impl SagaService for Canned {
     }
 
     async fn get_saga(&self, request: Request<GetSagaRequest>) -> Result<Response<GetSagaResponse>, Status> {
-        self.answer(request, GetSagaResponse { saga: Some(self.saga.clone()) })
+        let saga = self.called(&request.get_ref().saga_id);
+        self.answer(request, GetSagaResponse { saga: Some(saga) })
     }
 
     async fn list_sagas(
@@ -148,7 +163,9 @@ impl SagaService for Canned {
         &self,
         request: Request<CancelSagaRequest>,
     ) -> Result<Response<CancelSagaResponse>, Status> {
-        self.answer(request, CancelSagaResponse { saga: Some(self.saga.clone()) })
+        let done = self.commanded(&request.get_ref().saga_id);
+        let answer = CancelSagaResponse { saga: Some(self.saga.clone()) };
+        self.answer(request, answer).and_then(|answer| done.map(|()| answer))
     }
 }
 
@@ -218,14 +235,18 @@ impl OperatorService for Canned {
         &self,
         request: Request<RetryBranchRequest>,
     ) -> Result<Response<RetryBranchResponse>, Status> {
-        self.answer(request, RetryBranchResponse { saga: Some(self.saga.clone()) })
+        let done = self.commanded(&request.get_ref().saga_id);
+        let answer = RetryBranchResponse { saga: Some(self.saga.clone()) };
+        self.answer(request, answer).and_then(|answer| done.map(|()| answer))
     }
 
     async fn resolve_branch(
         &self,
         request: Request<ResolveBranchRequest>,
     ) -> Result<Response<ResolveBranchResponse>, Status> {
-        self.answer(request, ResolveBranchResponse { saga: Some(self.saga.clone()) })
+        let done = self.commanded(&request.get_ref().saga_id);
+        let answer = ResolveBranchResponse { saga: Some(self.saga.clone()) };
+        self.answer(request, answer).and_then(|answer| done.map(|()| answer))
     }
 
     async fn list_coordinators(
@@ -254,5 +275,12 @@ impl OperatorService for Canned {
         request: Request<ReleaseSagaRequest>,
     ) -> Result<Response<ReleaseSagaResponse>, Status> {
         self.answer(request, ReleaseSagaResponse { saga: Some(self.saga.clone()) })
+    }
+
+    async fn get_overview(
+        &self,
+        request: Request<GetOverviewRequest>,
+    ) -> Result<Response<GetOverviewResponse>, Status> {
+        self.answer(request, self.overview.clone())
     }
 }

@@ -6,6 +6,7 @@ mod canned;
 mod definitions;
 mod errors;
 mod fixtures;
+mod interventions;
 mod operators;
 mod sagas;
 mod watching;
@@ -59,7 +60,7 @@ fn the_command_line_is_well_formed_and_each_verb_has_an_example() {
             verbs += 1;
         }
     }
-    assert_eq!(verbs, 17, "every noun was looked at");
+    assert_eq!(verbs, 18, "every noun was looked at");
 }
 
 #[test]
