@@ -86,20 +86,21 @@ fn pages(mut program: Command) -> Result<Vec<Page>> {
 /// A verb that does something, and what that is.
 type Verb = (String, String);
 
-fn collect(command: &Command, name: &str, pages: &mut Vec<Page>, verbs: &mut Vec<Verb>) -> Result<()> {
+fn collect(command: &Command, line: &str, pages: &mut Vec<Page>, verbs: &mut Vec<Verb>) -> Result<()> {
     let mut roff = Vec::new();
-    clap_mangen::Man::new(command.clone().display_name(name.to_owned()))
-        .title(name)
+    let name = line.replace(' ', "-");
+    clap_mangen::Man::new(command.clone().display_name(name.clone()))
+        .title(name.clone())
         .render(&mut roff)
         .context("a page could not be written")?;
-    pages.push(Page { name: name.to_owned(), roff });
+    pages.push(Page { name, roff });
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
-        let name = format!("{name}-{}", verb.get_name());
+        let line = format!("{line} {}", verb.get_name());
         if !verb.has_subcommands() {
             let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-            verbs.push((name.replace('-', " "), about));
+            verbs.push((line.clone(), about));
         }
-        collect(verb, &name, pages, verbs)?;
+        collect(verb, &line, pages, verbs)?;
     }
     Ok(())
 }

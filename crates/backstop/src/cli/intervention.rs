@@ -7,6 +7,7 @@
 //!
 //! Not here: how it looks (`intervention_view`); what a branch waits for (`waiting`).
 
+use super::connect::Connection;
 use super::error::CliError;
 use super::gather::{heads, whole};
 use super::intervention_view::{Now, document, queue};
@@ -93,14 +94,11 @@ impl Which {
         if saga.state() != SagaState::NeedsIntervention {
             return false;
         }
-        let fits = |fin_code: &str, participant: &str| {
-            self.fin_code.as_deref().is_none_or(|wanted| wanted == fin_code)
-                && self.participant.as_deref().is_none_or(|wanted| wanted == participant)
-        };
         let waits = waiting(saga);
-        let some_fit = waits.iter().any(|waits| fits(waits.fin_code(), &waits.branch.participant));
+        let some_fit =
+            waits.iter().any(|waits| self.takes_branch(waits.fin_code(), &waits.branch.participant));
         // The branches of one in quarantine cannot be told: it fits where neither is asked for.
-        (some_fit || (waits.is_empty() && fits("", ""))) && self.is_old_enough(saga, now)
+        (some_fit || (waits.is_empty() && self.takes_branch("", ""))) && self.is_old_enough(saga, now)
     }
 
     fn is_old_enough(&self, saga: &Saga, now: Now) -> bool {
@@ -116,17 +114,16 @@ impl Which {
     /// The sagas that are meant, those that have waited longest first.
     pub(super) async fn find(
         &self,
-        session: &Session<'_>,
+        connection: &Connection,
         limit: usize,
         now: Now,
     ) -> Result<Found, CliError> {
-        let connection = session.open().await?;
-        let (mut heads, more) = heads(&connection, &self.filter(), HEADS_MAX).await?;
+        let (mut heads, more) = heads(connection, &self.filter(), HEADS_MAX).await?;
         heads.sort_by_cached_key(|head| std::cmp::Reverse(now.age(head)));
         let mut found = Found { listed: heads.len(), is_cut: more, ..Found::default() };
         heads.retain(|head| self.is_old_enough(head, now));
         for bite in heads.chunks(BITE.min(limit + 1)) {
-            let sagas = whole(&connection, bite).await?;
+            let sagas = whole(connection, bite).await?;
             found.sagas.extend(sagas.into_iter().filter(|saga| self.takes(saga, now)));
             if found.sagas.len() > limit {
                 found.sagas.truncate(limit);
@@ -150,7 +147,7 @@ impl List {
     async fn run(self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         let now = Now::on_this_machine();
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        let found = self.which.find(session, limit, now).await?;
+        let found = self.which.find(&session.open().await?, limit, now).await?;
         let shown = if session.connect.json {
             json::document(&document(&found, now))
         } else {

@@ -6,7 +6,9 @@
 //!
 //! Not here: serving, migrating, the demo (beside this module); rules of any kind: the server judges.
 
+mod batch;
 mod branch;
+mod cancel;
 mod conformance;
 mod connect;
 mod definition;

@@ -36,6 +36,17 @@ impl Waiting<'_> {
         self.failure.map(failure_sentence).unwrap_or_default()
     }
 
+    /// True if a person can find that of it.
+    pub(super) fn may_be(&self, resolution: Resolution) -> bool {
+        let name = match resolution {
+            Resolution::TookEffect => "took-effect",
+            Resolution::NoEffect => "no-effect",
+            Resolution::Undone => "undone",
+            Resolution::Unspecified => return false,
+        };
+        self.resolutions().split('|').any(|possible| possible == name)
+    }
+
     /// What a person may find to be true of it, as `--resolution` takes it.
     pub(super) fn resolutions(&self) -> &'static str {
         match (self.branch.state(), self.branch.kind()) {

@@ -22,47 +22,47 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 /// What a call of `WatchSaga` sends before it ends.
-pub(super) type Streamed = Vec<Result<WatchSagaResponse, Status>>;
+pub(in crate::cli) type Streamed = Vec<Result<WatchSagaResponse, Status>>;
 
 /// What the server answers, and what it was asked.
 #[derive(Default)]
-pub(super) struct Canned {
+pub(in crate::cli) struct Canned {
     /// Answered by every call about one saga.
-    pub(super) saga: Saga,
+    pub(in crate::cli) saga: Saga,
     /// Whether StartSaga says that it made it.
-    pub(super) created: bool,
+    pub(in crate::cli) created: bool,
     /// All sagas there are, for lists.
-    pub(super) sagas: Vec<Saga>,
+    pub(in crate::cli) sagas: Vec<Saga>,
     /// Answered by every call about one definition.
-    pub(super) definition: Definition,
+    pub(in crate::cli) definition: Definition,
     /// Answered by SimulateDefinition.
-    pub(super) simulation: SimulateDefinitionResponse,
+    pub(in crate::cli) simulation: SimulateDefinitionResponse,
     /// All participants there are.
-    pub(super) participants: Vec<Participant>,
+    pub(in crate::cli) participants: Vec<Participant>,
     /// Answered by ListCoordinators.
-    pub(super) coordinators: ListCoordinatorsResponse,
+    pub(in crate::cli) coordinators: ListCoordinatorsResponse,
     /// Answered by GetErrorTable.
-    pub(super) table: GetErrorTableResponse,
+    pub(in crate::cli) table: GetErrorTableResponse,
     /// Answered by RunDoctor.
-    pub(super) doctor: RunDoctorResponse,
+    pub(in crate::cli) doctor: RunDoctorResponse,
     /// Answered by GetOverview.
-    pub(super) overview: GetOverviewResponse,
+    pub(in crate::cli) overview: GetOverviewResponse,
     /// Refuses commands about these sagas.
-    pub(super) refusals: BTreeMap<String, Status>,
+    pub(in crate::cli) refusals: BTreeMap<String, Status>,
     /// Answered by WatchSaga, a stream a call.
-    pub(super) streams: Mutex<VecDeque<Streamed>>,
+    pub(in crate::cli) streams: Mutex<VecDeque<Streamed>>,
     /// Refuses every call but WatchSaga.
-    pub(super) refusal: Option<Status>,
+    pub(in crate::cli) refusal: Option<Status>,
     /// Never answers StartSaga.
-    pub(super) is_silent: bool,
+    pub(in crate::cli) is_silent: bool,
     /// Every request, as Rust prints it.
-    pub(super) asked: Mutex<Vec<String>>,
+    pub(in crate::cli) asked: Mutex<Vec<String>>,
 }
 
 /// A running server.
-pub(super) struct Server {
+pub(in crate::cli) struct Server {
     /// Its address.
-    pub(super) url: String,
+    pub(in crate::cli) url: String,
     canned: Arc<Canned>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -75,14 +75,14 @@ impl Drop for Server {
 
 impl Server {
     /// What it was asked, in order.
-    pub(super) fn asked(&self) -> Vec<String> {
+    pub(in crate::cli) fn asked(&self) -> Vec<String> {
         self.canned.asked.lock().unwrap().clone()
     }
 }
 
 impl Canned {
     /// Serves on a free port of loopback until the handle is dropped.
-    pub(super) async fn serve(self) -> Server {
+    pub(in crate::cli) async fn serve(self) -> Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let canned = Arc::new(self);

@@ -8,7 +8,7 @@ use backstop_proto::v1::failure::{Effect, Evidence};
 use backstop_proto::v1::{Branch, BranchState, Failure, Saga, SagaState, StepKind, Tier};
 
 /// A saga whose debit cannot be undone, and since when.
-pub(super) fn refused(id: &str, since_ms: i64) -> Saga {
+pub(in crate::cli) fn refused(id: &str, since_ms: i64) -> Saga {
     let failure = Failure {
         grpc_code: "PERMISSION_DENIED".to_owned(),
         fin_code: "FIN-50099".to_owned(),
