@@ -12,7 +12,7 @@
 //! What is exported to Prometheus and OTLP: [`crate::metrics`]. Other coordinators: whoever looks asks each.
 
 use crate::shared::Shared;
-use backstop_core::{CoordinatorId, Event, EventKind, ParticipantName};
+use backstop_core::{CoordinatorId, Event, EventKind, ParticipantName, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -57,6 +57,8 @@ pub struct Overview {
     pub is_draining: bool,
     /// Sagas in the store that wait for a person, as they were last counted.
     pub interventions: u64,
+    /// When the one of these that waits longest was last heard of.
+    pub interventions_since: Option<Timestamp>,
     /// What it has going on with each participant, by name.
     pub participants: Vec<ParticipantOverview>,
 }
@@ -206,6 +208,13 @@ impl Tally {
             lease_remaining: tenure.remaining(),
             is_draining: shared.draining.is_cancelled(),
             interventions: shared.metrics.interventions.open(),
+            interventions_since: shared
+                .metrics
+                .interventions
+                .counted()
+                .iter()
+                .filter_map(|of_definition| of_definition.waiting_since)
+                .min(),
             participants: participants.collect(),
         }
     }

@@ -1,6 +1,6 @@
 //! What a coordinator has going on, for the wire.
 
-use crate::convert::time::wire_duration;
+use crate::convert::time::{wire_duration, wire_timestamp};
 use backstop_engine::overview::{Overview, ParticipantOverview, Timed};
 use backstop_proto::v1;
 use backstop_proto::v1::get_overview_response as wire;
@@ -22,6 +22,7 @@ pub(super) fn wire_overview(overview: Overview) -> v1::GetOverviewResponse {
         lease_remaining: Some(wire_duration(overview.lease_remaining)),
         draining: overview.is_draining,
         interventions: overview.interventions,
+        oldest_intervention_time: overview.interventions_since.map(wire_timestamp),
         participants: overview.participants.into_iter().map(participant).collect(),
     }
 }

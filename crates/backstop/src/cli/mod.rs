@@ -24,6 +24,7 @@ mod participant;
 mod saga;
 mod saga_view;
 mod text;
+mod top;
 mod waiting;
 mod watch;
 
@@ -68,6 +69,16 @@ pub(crate) enum Command {
     /// Shows the coordinators of the store
     #[command(subcommand)]
     Coordinator(operator::CoordinatorVerb),
+    /// Shows what all coordinators are doing, live: sagas, interventions, journal, leases, slow participants
+    ///
+    /// On a terminal a screen that is drawn anew at each look: q quits, p pauses, s changes the order. Elsewhere, or
+    /// with --once, one snapshot. With --output json one line a look, with --once one document. A coordinator that
+    /// cannot be reached from here is shown as such.
+    #[command(after_help = "Examples:\n  \
+        backstop top\n  \
+        backstop top --once --sort failing\n  \
+        backstop top --output json --every 10s")]
+    Top(top::Top),
     /// Looks for sagas that nobody will finish, broken journals, bad leases; 1 if there are any
     #[command(after_help = "Examples:\n  backstop doctor\n  backstop doctor --full")]
     Doctor(operator::Doctor),
@@ -121,6 +132,7 @@ impl Command {
             Self::Intervention(verb) => verb.run(&mut session).await,
             Self::Participant(verb) => verb.run(&mut session).await,
             Self::Coordinator(verb) => verb.run(&mut session).await,
+            Self::Top(top) => top.run(&mut session).await,
             Self::Doctor(doctor) => doctor.run(&mut session).await,
             Self::ErrorTable(table) => table.run(&mut session).await,
         };

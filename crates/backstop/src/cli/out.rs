@@ -1,4 +1,4 @@
-//! The only place of the CLI that writes to the terminal.
+//! The only place of the CLI that writes to the terminal, but for the live screen (`top/raw`).
 //!
 //! Invariants: colour only on a terminal and never with `NO_COLOR` (no-color.org); a reader that has
 //! gone (`| head`) ends the command quietly instead of with a panic.

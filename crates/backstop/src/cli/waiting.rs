@@ -8,7 +8,8 @@
 use super::saga_view::{failure_sentence, waits_for_a_person};
 use super::text::short;
 use backstop_proto::v1::{
-    Branch, BranchState, Failure, Resolution, Saga, SagaState, StepKind, Tier, failure::Effect,
+    Branch, BranchState, Failure, Resolution, Saga, SagaState, StepKind, Tier,
+    failure::{Effect, Evidence},
 };
 
 /// A branch that only a person can settle.
@@ -33,7 +34,13 @@ impl Waiting<'_> {
 
     /// What happened, in a sentence that is safe to print.
     pub(super) fn why(&self) -> String {
-        self.failure.map(failure_sentence).unwrap_or_default()
+        self.failure.map_or_else(String::new, |failure| match failure.evidence() {
+            // The message is ours too, and says the same again.
+            Evidence::BreakerOpen | Evidence::NoPermit | Evidence::Withdrawn => {
+                failure_sentence(&Failure { message: String::new(), ..failure.clone() })
+            }
+            _ => failure_sentence(failure),
+        })
     }
 
     /// True if a person can find that of it.

@@ -106,10 +106,7 @@ fn agree(session: &mut Session<'_>, plan: &Plan, yes: Option<usize>) -> Result<(
         None if count == 0 => return Ok(()),
         None => {
             let question = format!("Type {count} to do it, anything else to leave it: ");
-            match session.terminal.ask(&question)? {
-                Some(answer) => Some(answer.trim().parse().unwrap_or(usize::MAX)),
-                None => None,
-            }
+            session.terminal.ask(&question)?.map(|answer| answer.trim().parse().unwrap_or(usize::MAX))
         }
     };
     match said {
