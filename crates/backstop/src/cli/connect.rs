@@ -40,8 +40,11 @@ pub(crate) struct ConnectArgs {
     /// How long to wait for the connection and for each answer, beyond any --wait
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Connection (of client commands)")]
     pub(crate) timeout: Duration,
-    /// How answers are shown: as tables for people, or as JSON: the server's answer in protobuf's mapping, one
-    /// document a command, one line an event for what goes on (saga watch, top)
+    /// How answers are shown
+    ///
+    /// As JSON, a verb that is one call prints the server's answer in protobuf's mapping, lists with all their pages in
+    /// one document; verbs that ask many (intervention list, several sagas at once, top) print a document of their
+    /// own. What goes on (saga watch, top) prints one line an event or look.
     #[arg(
         long,
         global = true,
@@ -59,7 +62,7 @@ pub(crate) struct ConnectArgs {
 /// How answers are shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
-    /// For people
+    /// Text and tables for people
     #[default]
     Table,
     /// For programs

@@ -3,7 +3,7 @@
 //! Invariants: a saga's id is quoted where it stands in a command to be copied, since a client chose it; a row fits
 //! on a terminal's line by cutting the last column alone.
 
-use super::intervention::Found;
+use super::intervention::{Found, HEADS_MAX};
 use super::operator::tier_style;
 use super::out::{Paint, Style};
 use super::text::{Cell, between, safe, shell_word, short, table, time};
@@ -121,6 +121,13 @@ fn footer(found: &Found, now: Now, paint: Paint) -> String {
             )
         }
     };
+    if found.is_list_cut {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "\nmore than {HEADS_MAX} wait; only the newest {HEADS_MAX} of them were looked through: --definition narrows them"
+        );
+    }
     let id = shell_word(&first.id);
     // Writing to a String cannot fail.
     let _ =

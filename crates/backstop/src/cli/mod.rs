@@ -31,6 +31,9 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use tests::words;
+
 pub(crate) use connect::ConnectArgs;
 pub(crate) use file::{definition as definition_file, text_of};
 

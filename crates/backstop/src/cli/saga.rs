@@ -62,6 +62,9 @@ pub(crate) enum Verb {
     /// Of one saga, or of all that fit the filters: they are listed and counted, and nothing is done before that
     /// count is typed, or given with --yes. Each journal keeps the reason and the person. What starts later is not
     /// swept up. Exit code 1 if any of them could not be cancelled.
+    #[command(override_usage = "\
+        backstop saga cancel <ID> [--reason <WHY>]\n       \
+        backstop saga cancel <--all|FILTERS> --reason <WHY> [--dry-run|--yes <COUNT>]")]
     #[command(after_help = "Examples:\n  \
         backstop saga cancel pay-7 --reason 'ordered twice'\n  \
         backstop saga cancel --definition transfer --label customer=42 --reason 'fraud' --dry-run\n  \

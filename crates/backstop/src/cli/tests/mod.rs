@@ -102,7 +102,7 @@ fn by_somebody(verb: &clap::Command) -> String {
 }
 
 /// Splits a shell line; single quotes hold words together.
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let mut words = vec![];
     for (place, part) in line.trim().split('\'').enumerate() {
         if place % 2 == 1 {
