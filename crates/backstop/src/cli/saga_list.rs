@@ -175,7 +175,7 @@ pub(crate) enum StateName {
 }
 
 impl StateName {
-    fn state(self) -> SagaState {
+    pub(super) fn state(self) -> SagaState {
         match self {
             Self::Running => SagaState::Running,
             Self::Succeeded => SagaState::Succeeded,
@@ -316,7 +316,7 @@ impl List {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
