@@ -316,7 +316,7 @@ impl Runner {
         let Some(last) = events.last() else { return Ok(()) };
         let head = Shared::head_of(&next, &last.kind, &self.tenure, self.fingerprint, self.wake_at);
         let append = Append { saga: next.id.clone(), expected, events, head };
-        let began = self.shared.clock.now();
+        let (began, began_at) = (Instant::now(), self.shared.clock.now());
         let (mut wait, mut is_repeat) = (APPEND_RETRY_FIRST, false);
         loop {
             let settled = tokio::select! {
@@ -325,7 +325,10 @@ impl Runner {
                 settled = self.shared.journal.append(append.clone(), is_repeat) => settled,
             };
             match settled {
-                Ok(Settled::Written) => break,
+                Ok(Settled::Written) => {
+                    self.shared.tally.appended(began.elapsed());
+                    break;
+                }
                 Ok(Settled::Lost) => return Err(Dropped::Lost),
                 Ok(Settled::Overtaken) => return Err(Dropped::Overtaken),
                 Err(error) => {
@@ -342,8 +345,9 @@ impl Runner {
         }
         let was_told = self.shared.traces.wants(&self.saga);
         self.saga = Arc::new(next);
-        self.tell(&append, began, was_told);
+        self.tell(&append, began_at, was_told);
         self.shared.metrics.committed(&self.saga, &append.events, self.outside.called());
+        self.shared.tally.committed(&append.events);
         report::events(&self.saga, &append.events);
         self.place.view.send_replace(Arc::clone(&self.saga));
         Ok(())

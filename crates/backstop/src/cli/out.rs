@@ -1,11 +1,11 @@
-//! The only place of the CLI that writes to the terminal.
+//! The only place of the CLI that writes to the terminal, but for the live screen (`top/raw`).
 //!
 //! Invariants: colour only on a terminal and never with `NO_COLOR` (no-color.org); a reader that has
 //! gone (`| head`) ends the command quietly instead of with a panic.
 //!
 //! Not here: making texts from outside safe, which is `text::safe` and is done where they are rendered.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 /// How a piece of text stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,6 @@ pub(crate) struct Paint {
 
 impl Paint {
     /// Never colours.
-    #[cfg(test)]
     pub(crate) const OFF: Self = Self { on: false };
     /// Always colours.
     #[cfg(test)]
@@ -57,25 +56,92 @@ impl Paint {
     }
 }
 
+/// What results are shown on, as far as layout depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Screen {
+    /// True if somebody looks at it: what is on it can be drawn over.
+    pub(crate) is_terminal: bool,
+    /// Columns.
+    pub(crate) width: usize,
+    /// Lines.
+    pub(crate) height: usize,
+    /// True if only ASCII is sure to be shown.
+    pub(crate) is_ascii: bool,
+}
+
+impl Screen {
+    /// What does not go to a terminal, and is as wide as most are.
+    const PAPER: Self = Self { is_terminal: false, width: 100, height: 24, is_ascii: false };
+    /// Narrower than this nothing is laid out.
+    const WIDTH_MIN: usize = 60;
+
+    /// The process's own, as it is now: a window may change its size.
+    pub(crate) fn of_stdout() -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|_| is_terminal);
+        let (width, height) = match size {
+            Some(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+            Some(_) | None => (columns_variable().unwrap_or(Self::PAPER.width), Self::PAPER.height),
+        };
+        Self { is_terminal, width: width.max(Self::WIDTH_MIN), height, is_ascii: !is_utf8_locale() }
+    }
+}
+
+fn columns_variable() -> Option<usize> {
+    std::env::var("COLUMNS").ok()?.parse().ok()
+}
+
+/// By the variables that decide about characters, in their order of precedence.
+fn is_utf8_locale() -> bool {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 /// Where a command writes: results to one stream, notes and errors to the other.
 pub(crate) struct Terminal {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
+    /// Where a person answers questions, if one is there.
+    answers: Option<Box<dyn BufRead + Send>>,
+    /// Whether notes go to a terminal, so that progress can be shown on one line.
+    shows_progress: bool,
+    /// Characters on a line, if results go to a terminal.
+    pub(crate) width: Option<usize>,
     /// For results.
     pub(crate) paint: Paint,
     /// For notes and errors.
     pub(crate) paint_err: Paint,
+    /// What results are shown on; `None` means the process's own.
+    fixed: Option<Screen>,
 }
 
 impl Terminal {
     /// The process's own streams.
     pub(crate) fn stdio() -> Self {
+        let is_asking = io::stdin().is_terminal() && io::stderr().is_terminal();
         Self {
+            answers: is_asking.then(|| Box::new(io::BufReader::new(io::stdin())) as _),
+            shows_progress: io::stderr().is_terminal(),
+            width: io::stdout().is_terminal().then(width_of_line).flatten(),
             paint: Paint::for_stream(io::stdout().is_terminal()),
             paint_err: Paint::for_stream(io::stderr().is_terminal()),
             out: Box::new(io::stdout()),
             err: Box::new(io::stderr()),
+            fixed: None,
         }
+    }
+
+    /// What results are shown on, as it is now.
+    pub(crate) fn screen(&self) -> Screen {
+        self.fixed.unwrap_or_else(Screen::of_stdout)
+    }
+
+    /// Writes as it is, and sends it off: for what is drawn over.
+    pub(crate) fn draw(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
     }
 
     /// Writes a result, with a newline after it unless it ends in one, and sends it off at once.
@@ -83,10 +149,38 @@ impl Terminal {
         write_text(&mut self.out, text)
     }
 
+    /// Asks a person; `None` if nobody is there, empty if they have nothing to say.
+    pub(crate) fn ask(&mut self, question: &str) -> io::Result<Option<String>> {
+        let Some(answers) = &mut self.answers else { return Ok(None) };
+        self.err.write_all(question.as_bytes())?;
+        self.err.flush()?;
+        let mut answer = String::new();
+        answers.read_line(&mut answer)?;
+        Ok(Some(answer))
+    }
+
+    /// Shows how far something is, over what was shown last. Nothing where notes go to a file.
+    pub(crate) fn progress(&mut self, text: &str) -> io::Result<()> {
+        if self.shows_progress {
+            write!(self.err, "\r\u{1b}[2K{text}")?;
+            self.err.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the line of progress.
+    pub(crate) fn progress_done(&mut self) -> io::Result<()> {
+        if self.shows_progress { write_text(&mut self.err, "\n") } else { Ok(()) }
+    }
+
     /// Writes a note or an error.
     pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
         write_text(&mut self.err, text)
     }
+}
+
+fn width_of_line() -> Option<usize> {
+    crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns)).filter(|columns| *columns > 0)
 }
 
 fn write_text(to: &mut dyn Write, text: &str) -> io::Result<()> {
@@ -125,14 +219,25 @@ pub(crate) mod captured {
         }
     }
 
+    impl Terminal {
+        /// The same terminal, with a person at it who types this.
+        pub(crate) fn answering(self, answer: &'static str) -> Self {
+            Self { answers: Some(Box::new(answer.as_bytes())), ..self }
+        }
+    }
+
     /// A terminal without colour, with its two streams.
     pub(crate) fn terminal() -> (Terminal, Captured, Captured) {
         let (out, err) = (Captured::default(), Captured::default());
         let terminal = Terminal {
             out: Box::new(out.clone()),
             err: Box::new(err.clone()),
+            answers: None,
+            shows_progress: false,
+            width: None,
             paint: Paint::OFF,
             paint_err: Paint::OFF,
+            fixed: Some(super::Screen::PAPER),
         };
         (terminal, out, err)
     }
