@@ -6,7 +6,7 @@
 //! * Prometheus, Alertmanager, the collector and Jaeger run the files of `deploy/observability` as they stand. What differs
 //!   is what those files leave open: targets, environment, and the address of the pager.
 //! * Everything ends with the chore, by its process id; nothing listens beyond loopback.
-//! * It ends within minutes: each wait has a bound.
+//! * It ends within minutes: each wait has a bound, and so have all of them together.
 //!
 //! # Not here
 //! Grafana, which no registry has as a program; its dashboards' queries are asked of Prometheus instead. Containers: see

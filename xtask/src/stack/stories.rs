@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// How long something that must come may take.
 const SEEN_MAX: Duration = Duration::from_secs(60);
+/// After this long nothing more is waited for: what is not there then is not seen.
+const TOLD_MAX: Duration = Duration::from_secs(600);
 /// How often a coordinator is killed until it was in time.
 const KILLS_MAX: usize = 5;
 
@@ -34,12 +36,21 @@ const RICH: &str = "DE75512108001245126199";
 const PAYEE: &str = "NL39RABO0300065264";
 
 /// What was looked for, and whether it was there.
-#[derive(Debug, Default)]
-pub(super) struct Seen(Vec<(bool, String)>);
+#[derive(Debug)]
+pub(super) struct Seen {
+    things: Vec<(bool, String)>,
+    deadline: Instant,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { things: Vec::new(), deadline: Instant::now() + TOLD_MAX }
+    }
+}
 
 impl Seen {
     pub(super) fn is_all_well(&self) -> bool {
-        !self.0.is_empty() && self.0.iter().all(|(well, _)| *well)
+        !self.things.is_empty() && self.things.iter().all(|(well, _)| *well)
     }
 
     /// Looks until it is there: `look` answers what it saw, or why not yet.
@@ -47,7 +58,7 @@ impl Seen {
     where
         T: Sighting,
     {
-        let deadline = Instant::now() + SEEN_MAX;
+        let deadline = self.deadline.min(Instant::now() + SEEN_MAX);
         loop {
             match look() {
                 Ok(seen) => {
@@ -65,15 +76,15 @@ impl Seen {
 
     pub(super) fn note(&mut self, well: bool, what: String) {
         println!("          {} {what}", if well { "ok  " } else { "FAIL" });
-        self.0.push((well, what));
+        self.things.push((well, what));
     }
 }
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let well = self.0.iter().filter(|(well, _)| *well).count();
-        write!(f, "{well} of {} things were seen as they should be", self.0.len())?;
-        for (_, what) in self.0.iter().filter(|(well, _)| !well) {
+        let well = self.things.iter().filter(|(well, _)| *well).count();
+        write!(f, "{well} of {} things were seen as they should be", self.things.len())?;
+        for (_, what) in self.things.iter().filter(|(well, _)| !well) {
             write!(f, "\n  not seen: {what}")?;
         }
         Ok(())
