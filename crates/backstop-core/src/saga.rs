@@ -314,6 +314,13 @@ pub enum SignalState {
 }
 
 impl Saga {
+    /// The trace that it is part of: 32 hexadecimal digits, as they stand in its `traceparent`. `None` if it was
+    /// started without one.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<&str> {
+        self.started.trace_parent.as_deref()?.split('-').nth(1)
+    }
+
     /// A branch with its step.
     pub fn pairs(&self) -> impl Iterator<Item = (&Step, &Branch)> {
         self.definition.steps.iter().zip(&self.branches)

@@ -16,6 +16,7 @@ pub mod service;
 pub mod spec;
 pub mod story;
 
+mod trace;
 mod wire;
 
 pub use service::{ServiceError, run_service};

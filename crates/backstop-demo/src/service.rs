@@ -14,6 +14,7 @@ use crate::ledger::signals::Listener;
 use crate::ledger::{Books, BooksError, Ledger};
 use crate::risk::Risk;
 use crate::spec::{ServiceKind, ServiceSpec};
+use crate::trace::TraceLayer;
 use backstop_proto::participant::v1::rollback_listener_service_server::RollbackListenerServiceServer;
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -99,6 +100,7 @@ async fn serve_routes(
 ) -> Result<(), ServiceError> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
+        .layer(TraceLayer)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
     let overdue = async {

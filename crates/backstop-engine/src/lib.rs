@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod coordinator;
 pub mod definitions;
+mod doctor;
 pub mod error;
 pub mod gate;
 pub mod group_commit;
@@ -23,6 +24,7 @@ pub mod metrics;
 pub mod overview;
 pub mod ports;
 mod resets;
+mod retelling;
 mod retention;
 mod runner;
 pub mod settings;

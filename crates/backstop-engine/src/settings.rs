@@ -55,6 +55,8 @@ pub struct Settings {
     pub calls_waiting_max: usize,
     /// How often WatchSaga asks the store for events of a saga that another coordinator drives.
     pub watch_poll_every: Duration,
+    /// Sagas whose traces wait to be told from their journals; more are counted as untold.
+    pub retelling_queue_max: usize,
     /// How long what has ended is kept.
     pub retention: Retention,
     /// How often it is looked for what can be retired.
@@ -63,6 +65,12 @@ pub struct Settings {
     pub retention_batch_max: usize,
     /// Things found by one run of the doctor; past it the run ends and says so.
     pub doctor_findings_max: usize,
+    /// How often the doctor runs by itself; zero: never.
+    pub doctor_every: Duration,
+    /// Journals that such a run replays: those of the newest sagas.
+    pub doctor_sample: usize,
+    /// How long such a run may take.
+    pub doctor_run_max: Duration,
     /// How often those who wait for a person are counted, beside whenever this coordinator changes their number.
     pub interventions_counted_every: Duration,
     /// Sagas looked at in one count.
@@ -116,6 +124,7 @@ impl Default for Settings {
             in_flight_max_default: 256,
             calls_waiting_max: 1_024,
             watch_poll_every: Duration::from_millis(200),
+            retelling_queue_max: 1024,
             retention: Retention {
                 journals_for: Duration::from_secs(30 * 24 * 3600),
                 ids_for: Duration::from_secs(90 * 24 * 3600),
@@ -123,6 +132,9 @@ impl Default for Settings {
             retention_every: Duration::from_secs(60),
             retention_batch_max: 500,
             doctor_findings_max: 1_000,
+            doctor_every: Duration::from_secs(15 * 60),
+            doctor_sample: 100,
+            doctor_run_max: Duration::from_secs(60),
             interventions_counted_every: Duration::from_secs(15),
             interventions_counted_max: 100_000,
             l1_shown_max: 16,

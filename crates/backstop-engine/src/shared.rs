@@ -12,7 +12,9 @@ use crate::ports::machine::Machine;
 use crate::ports::participants::Participants;
 use crate::ports::peers::Peers;
 use crate::ports::store::{Head, Store};
+use crate::ports::traces::Traces;
 use crate::resets::Resets;
+use crate::retelling::Retelling;
 use crate::settings::Settings;
 use crate::tenure::Tenure;
 use backstop_core::{EventKind, Saga, Timestamp};
@@ -25,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) journal: GroupCommit,
     pub(crate) participants: Arc<dyn Participants>,
     pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) traces: Arc<dyn Traces>,
+    pub(crate) retelling: Retelling,
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) gates: Arc<Gates>,
     pub(crate) definitions: Definitions,

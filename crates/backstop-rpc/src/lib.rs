@@ -18,6 +18,7 @@ pub mod server;
 pub mod services;
 mod status_reply;
 mod trace;
+pub mod traces;
 pub mod wire_failure;
 
 pub use convert::definition::{ENDPOINTS_MAX, KEEPALIVE_DEFAULT};

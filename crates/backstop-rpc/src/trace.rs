@@ -1,10 +1,11 @@
 //! Where a saga's trace comes from: the caller's `traceparent`, our own span, or a new trace.
 
-use crate::participants::span;
+use crate::traces::place;
 use http::{HeaderMap, HeaderName};
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
-use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry::trace::TraceContextExt;
+use tonic::Code;
 use tonic::metadata::MetadataMap;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -19,6 +20,8 @@ pub(crate) fn server_span(path: &str, headers: &HeaderMap) -> Span {
         otel.kind = "server",
         rpc.system.name = "grpc",
         rpc.method = method,
+        rpc.status_code = tracing::field::Empty,
+        otel.status_code = tracing::field::Empty,
         backstop.saga.id = tracing::field::Empty,
         backstop.definition = tracing::field::Empty,
     );
@@ -30,16 +33,34 @@ pub(crate) fn server_span(path: &str, headers: &HeaderMap) -> Span {
     span
 }
 
+/// Notes how an RPC ended. Only what is the server's own fault makes its span a failed one, by the semantic
+/// conventions of OpenTelemetry: a refused request is the caller's.
+pub(crate) fn server_ended(span: &Span, code: Code) {
+    span.record("rpc.status_code", backstop_core::Code::from_number(code as i32).name());
+    let is_ours = matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    );
+    if is_ours {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
 /// The `traceparent` that a new saga's calls descend from: the current span's, else the caller's own, else
 /// that of a new trace.
 pub(crate) fn trace_parent(metadata: &MetadataMap) -> String {
     let own = Span::current().context();
     let own = own.span().span_context().clone();
     if own.is_valid() {
-        return format_context(&own);
+        return place::written(&own);
     }
     match metadata.get("traceparent").and_then(|value| value.to_str().ok()) {
-        Some(callers) if span::parse(callers).is_some() => callers.to_owned(),
+        Some(callers) if place::parse(callers).is_some() => callers.to_owned(),
         Some(_) | None => {
             let trace = Uuid::now_v7().simple().to_string();
             let span = &Uuid::now_v7().simple().to_string()[16..];
@@ -53,10 +74,6 @@ pub(crate) fn current_trace_id() -> Option<String> {
     let context = Span::current().context();
     let context = context.span().span_context().clone();
     context.is_valid().then(|| context.trace_id().to_string())
-}
-
-fn format_context(context: &SpanContext) -> String {
-    format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8())
 }
 
 struct Headers<'a>(&'a HeaderMap);

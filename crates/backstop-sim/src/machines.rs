@@ -7,6 +7,7 @@ use crate::net::Place;
 use crate::peers::PeersOf;
 use crate::process::{Process, Watcher};
 use crate::world::World;
+use backstop_engine::ports::traces::NoTraces;
 use backstop_engine::{Coordinator, Ports};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -88,6 +89,7 @@ pub(crate) async fn start(world: &Arc<World>, machine: usize, prepare: impl Fn(&
             participants: Arc::new(BankOf { world: Arc::clone(&of.0), process: Arc::clone(&of.1), place }),
             peers: Arc::new(PeersOf { world: of.0, process: of.1, place }),
             machine: Arc::clone(&process) as _,
+            traces: Arc::new(NoTraces),
         };
         let settings = world.plans.settings.clone();
         let address = format!("machine-{machine}");

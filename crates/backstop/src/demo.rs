@@ -1,7 +1,7 @@
 //! Wires the demo to this program: its services are this binary again, its definition is read by the
 //! client's own reader.
 
-use crate::cli;
+use crate::{cli, telemetry};
 use anyhow::Context;
 use backstop_demo::story::files::DEFINITION_YAML;
 use backstop_demo::story::{DemoOptions, Screen, run_demo};
@@ -67,6 +67,13 @@ pub(crate) struct DemoService {
 
 impl DemoService {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        Ok(run_service(ServiceSpec::from_args(self.args)?).await?)
+        let spec = ServiceSpec::from_args(self.args)?;
+        let spans = telemetry::service_spans(&spec.name)?;
+        let served = run_service(spec).await;
+        if let Some(spans) = spans {
+            // The exporter needs this runtime, which must not be blocked meanwhile.
+            let _sent_or_not = tokio::task::spawn_blocking(move || spans.shutdown()).await;
+        }
+        Ok(served?)
     }
 }

@@ -71,7 +71,7 @@ impl Serve {
         }
         let configuration = config::load(&self.flags)?;
         let telemetry = telemetry::start(&configuration.telemetry)?;
-        let served = serve(configuration, &self, &telemetry.registry).await;
+        let served = serve(configuration, &self, &telemetry).await;
         telemetry.stop();
         served
     }
@@ -80,7 +80,7 @@ impl Serve {
 async fn serve(
     configuration: Configuration,
     asked: &Serve,
-    registry: &prometheus::Registry,
+    telemetry: &telemetry::Running,
 ) -> anyhow::Result<()> {
     let store = open(&configuration, asked.migrate).await?;
     let listen = configuration.listen;
@@ -92,6 +92,7 @@ async fn serve(
         participants: Arc::clone(&client) as _,
         peers: Arc::new(PeerClient::new()),
         machine: Arc::new(ThisMachine),
+        traces: Arc::clone(&telemetry.sagas),
     };
     let reached_at = configuration.advertise.unwrap_or_else(|| address.to_string());
     if address.ip().is_unspecified() && reached_at == address.to_string() {
@@ -104,7 +105,7 @@ async fn serve(
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         tracing::info!(address = %listener.local_addr()?, "metrics");
-        tokio::spawn(serve_metrics(listener, registry.clone(), coordinator.clone()));
+        tokio::spawn(serve_metrics(listener, telemetry.registry.clone(), coordinator.clone()));
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

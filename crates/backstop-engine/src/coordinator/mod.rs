@@ -12,6 +12,7 @@ mod reading;
 mod starting;
 
 pub use commanding::Reach;
+pub(crate) use examining::examine;
 pub use examining::{Examination, Finding, FindingKind, HowMuch};
 pub use reading::SagaView;
 pub use starting::{StartSaga, StartedSaga};
@@ -29,10 +30,12 @@ use crate::ports::machine::Machine;
 use crate::ports::participants::Participants;
 use crate::ports::peers::Peers;
 use crate::ports::store::{Store, StoreError};
+use crate::ports::traces::Traces;
 use crate::resets::Resets;
+use crate::retelling::{self, Retelling};
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::{definitions, interventions, lease, retention, takeover};
+use crate::{definitions, doctor, interventions, lease, retention, takeover};
 use backstop_core::SagaId;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -49,6 +52,8 @@ pub struct Ports {
     pub peers: Arc<dyn Peers>,
     /// The computer that it runs on.
     pub machine: Arc<dyn Machine>,
+    /// Where sagas' traces are told.
+    pub traces: Arc<dyn Traces>,
 }
 
 /// A running coordinator. Cheap to clone.
@@ -64,7 +69,7 @@ impl Coordinator {
     /// # Errors
     /// If the store does not answer.
     pub async fn start(ports: Ports, settings: Settings, address: &str) -> Result<Self, StoreError> {
-        let Ports { store, participants, peers, machine } = ports;
+        let Ports { store, participants, peers, machine, traces } = ports;
         let store_clock = Arc::new(StoreClock::read(store.as_ref()).await?);
         let clock: Arc<dyn Clock> = Arc::clone(&store_clock) as _;
         let settings = Arc::new(settings);
@@ -88,11 +93,14 @@ impl Coordinator {
             settings.batch_events_max,
             metrics.clone(),
         );
+        let (retelling, stories) = Retelling::new(settings.retelling_queue_max);
         let shared = Arc::new(Shared {
             store,
             journal,
             participants,
             peers,
+            traces,
+            retelling,
             resets: Resets::spawn(machine.as_ref(), settings.resets_per_second_max),
             machine,
             gates,
@@ -112,6 +120,8 @@ impl Coordinator {
         shared.spawn(definitions::watch(Arc::clone(&shared)));
         shared.spawn(retention::run(Arc::clone(&shared)));
         shared.spawn(interventions::watch(Arc::clone(&shared)));
+        shared.spawn(retelling::run(Arc::clone(&shared), stories));
+        shared.spawn(doctor::rounds(Arc::clone(&shared)));
         Ok(Self { shared })
     }
 

@@ -6,3 +6,4 @@ pub mod machine;
 pub mod participants;
 pub mod peers;
 pub mod store;
+pub mod traces;

@@ -17,6 +17,7 @@ use crate::group_commit::Settled;
 use crate::live::{Command, CommandFailed, Place};
 use crate::ports::participants::Calls;
 use crate::ports::store::{Append, Appended};
+use crate::ports::traces::Chapter;
 use crate::shared::Shared;
 use crate::tenure::Tenure;
 use backstop_core::{
@@ -109,8 +110,12 @@ impl Runner {
     pub(crate) async fn adopt(mut self, handed_over: bool, adopted: oneshot::Sender<()>) {
         let coordinator = self.tenure.coordinator.clone();
         self.outside.join_backlog();
+        let left_at = self.saga.seq;
         match self.turn_now(Input::Adopt { coordinator, handed_over }).await {
             Ok(()) => {
+                if !handed_over && self.shared.traces.wants(&self.saga) {
+                    self.shared.tell_what_was_left(&self.saga, left_at.next());
+                }
                 let _nobody_may_wait = adopted.send(());
                 self.run().await;
             }
@@ -311,8 +316,9 @@ impl Runner {
         let Some(last) = events.last() else { return Ok(()) };
         let head = Shared::head_of(&next, &last.kind, &self.tenure, self.fingerprint, self.wake_at);
         let append = Append { saga: next.id.clone(), expected, events, head };
+        let began = self.shared.clock.now();
         let (mut wait, mut is_repeat) = (APPEND_RETRY_FIRST, false);
-        let began = Instant::now();
+        let handed_in = Instant::now();
         loop {
             let settled = tokio::select! {
                 biased;
@@ -321,14 +327,14 @@ impl Runner {
             };
             match settled {
                 Ok(Settled::Written) => {
-                    self.shared.tally.appended(began.elapsed());
+                    self.shared.tally.appended(handed_in.elapsed());
                     break;
                 }
                 Ok(Settled::Lost) => return Err(Dropped::Lost),
                 Ok(Settled::Overtaken) => return Err(Dropped::Overtaken),
                 Err(error) => {
                     is_repeat = true;
-                    tracing::error!(saga = %next.id, %error, "the saga's journal could not be written; trying again");
+                    tracing::error!(saga = %next.id, trace_id = next.trace_id(), %error, "the saga's journal could not be written; trying again");
                     tokio::select! {
                         biased;
                         () = self.tenure.ended() => return Err(Dropped::TenureEnded),
@@ -338,7 +344,9 @@ impl Runner {
                 }
             }
         }
+        let was_told = self.shared.traces.wants(&self.saga);
         self.saga = Arc::new(next);
+        self.tell(&append, began, was_told);
         self.shared.metrics.committed(&self.saga, &append.events, self.outside.called());
         self.shared.tally.committed(&append.events);
         report::events(&self.saga, &append.events);
@@ -346,15 +354,28 @@ impl Runner {
         Ok(())
     }
 
+    /// Tells the saga's trace what has just become durable.
+    fn tell(&self, append: &Append, began: Timestamp, was_told: bool) {
+        let traces = &self.shared.traces;
+        if !traces.wants(&self.saga) {
+            return;
+        }
+        let written = Some((began, self.shared.clock.now()));
+        traces.tell(&Chapter { saga: &self.saga, events: &append.events, append: written });
+        if !was_told && append.expected > Seq(0) {
+            self.shared.tell_from_the_start(&self.saga, append.expected.next());
+        }
+    }
+
     fn say_dropped(&self, dropped: &Dropped) {
-        let saga = &self.saga.id;
+        let (saga, trace_id) = (&self.saga.id, self.saga.trace_id());
         match dropped {
             Dropped::Lost | Dropped::Overtaken => {
-                tracing::info!(%saga, "another coordinator has written to the saga: dropped here");
+                tracing::info!(%saga, trace_id, "another coordinator has written to the saga: dropped here");
             }
-            Dropped::TenureEnded => tracing::info!(%saga, "the lease is over: dropped here"),
+            Dropped::TenureEnded => tracing::info!(%saga, trace_id, "the lease is over: dropped here"),
             Dropped::Corrupt(error) => {
-                tracing::error!(%saga, %error, "the rules made an event that does not fit")
+                tracing::error!(%saga, trace_id, %error, "the rules made an event that does not fit")
             }
         }
     }

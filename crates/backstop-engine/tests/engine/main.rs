@@ -29,4 +29,5 @@ mod retention;
 mod rollback;
 mod starting;
 mod takeover;
+mod traces;
 mod watching;

@@ -41,7 +41,7 @@ pub(crate) fn wire_saga(saga: &Saga) -> v1::Saga {
         epoch: saga.epoch.0,
         seq: saga.seq.0,
         clock: saga.clock.0,
-        trace_id: saga.started.trace_parent.as_deref().map(trace_id).unwrap_or_default().to_owned(),
+        trace_id: saga.trace_id().unwrap_or_default().to_owned(),
         input: None,
         quarantine: String::new(),
         journal_retired: false,
@@ -74,11 +74,6 @@ pub(crate) fn wire_head(head: &Head) -> v1::Saga {
         wake_time: head.wake_at.map(time::wire_timestamp),
         ..v1::Saga::default()
     }
-}
-
-/// The trace id within a W3C `traceparent`.
-pub(crate) fn trace_id(trace_parent: &str) -> &str {
-    trace_parent.split('-').nth(1).unwrap_or_default()
 }
 
 fn fin_code(saga: &Saga) -> String {
@@ -164,58 +159,68 @@ pub(crate) fn wire_event(event: &Event, errors: &backstop_core::ErrorTable) -> v
         line: transcript::line(event, 0),
         ..v1::Event::default()
     };
-    let kind = match &event.kind {
-        EventKind::Started(_) => Type::Started,
-        EventKind::Adopted { .. } => Type::Adopted,
-        EventKind::Released => Type::Released,
-        EventKind::ActionSucceeded { attempt, elapsed, .. } => {
-            ended(&mut wire, *attempt, *elapsed);
-            Type::ActionSucceeded
-        }
-        EventKind::ActionFailed { attempt, elapsed, failure, next, .. } => {
-            ended(&mut wire, *attempt, *elapsed);
-            wire.failure = Some(wire_failure(errors, failure));
-            wire.next_attempt_time = next_time(*next);
-            Type::ActionFailed
-        }
+    let kind = wire_type(&event.kind);
+    match &event.kind {
+        EventKind::ActionSucceeded { attempt, elapsed, .. }
+        | EventKind::CompensationSucceeded { attempt, elapsed, .. } => ended(&mut wire, *attempt, *elapsed),
         EventKind::QueryAnswered { attempt, elapsed, next, .. } => {
             ended(&mut wire, *attempt, *elapsed);
             wire.next_attempt_time = next_time(*next);
-            Type::QueryAnswered
         }
-        EventKind::QueryFailed { attempt, elapsed, failure, next, .. } => {
+        EventKind::ActionFailed { attempt, elapsed, failure, next, .. }
+        | EventKind::QueryFailed { attempt, elapsed, failure, next, .. }
+        | EventKind::CompensationFailed { attempt, elapsed, failure, next, .. } => {
             ended(&mut wire, *attempt, *elapsed);
             wire.failure = Some(wire_failure(errors, failure));
             wire.next_attempt_time = next_time(*next);
-            Type::QueryFailed
         }
         EventKind::RollbackDecided { cause, .. } => {
             wire.failure = cause.failure.as_ref().map(|failure| wire_failure(errors, failure));
-            Type::RollbackDecided
         }
-        EventKind::CompensationSucceeded { attempt, elapsed, .. } => {
-            ended(&mut wire, *attempt, *elapsed);
-            Type::CompensationSucceeded
-        }
-        EventKind::CompensationFailed { attempt, elapsed, failure, next, .. } => {
-            ended(&mut wire, *attempt, *elapsed);
-            wire.failure = Some(wire_failure(errors, failure));
-            wire.next_attempt_time = next_time(*next);
-            Type::CompensationFailed
-        }
-        EventKind::SignalReported { .. } => Type::SignalReported,
-        EventKind::InterventionOpened => Type::InterventionOpened,
-        EventKind::BranchRetried { .. } => Type::BranchRetried,
-        EventKind::BranchResolved { .. } => Type::BranchResolved,
-        EventKind::Succeeded => Type::Succeeded,
-        EventKind::RolledBack => Type::RolledBack,
-    };
+        EventKind::Started(_)
+        | EventKind::Adopted { .. }
+        | EventKind::Released
+        | EventKind::SignalReported { .. }
+        | EventKind::InterventionOpened
+        | EventKind::BranchRetried { .. }
+        | EventKind::BranchResolved { .. }
+        | EventKind::Succeeded
+        | EventKind::RolledBack => {}
+    }
     wire.r#type = kind.into();
     let subject = transcript::subject(&event.kind);
     if subject != "saga" && kind != Type::SignalReported {
         wire.step = subject.to_owned();
     }
     wire
+}
+
+/// `ROLLBACK_DECIDED` and the like: an event's kind as the API names it.
+pub(crate) fn event_name(kind: &EventKind) -> &'static str {
+    let name = wire_type(kind).as_str_name();
+    name.strip_prefix("TYPE_").unwrap_or(name)
+}
+
+fn wire_type(kind: &EventKind) -> v1::event::Type {
+    use v1::event::Type;
+    match kind {
+        EventKind::Started(_) => Type::Started,
+        EventKind::Adopted { .. } => Type::Adopted,
+        EventKind::Released => Type::Released,
+        EventKind::ActionSucceeded { .. } => Type::ActionSucceeded,
+        EventKind::ActionFailed { .. } => Type::ActionFailed,
+        EventKind::QueryAnswered { .. } => Type::QueryAnswered,
+        EventKind::QueryFailed { .. } => Type::QueryFailed,
+        EventKind::RollbackDecided { .. } => Type::RollbackDecided,
+        EventKind::CompensationSucceeded { .. } => Type::CompensationSucceeded,
+        EventKind::CompensationFailed { .. } => Type::CompensationFailed,
+        EventKind::SignalReported { .. } => Type::SignalReported,
+        EventKind::InterventionOpened => Type::InterventionOpened,
+        EventKind::BranchRetried { .. } => Type::BranchRetried,
+        EventKind::BranchResolved { .. } => Type::BranchResolved,
+        EventKind::Succeeded => Type::Succeeded,
+        EventKind::RolledBack => Type::RolledBack,
+    }
 }
 
 fn ended(wire: &mut v1::Event, attempt: u32, elapsed: std::time::Duration) {

@@ -202,7 +202,7 @@ fn metadata() {
         let _span = trace::server_span("/backstop.v1.SagaService/StartSaga", &headers);
         let place = trace::trace_parent(&MetadataMap::from_headers(headers));
         // Whatever was sent, what the saga's calls will bear is one that any service reads.
-        assert!(crate::participants::span::parse(&place).is_some(), "{place}");
+        assert!(crate::traces::place::parse(&place).is_some(), "{place}");
         assert!(HeaderValue::from_str(&place).is_ok());
     });
 }

@@ -2,18 +2,19 @@
 
 use super::Registry;
 use super::evidence::Failed;
+use super::metadata;
 use super::plan::{Plan, PlannedCall, Source};
 use super::pool::Unary;
-use super::{metadata, span};
 use crate::convert::time::DURATION_MAX;
+use crate::traces::place::{self, Attempt};
 use async_trait::async_trait;
-use backstop_core::{Evidence, NotSent, Outcome};
+use backstop_core::{Call, Evidence, NotSent, Outcome};
 use backstop_engine::ports::participants::{CallReply, CallRequest, Calls};
 use bytes::Bytes;
+use opentelemetry::trace::SpanContext;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use std::sync::Arc;
 use tokio::time::Instant;
-use tracing::Instrument;
 
 /// The calls of one revision.
 #[derive(Debug)]
@@ -30,17 +31,7 @@ impl Calls for RevisionCalls {
         let Some(planned) = self.plan.call(request.call.step, request.call.phase) else {
             return Failed::new(Evidence::NotRendered, "the revision has no such call").reply();
         };
-        let span = span::of_call(&request.saga, &request.call, &planned.method, planned.participant.as_str());
-        let sent = self.send(&request, planned, deadline, &span).instrument(span.clone()).await;
-        let reply = sent.unwrap_or_else(Failed::reply);
-        match &reply.outcome {
-            Outcome::Done(_) => span::ended(&span, None),
-            Outcome::Failed { evidence, details, .. } => {
-                span::ended(&span, Some(*evidence));
-                span::judged(&span, &request.saga, *evidence, details);
-            }
-        }
-        reply
+        self.send(&request, planned, deadline).await.unwrap_or_else(Failed::reply)
     }
 }
 
@@ -50,7 +41,6 @@ impl RevisionCalls {
         request: &CallRequest,
         planned: &PlannedCall,
         deadline: Instant,
-        span: &tracing::Span,
     ) -> Result<CallReply, Failed> {
         let message =
             self.request(request, planned).map_err(|text| Failed::new(Evidence::NotRendered, text))?;
@@ -59,8 +49,8 @@ impl RevisionCalls {
             Failed::not_sent(NotSent::NoConnection, format!("participant \"{name}\" is not known here"))
         })?;
         let mut headers = metadata::of_call(&request.saga, &request.call);
-        if let Some(place) = span::trace_parent(span, &request.saga) {
-            metadata::trace_parent(&mut headers, &place);
+        if let Some(place) = place_of(request) {
+            metadata::trace_parent(&mut headers, &place::written(&place));
         }
         let clearance = Some(request.clearance.clone());
         let unary = Unary { path: planned.path.clone(), headers, message, deadline, clearance };
@@ -88,6 +78,13 @@ impl RevisionCalls {
             }
         }
     }
+}
+
+/// Where the attempt stands in the saga's trace: its span is made when its end is durable.
+fn place_of(request: &CallRequest) -> Option<SpanContext> {
+    let Call { step, phase, attempt: number, .. } = request.call;
+    let step = request.saga.definition.steps.get(step)?.name.as_str();
+    place::of_attempt(&request.saga, Attempt { step, phase, number })
 }
 
 /// True if the bytes are a message of that type.

@@ -8,7 +8,6 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor};
 use prost_types::FileDescriptorSet;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// The parser of CEL goes down a dozen calls for each bracket, and only its own limit on nesting stops it:
 /// thirty brackets overflow a runtime thread's 2 MiB, and a stack overflow ends the process. So definitions
@@ -33,8 +32,6 @@ struct PlannedStep {
 #[derive(Debug)]
 pub(super) struct PlannedCall {
     pub(super) participant: ParticipantName,
-    /// `package.Service/Method`.
-    pub(super) method: Arc<str>,
     pub(super) path: PathAndQuery,
     pub(super) request: Source,
     pub(super) response: MessageDescriptor,
@@ -148,13 +145,7 @@ impl PlannedCall {
             .parse()
             .map_err(|_| faults.push(Fault::new(format!("{path}.method"), "is no path of a URI")))
             .ok();
-        Some(Self {
-            participant: participant?,
-            method: call.method.as_str().into(),
-            path: uri?,
-            request: request?,
-            response: method.output(),
-        })
+        Some(Self { participant: participant?, path: uri?, request: request?, response: method.output() })
     }
 }
 

@@ -6,6 +6,7 @@ use super::error::CliError;
 use super::saga_view::{head_and_transcript, list_table, state_name};
 use super::text::{DefinitionRef, parse_definition_ref, parse_duration, to_wire};
 use super::{Exit, Session, file, json, watch};
+use crate::telemetry::Caller;
 use backstop_proto::v1::{self, Saga, SagaState};
 use std::time::Duration;
 
@@ -193,7 +194,14 @@ impl Start {
             ..v1::StartSagaRequest::default()
         };
         let wait = self.wait.unwrap_or_default();
-        let answer = match connection.call_waiting(wait, connection.sagas().start_saga(request)).await {
+        let mut request = tonic::Request::new(request);
+        let caller = Caller::begin("backstop.v1.SagaService/StartSaga", request.metadata_mut())
+            .map_err(|error| CliError::Unfit(format!("{error:#}")))?;
+        let answered = connection.call_waiting(wait, connection.sagas().start_saga(request)).await;
+        if let Some(caller) = caller {
+            caller.end(answered.is_err()).await;
+        }
+        let answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
                 if error.is_in_doubt() {

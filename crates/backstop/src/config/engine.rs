@@ -43,6 +43,7 @@ pub(super) fn read(reader: &mut Reader) -> Settings {
         in_flight_max_default: reader.count("participants.in_flight_max"),
         calls_waiting_max: reader.count("participants.calls_waiting_max"),
         watch_poll_every: reader.duration("limits.watch_poll_every"),
+        retelling_queue_max: reader.count("telemetry.retelling_queue_max"),
         retention: Retention {
             journals_for: reader.duration("retention.journals_for"),
             ids_for: reader.duration("retention.ids_for"),
@@ -50,6 +51,9 @@ pub(super) fn read(reader: &mut Reader) -> Settings {
         retention_every: reader.duration("retention.every"),
         retention_batch_max: reader.count("retention.batch_max"),
         doctor_findings_max: reader.count("limits.doctor_findings_max"),
+        doctor_every: reader.duration_or_never("doctor.every"),
+        doctor_sample: reader.count("doctor.sample"),
+        doctor_run_max: reader.duration("doctor.run_max"),
         interventions_counted_every: reader.duration("limits.interventions_counted_every"),
         interventions_counted_max: reader.count("limits.interventions_counted_max"),
         l1_shown_max: reader.count_up_to("telemetry.l1_shown_max", L1_SHOWN_MAX),

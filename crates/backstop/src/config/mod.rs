@@ -75,7 +75,17 @@ pub(crate) struct Telemetry {
     pub(crate) log_filter: String,
     pub(crate) otlp_endpoint: Option<String>,
     pub(crate) sample_ratio: f64,
+    pub(crate) spans: SpansQueue,
     pub(crate) service_name: String,
+}
+
+/// How spans wait and go out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpansQueue {
+    pub(crate) queue_max: usize,
+    pub(crate) batch_max: usize,
+    pub(crate) every: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// Reads every layer.
@@ -273,6 +283,12 @@ fn telemetry(reader: &mut Reader) -> Telemetry {
         log_filter,
         otlp_endpoint: (!endpoint.is_empty()).then_some(endpoint),
         sample_ratio: reader.share("telemetry.sample_ratio"),
+        spans: SpansQueue {
+            queue_max: reader.count("telemetry.spans_queue_max"),
+            batch_max: reader.count("telemetry.spans_batch_max"),
+            every: reader.duration("telemetry.spans_every"),
+            timeout: reader.duration("telemetry.spans_timeout"),
+        },
         service_name: reader.text("telemetry.service_name"),
     }
 }
@@ -318,6 +334,27 @@ mod tests {
         .to_string();
         for part in ["stor:", "listen:", "lease.ttl:", "limits.labels_max:", ".tier:", "NOPE"] {
             assert!(told.to_lowercase().contains(&part.to_lowercase()), "{part} in {told}");
+        }
+    }
+
+    #[test]
+    fn zero_switches_off_what_can_be_and_bounds_are_kept() {
+        let off = with_file("[doctor]\nevery = '0s'\n[telemetry]\nl1_shown_max = 0").unwrap().engine;
+        assert_eq!((off.doctor_every, off.l1_shown_max), (Duration::ZERO, 0));
+        let told = with_file(
+            "[doctor]\nevery = '-1s'\nsample = 0\nrun_max = '0s'\n\
+             [telemetry]\nl1_shown_max = 257\nl1_shown_for = '0s'",
+        )
+        .unwrap_err()
+        .to_string();
+        for part in [
+            "doctor.every:",
+            "doctor.sample:",
+            "doctor.run_max:",
+            "telemetry.l1_shown_max: must be from 0 to 256, not 257",
+            "telemetry.l1_shown_for:",
+        ] {
+            assert!(told.contains(part), "{part} in {told}");
         }
     }
 

@@ -9,6 +9,7 @@ mod common;
 
 mod bad_definitions;
 mod bad_requests;
+mod caller;
 mod cli;
 mod clocks;
 mod codes;
@@ -22,6 +23,7 @@ mod fan_out;
 mod fleet;
 mod grpcurl;
 mod interventions;
+mod metrics;
 mod operator;
 mod overview;
 mod peer_failures;

@@ -2,89 +2,59 @@
 
 use crate::common::api::{shown, state};
 use crate::common::bank::Receipt;
+use crate::common::collector::{Collector, attribute, hex};
 use crate::common::{Api, Backstop, Bank, Engine, Reply, definition, eventually, get, step};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use serde_json::json;
-use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 const CALLERS_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLERS_SPAN: &str = "b7ad6b7169203331";
 
-#[derive(Clone, Default)]
-struct Collector {
-    spans: Arc<Mutex<Vec<Span>>>,
-}
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let scopes =
-            request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
-        self.spans.lock().unwrap().extend(scopes.flat_map(|scope| scope.spans));
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-impl Collector {
-    async fn start() -> (Self, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let collector = Self::default();
-        let service = TraceServiceServer::new(collector.clone());
-        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)));
-        (collector, address)
-    }
-
-    /// The spans of the caller's trace, once there are that many.
-    async fn spans(&self, at_least: usize) -> Vec<Span> {
-        eventually("the spans of the saga", || async {
-            let spans: Vec<Span> = self.spans.lock().unwrap().clone();
-            let ours: Vec<Span> =
-                spans.into_iter().filter(|span| hex(&span.trace_id) == CALLERS_TRACE).collect();
-            if ours.len() >= at_least { Ok(ours) } else { Err(format!("{} spans: {ours:#?}", ours.len())) }
-        })
-        .await
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn attribute(span: &Span, key: &str) -> String {
-    let found = span.attributes.iter().find(|attribute| attribute.key == key);
-    match found.and_then(|attribute| attribute.value.clone()).and_then(|value| value.value) {
-        Some(Any::StringValue(text)) => text,
-        Some(Any::IntValue(number)) => number.to_string(),
-        other => panic!("attribute {key} is {other:?} in {span:#?}"),
-    }
-}
-
 async fn run_in_the_callers_trace(api: &Api) -> backstop_proto::v1::Saga {
+    run_in(api, "01").await
+}
+
+/// Runs a saga for a caller whose own span is sampled or not, by its flags.
+async fn run_in(api: &Api, flags: &str) -> backstop_proto::v1::Saga {
     let mut request = Request::new(Api::start_request(json!({
         "definition": "traced", "sagaId": "traced-1", "wait": "30s",
         "input": { "account": "acc-1", "cents": "1250" },
     })));
-    let parent = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
+    let parent = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-{flags}");
     request.metadata_mut().insert("traceparent", parent.parse().unwrap());
     api.sagas().start_saga(request).await.unwrap().into_inner().saga.unwrap()
 }
+
+/// `step/phase#attempt` of a call's span; empty for others.
+fn said(span: &Span) -> String {
+    if span.kind() != SpanKind::Client || span.name.ends_with("OnRollback") {
+        return String::new();
+    }
+    let [step, phase, attempt] =
+        ["backstop.step", "backstop.phase", "backstop.attempt"].map(|key| attribute(span, key));
+    format!("{step}/{phase}#{attempt}")
+}
+
+fn calls(spans: &[Span]) -> Vec<String> {
+    let mut calls: Vec<String> = spans.iter().map(said).filter(|said| !said.is_empty()).collect();
+    calls.sort();
+    calls
+}
+
+fn the<'a>(spans: &'a [Span], call: &str) -> &'a Span {
+    spans.iter().find(|span| said(span) == call).unwrap_or_else(|| panic!("no {call} in {spans:#?}"))
+}
+
+fn chain() -> serde_json::Value {
+    definition("traced", [step("debit", "bank"), step("credit", "bank").after(&["debit"])])
+}
+
+const UNDONE: [&str; 3] = ["credit/action#1", "debit/action#1", "debit/compensation#1"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_leads_from_the_caller_to_the_participants() {
@@ -93,8 +63,8 @@ async fn one_trace_leads_from_the_caller_to_the_participants() {
         Backstop::start_with(Engine::Sqlite, &[("BACKSTOP_TELEMETRY__OTLP_ENDPOINT", &endpoint)]).await;
     let api = backstop.api();
     let bank = Bank::start("bank").await;
-    api.enlist(&bank).await;
-    api.define(definition("traced", [step("debit", "bank"), step("credit", "bank").after(&["debit"])])).await;
+    api.enlist_as(&bank, json!({ "rollbackListener": true })).await;
+    api.define(chain()).await;
     bank.answers(|seen| match seen.short().as_str() {
         "credit/action#1" => Reply::status(Code::FailedPrecondition, "account closed"),
         _ => Reply::Done,
@@ -104,31 +74,157 @@ async fn one_trace_leads_from_the_caller_to_the_participants() {
 
     assert_eq!(state(&saga), "ROLLED_BACK", "{}", shown(&saga));
     assert_eq!(saga.trace_id, CALLERS_TRACE);
-    // The server's span and the three calls: debit, credit, debit's compensation.
-    let spans = collector.spans(4).await;
+    let named = |spans: &[Span], name: &str| spans.iter().filter(|span| span.name.ends_with(name)).count();
+    let spans = collector
+        .spans(CALLERS_TRACE, |spans| {
+            calls(spans) == UNDONE && named(spans, "OnRollback") == 1 && named(spans, "StartSaga") == 1
+        })
+        .await;
     let server = spans.iter().find(|span| span.name == "backstop.v1.SagaService/StartSaga").unwrap();
     assert_eq!(hex(&server.parent_span_id), CALLERS_SPAN);
-    let calls: Vec<&Span> = spans.iter().filter(|span| span.parent_span_id == server.span_id).collect();
-    let said =
-        |span: &&Span| format!("{}/{}", attribute(span, "backstop.step"), attribute(span, "backstop.phase"));
-    let mut names: Vec<String> = calls.iter().map(said).collect();
-    names.sort();
-    assert_eq!(names, ["credit/action", "debit/action", "debit/compensation"]);
-    for call in &calls {
+    // All else hangs from it: the appends with what they made durable, the calls, the signal.
+    assert!(spans.iter().all(|span| span.span_id == server.span_id || span.parent_span_id == server.span_id));
+    let appends = spans.iter().filter(|span| span.name == "journal append");
+    let written: Vec<&str> = appends.flat_map(|span| &span.events).map(|event| event.name.as_str()).collect();
+    for event in ["STARTED", "ACTION_FAILED", "ROLLBACK_DECIDED", "COMPENSATION_SUCCEEDED", "ROLLED_BACK"] {
+        assert!(written.contains(&event), "{event} is not in {written:?}");
+    }
+    for call in UNDONE.map(|call| the(&spans, call)) {
         assert_eq!(attribute(call, "backstop.saga.id"), "traced-1");
         assert_eq!(attribute(call, "backstop.definition"), "traced@1");
         assert_eq!(attribute(call, "rpc.system.name"), "grpc");
+        assert_eq!(attribute(call, "rpc.method"), call.name);
     }
-    let failed = calls.iter().find(|span| said(span) == "credit/action").unwrap();
+    let failed = the(&spans, "credit/action#1");
     assert_eq!(failed.status.as_ref().map(|status| status.code()), Some(StatusCode::Error));
     assert_eq!(attribute(failed, "rpc.status_code"), "FAILED_PRECONDITION");
     assert_eq!(attribute(failed, "backstop.fin_code"), "FIN-40005");
     assert_eq!(attribute(failed, "backstop.tier"), "L3");
+    assert_eq!(failed.events.iter().map(|event| event.name.as_str()).collect::<Vec<_>>(), ["exception"]);
+    // What undoes, and what tells of it, link to what failed.
+    let undone = the(&spans, "debit/compensation#1");
+    let signal = spans.iter().find(|span| span.name.ends_with("OnRollback")).unwrap();
+    for span in [undone, signal] {
+        let links: Vec<String> = span.links.iter().map(|link| hex(&link.span_id)).collect();
+        assert_eq!(links, [hex(&failed.span_id)], "{span:#?}");
+    }
     // What each participant got is the place of its own call in that trace.
     for seen in bank.seen_of("traced-1") {
-        let call =
-            calls.iter().find(|span| said(span) == format!("{}/{}", seen.step(), seen.phase())).unwrap();
-        let place = format!("00-{CALLERS_TRACE}-{}-01", hex(&call.span_id));
+        let place = format!("00-{CALLERS_TRACE}-{}-01", hex(&the(&spans, &seen.short()).span_id));
+        assert_eq!(seen.text("traceparent"), place);
+    }
+    // And the log leads to it.
+    eventually("the line of the rollback, with its trace", || async {
+        let log = backstop.log();
+        let line = log.lines().find(|line| line.contains("rolling back") && line.contains("traced-1"));
+        match line {
+            Some(line) if line.contains(CALLERS_TRACE) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_are_siblings_and_each_failed_one_says_why() {
+    let (collector, endpoint) = Collector::start().await;
+    let backstop =
+        Backstop::start_with(Engine::Sqlite, &[("BACKSTOP_TELEMETRY__OTLP_ENDPOINT", &endpoint)]).await;
+    let api = backstop.api();
+    let bank = Bank::start("bank").await;
+    api.enlist_as(&bank, json!({ "deduplicatesByKey": true })).await;
+    api.define(definition("traced", [step("debit", "bank")])).await;
+    bank.answers(|seen| match seen.short().as_str() {
+        "debit/action#1" | "debit/action#2" => Reply::status(Code::Unavailable, "not now"),
+        _ => Reply::Done,
+    });
+    let saga = run_in_the_callers_trace(&api).await;
+    assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
+    let attempts = ["debit/action#1", "debit/action#2", "debit/action#3"];
+    let spans = collector.spans(CALLERS_TRACE, |spans| calls(spans) == attempts).await;
+    let attempts = attempts.map(|call| the(&spans, call));
+    assert!(attempts.iter().all(|span| span.parent_span_id == attempts[0].parent_span_id));
+    for failed in &attempts[..2] {
+        assert_eq!(attribute(failed, "backstop.fin_code"), "FIN-50302");
+        assert_eq!(attribute(failed, "backstop.tier"), "L2");
+    }
+    assert!(attempts[2].status.as_ref().is_none_or(|status| status.code() == StatusCode::Unset));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_that_nobody_sampled_is_told_whole_if_it_fails_and_not_at_all_if_it_does_not() {
+    let (collector, endpoint) = Collector::start().await;
+    let backstop =
+        Backstop::start_with(Engine::Sqlite, &[("BACKSTOP_TELEMETRY__OTLP_ENDPOINT", &endpoint)]).await;
+    let api = backstop.api();
+    let bank = Bank::start("bank").await;
+    api.enlist(&bank).await;
+    api.define(chain()).await;
+    // One that is well first, in the same trace: had it been told, it would be there before the other.
+    let mut well = Request::new(Api::start_request(json!({
+        "definition": "traced", "sagaId": "well", "wait": "30s", "input": { "account": "acc-1", "cents": "1250" },
+    })));
+    let parent = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-00");
+    well.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    let well = api.sagas().start_saga(well).await.unwrap().into_inner().saga.unwrap();
+    assert_eq!(state(&well), "SUCCEEDED", "{}", shown(&well));
+    bank.answers(|seen| match seen.short().as_str() {
+        "credit/action#1" => Reply::status(Code::Internal, "a bug"),
+        _ => Reply::Done,
+    });
+    let saga = run_in(&api, "00").await;
+    assert_eq!(state(&saga), "ROLLED_BACK", "{}", shown(&saga));
+    let whole = ["credit/action#1", "credit/compensation#1", "debit/action#1", "debit/compensation#1"];
+    let spans = collector.spans(CALLERS_TRACE, |spans| calls(spans) == whole).await;
+    assert!(spans.iter().all(|span| attribute(span, "backstop.saga.id") == "traced-1"), "{spans:#?}");
+    assert_eq!(attribute(the(&spans, "credit/action#1"), "backstop.tier"), "L1");
+    // The participants were not asked to tell of the actions; of what undoes them they are.
+    for seen in bank.seen_of("traced-1") {
+        let flags = if seen.phase() == "compensation" { "01" } else { "00" };
+        let place = format!("00-{CALLERS_TRACE}-{}-{flags}", hex(&the(&spans, &seen.short()).span_id));
+        assert_eq!(seen.text("traceparent"), place);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trace_goes_on_when_the_coordinator_is_killed_between_action_and_compensation() {
+    let (collector, endpoint) = Collector::start().await;
+    // So long that the first life tells nothing but what it has told by dying.
+    let settings = [
+        ("BACKSTOP_TELEMETRY__OTLP_ENDPOINT", endpoint.as_str()),
+        ("BACKSTOP_TELEMETRY__SPANS_EVERY", "60s"),
+    ];
+    let mut backstop = Backstop::start_with(Engine::Sqlite, &settings).await;
+    let bank = Bank::start("bank").await;
+    backstop.api().enlist(&bank).await;
+    backstop.api().define(chain()).await;
+    bank.answers(|seen| match seen.short().as_str() {
+        "credit/action#1" => Reply::status(Code::FailedPrecondition, "account closed"),
+        "debit/compensation#1" => Reply::Hang,
+        _ => Reply::Done,
+    });
+    let mut request = Request::new(Api::start_request(json!({
+        "definition": "traced", "sagaId": "traced-1", "input": { "account": "acc-1", "cents": "1250" },
+    })));
+    let parent = format!("00-{CALLERS_TRACE}-{CALLERS_SPAN}-01");
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    backstop.api().sagas().start_saga(request).await.unwrap();
+    bank.until_seen("the compensation", |seen| seen.phase() == "compensation").await;
+    backstop.kill();
+    assert!(collector.spans.lock().unwrap().is_empty(), "the first life told nothing");
+    backstop.start_again().await;
+    let saga = backstop.api().rest("traced-1").await;
+    assert_eq!(state(&saga), "ROLLED_BACK", "{}", shown(&saga));
+    backstop.signal_to_end();
+    backstop.gone().await;
+    let whole = ["credit/action#1", "debit/action#1", "debit/compensation#1", "debit/compensation#2"];
+    let spans = collector.spans(CALLERS_TRACE, |spans| calls(spans) == whole).await;
+    let failed = the(&spans, "credit/action#1");
+    assert_eq!(attribute(failed, "backstop.fin_code"), "FIN-40005");
+    let links = &the(&spans, "debit/compensation#2").links;
+    assert_eq!(links.iter().map(|link| hex(&link.span_id)).collect::<Vec<_>>(), [hex(&failed.span_id)]);
+    for seen in bank.seen_of("traced-1") {
+        let place = format!("00-{CALLERS_TRACE}-{}-01", hex(&the(&spans, &seen.short()).span_id));
         assert_eq!(seen.text("traceparent"), place);
     }
 }
@@ -146,6 +242,17 @@ async fn a_collector_that_is_not_there_holds_up_nothing() {
     api.define(definition("traced", [step("debit", "bank")])).await;
     let saga = run_in_the_callers_trace(&api).await;
     assert_eq!(state(&saga), "SUCCEEDED", "{}", shown(&saga));
+    // What could not be sent is counted.
+    let metrics = backstop.metrics_address().await;
+    eventually("spans counted as dropped", || async {
+        let text = get(&metrics, "/metrics").await;
+        let line = text.lines().find(|line| line.contains("spans_dropped") && line.contains("export_failed"));
+        match line {
+            Some(line) if !line.ends_with(" 0") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
 }
 
 /// The words of a text in which a payload might hide in some writing: as it is, as numbers, as base64.

@@ -10,6 +10,7 @@ pub(crate) mod disk;
 pub(crate) mod net;
 pub(crate) mod plan;
 pub(crate) mod process;
+pub(crate) mod told;
 
 use backstop_core::transcript::transcript;
 use backstop_core::{DefinitionName, Saga, SagaId, SagaState, Seq};
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
+use told::Told;
 
 /// No story takes longer than this, by its own clock.
 const STORY_MAX: Duration = Duration::from_secs(3600);
@@ -61,6 +63,7 @@ pub(crate) struct World {
     pub(crate) disk: Arc<Disk>,
     pub(crate) bank: Arc<Bank>,
     pub(crate) net: Arc<Net>,
+    pub(crate) traces: Arc<Told>,
     processes: AtomicU32,
 }
 
@@ -74,7 +77,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let disk = Disk::new();
         let bank = Bank::new(&disk);
-        Self { disk, bank, net: Arc::default(), processes: AtomicU32::new(1) }
+        Self { disk, bank, net: Arc::default(), traces: Arc::default(), processes: AtomicU32::new(1) }
     }
 
     /// A coordinator with the settings as they come.
@@ -94,6 +97,7 @@ impl World {
             participants: Arc::new(bank),
             peers: Arc::new(peers),
             machine: Arc::new(ThisMachine),
+            traces: Arc::clone(&self.traces) as _,
         };
         let address = process.number.to_string();
         let coordinator = Coordinator::start(ports, settings, &address).await.unwrap();

@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod bank;
+pub(crate) mod collector;
 pub(crate) mod definition;
 pub(crate) mod script;
 pub(crate) mod server;

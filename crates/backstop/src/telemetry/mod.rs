@@ -2,20 +2,34 @@
 //!
 //! Trace ids exist also when nothing is exported, so that errors and logs always name one.
 
+mod outside;
+mod queue;
+
+pub(crate) use outside::{Caller, service_spans};
+
 use crate::config::Telemetry;
 use anyhow::Context;
+use backstop_engine::metrics::table;
+use backstop_engine::ports::traces::{NoTraces, Traces};
+use backstop_rpc::traces::SagaSpans;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use queue::Queue;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+/// Most time series of one metric that tells steps apart. Past it the library counts what is new under
+/// `otel_metric_overflow="true"` and under no name; its own limit of 2,000 would be reached with a few hundred steps.
+const SERIES_BY_STEP_MAX: usize = 20_000;
 
 /// What has to be flushed at the end.
 pub(crate) struct Running {
@@ -23,6 +37,8 @@ pub(crate) struct Running {
     metrics: SdkMeterProvider,
     /// What `/metrics` shows.
     pub(crate) registry: prometheus::Registry,
+    /// Where sagas' spans go.
+    pub(crate) sagas: Arc<dyn Traces>,
 }
 
 /// Sets everything up for this process.
@@ -32,11 +48,13 @@ pub(crate) fn start(settings: &Telemetry) -> anyhow::Result<Running> {
         .with_service_name(settings.service_name.clone())
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
-    let traces = traces(settings, resource.clone())?;
     let registry = prometheus::Registry::new();
-    let metrics = metrics(settings, resource, &registry)?;
-    global::set_tracer_provider(traces.clone());
+    let metrics = metrics(settings, resource.clone(), &registry)?;
+    // The meter comes first: the queue of spans counts on it.
     global::set_meter_provider(metrics.clone());
+    let (traces, sagas) = traces(settings, resource)?;
+    global::set_tracer_provider(traces.clone());
+    tell_version();
     // A line says itself which saga it is about; the spans around it are for traces.
     let filter = || -> anyhow::Result<_> {
         let filter = EnvFilter::try_new(&settings.log_filter).context("telemetry.log_filter")?;
@@ -55,22 +73,25 @@ pub(crate) fn start(settings: &Telemetry) -> anyhow::Result<Running> {
         .with_tracer(traces.tracer("backstop"))
         .with_filter(EnvFilter::new("off,backstop=info,backstop_rpc=info,backstop_engine=info"));
     tracing_subscriber::registry().with(log).with(spans).try_init().context("a logger is set up already")?;
-    Ok(Running { traces, metrics, registry })
+    Ok(Running { traces, metrics, registry, sagas })
 }
 
-fn traces(settings: &Telemetry, resource: Resource) -> anyhow::Result<SdkTracerProvider> {
-    let builder = SdkTracerProvider::builder().with_resource(resource);
+/// The provider of `tracing` spans, and the way of sagas' own spans: one queue, one exporter.
+fn traces(settings: &Telemetry, resource: Resource) -> anyhow::Result<(SdkTracerProvider, Arc<dyn Traces>)> {
+    let builder = SdkTracerProvider::builder().with_resource(resource.clone());
     let Some(endpoint) = &settings.otlp_endpoint else {
-        return Ok(builder.with_sampler(Sampler::AlwaysOff).build());
+        return Ok((builder.with_sampler(Sampler::AlwaysOff).build(), Arc::new(NoTraces)));
     };
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
+        .with_timeout(settings.spans.timeout)
         .build()
         .context("the exporter of traces")?;
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
-    // The batch processor's queue is bounded and drops; export never holds up a saga.
-    Ok(builder.with_sampler(sampler).with_batch_exporter(exporter).build())
+    let queue = Queue::new(exporter, settings.spans, &resource);
+    let sagas = Arc::new(SagaSpans::new(Arc::new(queue.clone())));
+    Ok((builder.with_sampler(sampler).with_span_processor(queue).build(), sagas))
 }
 
 fn metrics(
@@ -83,7 +104,8 @@ fn metrics(
         .scope_info_enabled(false)
         .build()
         .context("the exporter of /metrics")?;
-    let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(exposed);
+    let mut builder =
+        SdkMeterProvider::builder().with_resource(resource).with_reader(exposed).with_view(room_for_steps);
     if let Some(endpoint) = &settings.otlp_endpoint {
         let exporter = opentelemetry_otlp::MetricExporter::builder()
             .with_tonic()
@@ -93,6 +115,23 @@ fn metrics(
         builder = builder.with_periodic_exporter(exporter);
     }
     Ok(builder.build())
+}
+
+/// Room for every step of many definitions, where a metric tells them apart.
+fn room_for_steps(instrument: &Instrument) -> Option<Stream> {
+    let is_it = |metric: &&table::Metric| metric.instrument().0 == instrument.name();
+    let metric = table::ALL.iter().find(is_it)?;
+    let by_step = metric.labels.contains(&"step");
+    by_step.then(|| Stream::builder().with_cardinality_limit(SERIES_BY_STEP_MAX).build().ok()).flatten()
+}
+
+/// Tells which version runs, so that a roll-out can be seen.
+fn tell_version() {
+    let _registered = global::meter("backstop")
+        .u64_observable_gauge(table::BUILD_INFO.instrument().0)
+        .with_description(table::BUILD_INFO.tells)
+        .with_callback(|observer| observer.observe(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]))
+        .build();
 }
 
 impl Running {
