@@ -1,10 +1,11 @@
-//! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | ci | figures`.
+//! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | deploy | stack | ci | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
 #![allow(clippy::print_stdout)] // Printing is what a chore is for.
 
 mod ci;
+mod deploy;
 mod figures;
 mod fuzz;
 mod model;
@@ -15,7 +16,9 @@ mod process;
 mod sim;
 mod sources;
 mod spec;
+mod stack;
 mod test;
+mod tools;
 mod walls;
 
 use std::process::ExitCode;
@@ -30,6 +33,10 @@ usage: cargo xtask <chore>
                                 lives through the worlds of many seeds, or of one, or hunts for planted bugs
   walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
+  deploy [--write]              deploy/ and docker-compose.yml, with the tools that they are for; alerts and dashboards
+                                against docs/metrics.md. --write: first writes what is made of something else
+  stack [--keep]                the stack of docker-compose.yml as processes, with a load and three stories, asserting what
+                                an operator sees; --keep: stays until Enter is pressed
   ci                            format, walls, proto lint, specification, clippy, simulator, model, docs, then test
   fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
   figures                       lines of code, binary size, build profile";
@@ -44,6 +51,8 @@ fn main() -> ExitCode {
         "sim" => sim::simulate(&rest),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "spec" => spec::run(&rest),
+        "deploy" => deploy::run(&rest).map(|()| ExitCode::SUCCESS),
+        "stack" => stack::run(&rest),
         "ci" => ci::run(),
         "fuzz" => fuzz::run(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),

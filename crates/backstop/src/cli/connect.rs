@@ -24,6 +24,9 @@ const HEADER_LIST_BYTES_MAX: u32 = 128 * 1024;
 /// itself.
 const PAGES_MAX: usize = 100_000;
 
+/// Where a server listens that was not told otherwise.
+pub(crate) const SERVER_DEFAULT: &str = "http://127.0.0.1:7420";
+
 /// Where the server is, and how its answers are shown.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ConnectArgs {
@@ -33,7 +36,7 @@ pub(crate) struct ConnectArgs {
         global = true,
         env = "BACKSTOP_SERVER",
         value_name = "URL",
-        default_value = "http://127.0.0.1:7420",
+        default_value = SERVER_DEFAULT,
         help_heading = "Connection (of client commands)"
     )]
     pub(crate) server: String,

@@ -11,7 +11,7 @@ use super::connect::Connection;
 use super::error::CliError;
 use super::gather::{heads, whole};
 use super::intervention_view::{Now, document, queue};
-use super::saga::quoted;
+use super::saga_list::quoted;
 use super::text::parse_duration;
 use super::waiting::waiting;
 use super::{Exit, Session, json};

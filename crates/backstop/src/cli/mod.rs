@@ -18,13 +18,18 @@ mod gather;
 mod intervention;
 mod intervention_view;
 mod json;
+mod live;
 mod operator;
 mod out;
 mod participant;
 mod saga;
+mod saga_list;
+mod saga_show;
 mod saga_view;
+mod simulate;
 mod text;
 mod top;
+mod view;
 mod waiting;
 mod watch;
 

@@ -28,6 +28,7 @@ mod operator;
 mod overview;
 mod peer_failures;
 mod python;
+mod screens;
 mod shell;
 mod starting;
 mod telemetry;

@@ -35,7 +35,9 @@ pub(super) struct Ran {
 pub(super) async fn run(server: &str, args: &[&str]) -> Ran {
     let (mut terminal, out, err) = captured::terminal();
     let exit = run_at(server, args, &mut terminal).await;
-    Ran { exit, out: out.text(), err: err.text() }
+    // The port is another one each time; that commands to paste name the server is shown elsewhere.
+    let out = out.text().replace(&format!(" --server {server}"), "");
+    Ran { exit, out, err: err.text() }
 }
 
 /// The same, on a terminal of the test's own.
