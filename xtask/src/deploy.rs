@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             }
         };
     check("promtool", programs::prometheus("promtool"), &promtool);
-    check("amtool", programs::alertmanager("amtool"), &|amtool| {
+    check("amtool", programs::amtool(), &|amtool| {
         let mut call = command(amtool);
         call.arg("check-config").arg(format!("{OBSERVABILITY}/alertmanager.yml"));
         Ok(vec![call])

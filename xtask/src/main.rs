@@ -35,9 +35,9 @@ usage: cargo xtask <chore>
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
   deploy [--write]              deploy/ and docker-compose.yml, with the tools that they are for; alerts and dashboards
                                 against docs/metrics.md. --write: first writes what is made of something else
-  stack [--keep]                the stack of docker-compose.yml as processes, with a load and three stories, asserting what
+  stack [--keep]                the stack of docker-compose.yml as processes, with a load and four stories, asserting what
                                 an operator sees; --keep: stays until Enter is pressed
-  ci                            format, walls, proto lint, specification, clippy, simulator, model, docs, then test
+  ci                            format, walls, proto lint, deploy, specification, clippy, simulator, model, docs, then test
   fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
   figures                       lines of code, binary size, build profile";
 

@@ -1,6 +1,6 @@
 //! `cargo xtask stack`: the stack of docker-compose.yml as plain processes, with the same configuration files, a load, and
-//! three stories of which it is asserted what an operator would see: a transfer that is undone, a failure of tier L1, and
-//! a coordinator that is killed in the middle.
+//! four stories of which it is asserted what an operator would see: a transfer that is undone, a failure of tier L1, a
+//! saga that needs a person, and a coordinator that is killed in the middle.
 //!
 //! # Invariants
 //! * Prometheus, Alertmanager, the collector and Jaeger run the files of `deploy/observability` as they stand. What differs
@@ -14,6 +14,7 @@
 
 mod http;
 mod parts;
+mod person;
 mod processes;
 mod stories;
 mod traces;

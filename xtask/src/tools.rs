@@ -22,6 +22,8 @@ const SCHEMAS_OF: &str = "v1.33.0-local-strict";
 const OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator@v0.85.0";
 /// The client's plugin: it reads docker-compose.yml as `docker compose` does, because it is what does.
 const COMPOSE: (&str, &str) = ("github.com/docker/compose/v2", "v2.40.3");
+/// The version of docker-compose.yml's image.
+const ALERTMANAGER: &str = "github.com/prometheus/alertmanager/cmd/alertmanager@v0.28.1";
 /// Jaeger 2.13.0: a version 1 and a version 2 are made of each commit, and Go's modules know it by the former.
 const JAEGER: (&str, &str) = ("github.com/jaegertracing/jaeger", "v1.76.0");
 /// Builds the collector.
@@ -34,23 +36,23 @@ fn bin(name: &str) -> PathBuf {
 
 /// One of the programs of Debian's package `prometheus`: `promtool`, `prometheus`.
 pub(crate) fn prometheus(program: &str) -> Result<PathBuf> {
-    from_debian("prometheus", program, &[program])
+    from_debian("prometheus", program)
 }
 
-/// One of the programs of Debian's package `prometheus-alertmanager`: `amtool`, `alertmanager`.
-pub(crate) fn alertmanager(program: &str) -> Result<PathBuf> {
-    // Debian calls the server after the package.
-    from_debian("prometheus-alertmanager", program, &[program, "prometheus-alertmanager"])
+/// Checks Alertmanager's file. Debian's is there in a second.
+pub(crate) fn amtool() -> Result<PathBuf> {
+    from_debian("prometheus-alertmanager", "amtool")
 }
 
-fn from_debian(package: &str, program: &str, names: &[&str]) -> Result<PathBuf> {
+/// Debian's server wants its templates at a place that only an installed package has.
+pub(crate) fn alertmanager() -> Result<PathBuf> {
+    go_install(ALERTMANAGER, "alertmanager")
+}
+
+fn from_debian(package: &str, program: &str) -> Result<PathBuf> {
     let unpacked = tools().join("debian").join(package);
-    let names: Vec<&str> = if program == "amtool" { vec!["amtool"] } else { names.to_vec() };
-    let find = || {
-        let own = names.iter().map(|name| unpacked.join("usr/bin").join(name)).find(|file| file.is_file());
-        names.iter().find_map(|name| on_path(name)).or(own)
-    };
-    if let Some(found) = find() {
+    let own = unpacked.join("usr/bin").join(program);
+    if let Some(found) = on_path(program).or_else(|| Some(own.clone()).filter(|file| file.is_file())) {
         return Ok(found);
     }
     let advice = format!("not found; install it (Debian: apt-get install {package})");
@@ -61,7 +63,9 @@ fn from_debian(package: &str, program: &str, names: &[&str]) -> Result<PathBuf> 
     std::fs::create_dir_all(&unpacked)?;
     let download = || {
         let mut apt = command("apt-get");
-        run(apt.args(["download", "-q", package]).current_dir(&unpacked))
+        // As root apt would hand the download to a user who may not write here.
+        apt.args(["download", "-qq", "-o", "APT::Sandbox::User=root", package]);
+        run(apt.current_dir(&unpacked))
     };
     if download().is_err() {
         // Without lists apt knows no package; only root may fetch them.
@@ -74,7 +78,7 @@ fn from_debian(package: &str, program: &str, names: &[&str]) -> Result<PathBuf> 
             run(command("dpkg-deb").arg("-x").arg(&path).arg(&unpacked))?;
         }
     }
-    find().context(advice)
+    if own.is_file() { Ok(own) } else { bail!(advice) }
 }
 
 /// `go install` into `target/xtask/bin`.

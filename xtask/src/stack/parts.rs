@@ -1,7 +1,7 @@
 //! The parts of the stack, in the order of docker-compose.yml's dependencies.
 
 use super::http::{self, Receiver};
-use super::processes::{Processes, free_addresses};
+use super::processes::{Processes, free_addresses, wait_for};
 use crate::process::{cargo, command, root, run, target};
 use crate::{prerequisites, tools};
 use anyhow::{Context, Result, bail};
@@ -109,17 +109,15 @@ impl Stack {
         self.processes.start("postgres", &mut server)?;
         let address = self.postgres;
         self.processes.ready("postgres", || Ok(std::net::TcpStream::connect(address).map(drop)?))?;
-        // It takes connections a little before it answers them.
-        let mut tries = 0;
-        while let Err(error) =
-            run(self.backstop_with_store().arg("migrate").stdout(std::process::Stdio::null()))
-        {
-            tries += 1;
-            if tries > 5 {
-                return Err(error);
+        // It takes connections a little before it answers them: it is up when the schema can be made.
+        let migrate = || {
+            let output = self.backstop_with_store().arg("migrate").output()?;
+            if !output.status.success() {
+                bail!("backstop migrate: {}", String::from_utf8_lossy(&output.stderr));
             }
-            std::thread::sleep(std::time::Duration::from_secs(1));
-        }
+            Ok(())
+        };
+        wait_for("the schema", migrate)?;
         self.processes.say("the schema is up to date");
         Ok(())
     }
@@ -303,7 +301,7 @@ impl Programs {
         let found = Self {
             postgres_bin: prerequisites::postgres().context("Postgres")?,
             prometheus: tools::prometheus("prometheus").context("Prometheus")?,
-            alertmanager: tools::alertmanager("alertmanager").context("Alertmanager")?,
+            alertmanager: tools::alertmanager().context("Alertmanager")?,
             collector: tools::collector().context("the OpenTelemetry collector")?,
             jaeger: tools::jaeger().context("Jaeger")?,
         };

@@ -1,7 +1,8 @@
 //! The processes of the stack: started with a log each, ended by their ids, last started first.
 //!
 //! # Invariants
-//! * What was started is ended when the value is dropped: asked first, killed after [`ENDS_MAX`].
+//! * What was started is ended when the value is dropped: asked first, killed after [`ENDS_MAX`]. It is also ended when
+//!   this program is killed: beside each process a small shell waits at a pipe that only we hold open.
 //! * A process that has ended by itself is found out while it is waited for, and its log's end is shown.
 
 use crate::process::{command, run};
@@ -25,6 +26,8 @@ const LINES_SHOWN: usize = 15;
 struct Process {
     name: String,
     child: Child,
+    /// Ends the child when we are gone.
+    guard: Child,
     log: PathBuf,
 }
 
@@ -53,7 +56,10 @@ impl Processes {
         let file = File::options().create(true).append(true).open(&log)?;
         command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        self.running.push(Process { name: name.to_owned(), child, log });
+        let mut guard = crate::process::command("sh");
+        guard.args(["-c", "cat >/dev/null; kill \"$0\" 2>/dev/null", &child.id().to_string()]);
+        let guard = guard.stdin(Stdio::piped()).spawn().with_context(|| format!("cannot guard {name}"))?;
+        self.running.push(Process { name: name.to_owned(), child, guard, log });
         Ok(())
     }
 
@@ -85,6 +91,8 @@ impl Processes {
         let place = self.running.iter().position(|process| process.name == name);
         let mut process = self.running.remove(place.with_context(|| format!("{name} does not run"))?);
         let id = process.child.id();
+        // First the guard: the id may soon be somebody else's.
+        dismiss(&mut process.guard);
         process.child.kill()?;
         process.child.wait()?;
         self.say(&format!("kill -9 {id} ({name})"));
@@ -98,6 +106,7 @@ impl Processes {
     /// Ends all of them.
     pub(super) fn end(&mut self) {
         while let Some(mut process) = self.running.pop() {
+            dismiss(&mut process.guard);
             end(&mut process.child);
         }
     }
@@ -107,6 +116,12 @@ impl Drop for Processes {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn dismiss(guard: &mut Child) {
+    // It holds nothing: that it may be gone already is as good.
+    let _ = guard.kill();
+    let _ = guard.wait();
 }
 
 fn end(child: &mut Child) {
@@ -127,6 +142,18 @@ fn end_of(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
+}
+
+/// Waits for what is no process of its own.
+pub(super) fn wait_for(what: &str, mut is_there: impl FnMut() -> Result<()>) -> Result<()> {
+    let deadline = Instant::now() + READY_MAX;
+    loop {
+        match is_there() {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(error.context(what.to_owned())),
+            Err(_) => std::thread::sleep(LOOK_EVERY),
+        }
+    }
 }
 
 /// Addresses on loopback that nobody listens on, all different.

@@ -3,6 +3,7 @@
 //! * A load: the transfers of examples/transfer/transfers.csv, as docker-compose.yml's `load` sends them.
 //! * A transfer that is undone: the payee is credited, the payer's debit is refused, the credit is taken back.
 //! * A failure of tier L1, which must reach the pager with its saga.
+//! * A saga that needs a person (`person`).
 //! * A coordinator that is killed after an action has succeeded and before it is compensated: still one trace.
 //!
 //! # Invariants
@@ -11,6 +12,7 @@
 
 use super::http;
 use super::parts::{COORDINATORS, Stack};
+use super::person;
 use super::processes::LOOK_EVERY;
 use super::traces::{self, Trace};
 use crate::deploy;
@@ -27,7 +29,7 @@ const SEEN_MAX: Duration = Duration::from_secs(60);
 const KILLS_MAX: usize = 5;
 
 /// An account that holds 15.00 and one that is paid: a larger transfer between them is refused by the payer's ledger.
-const POOR: &str = "DE02120300000000202051";
+pub(super) const POOR: &str = "DE02120300000000202051";
 const RICH: &str = "DE75512108001245126199";
 const PAYEE: &str = "NL39RABO0300065264";
 
@@ -41,7 +43,7 @@ impl Seen {
     }
 
     /// Looks until it is there: `look` answers what it saw, or why not yet.
-    fn until<T>(&mut self, what: &str, look: impl Fn() -> Result<T>) -> Option<T>
+    pub(super) fn until<T>(&mut self, what: &str, look: impl Fn() -> Result<T>) -> Option<T>
     where
         T: Sighting,
     {
@@ -79,7 +81,7 @@ impl fmt::Display for Seen {
 }
 
 /// What a look brings back.
-trait Sighting {
+pub(super) trait Sighting {
     /// What to add to the line that says so.
     fn words(&self) -> String {
         String::new()
@@ -99,6 +101,7 @@ pub(super) fn tell(stack: &mut Stack, seen: &mut Seen) -> Result<()> {
     load(stack)?;
     undone(stack, seen)?;
     l1(stack, seen)?;
+    person::tell(stack, seen)?;
     counted(stack, seen);
     killed(stack, seen)
 }
@@ -227,7 +230,7 @@ fn l1(stack: &Stack, seen: &mut Seen) -> Result<()> {
 }
 
 /// One number from Prometheus.
-fn number(stack: &Stack, query: &str) -> Result<f64> {
+pub(super) fn number(stack: &Stack, query: &str) -> Result<f64> {
     let answer = http::get_json(stack.prometheus, &format!("/api/v1/query?query={}", http::encoded(query)))?;
     let value = answer.pointer("/data/result/0/value/1").and_then(Value::as_str);
     Ok(value.with_context(|| format!("{query} is nothing"))?.parse()?)

@@ -71,6 +71,17 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_for_kubernetes_are_settings_and_lack_only_the_secret() {
+        let manifest = include_str!("../../../../deploy/kubernetes/configmap.yaml");
+        let (_, block) = manifest.split_once("backstop.toml: |\n").unwrap();
+        let settings = file(&block.lines().map(|line| format!("{}\n", line.trim())).collect::<String>());
+        let flags = Flags { config: Some(settings.path().to_owned()), ..Flags::default() };
+        let said = load(&flags).unwrap_err().to_string();
+        assert!(said.contains("1 fault"), "{said}");
+        assert!(said.contains("postgres.password_file: /run/secrets/backstop/password"), "{said}");
+    }
+
+    #[test]
     fn a_file_that_is_of_no_use_is_a_fault() {
         let secret = file("secret");
         let of = |url: &str, file: &Path| from_file(url, file).unwrap_err();
