@@ -22,6 +22,7 @@ mod fan_out;
 mod fleet;
 mod grpcurl;
 mod operator;
+mod pages;
 mod peer_failures;
 mod python;
 mod starting;

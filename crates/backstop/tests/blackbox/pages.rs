@@ -1,0 +1,101 @@
+//! The documents, followed from top to bottom: each command of a page is run against a real coordinator and the
+//! example's real bank, and what the page shows is what is printed.
+//!
+//! How a page is read: `common/page.rs`.
+
+use crate::common::page::{self, Deed, Line, compare, deeds};
+use crate::common::stage::Stage;
+use crate::common::{eventually, tool};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use std::collections::BTreeSet;
+
+/// Follows a page on a stage of its own.
+async fn follow(path: &str) {
+    let mut stage = Stage::bare().await;
+    for deed in deeds(&page::text(path)) {
+        match deed {
+            Deed::Prepare { line, words } => {
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                prepare(&mut stage, &words).await.unwrap_or_else(|()| panic!("{path}:{line}: {words:?}?"));
+            }
+            Deed::Run(line) => run(&stage, path, &line),
+        }
+    }
+}
+
+fn run(stage: &Stage, path: &str, line: &Line) {
+    let output = stage.shell(&line.text);
+    let said = stage.as_in_page(&tool::said(&output));
+    let place = format!("{path}:{}: {}", line.line, line.text);
+    match line.exit {
+        Some(code) => assert_eq!(output.status.code(), Some(code), "{place}\n{said}"),
+        None => assert!(!output.status.success(), "{place}\nthe page says that it fails\n{said}"),
+    }
+    if let Some(shown) = &line.prints
+        && let Err(missing) = compare(shown, &said)
+    {
+        panic!("{place}\nnot as in the page from this line on: {missing}\nprinted:\n{said}");
+    }
+}
+
+/// What a page's hidden words ask for.
+async fn prepare(stage: &mut Stage, words: &[&str]) -> Result<(), ()> {
+    match words {
+        ["open", "the", "bank"] => stage.open_the_bank(),
+        ["break", "the", "journal", "of", saga] => {
+            stage.backstop.kill();
+            let text = format!(
+                "CREATE TABLE aside AS SELECT * FROM saga_event WHERE saga_id = '{saga}';
+                 UPDATE saga_event SET payload = x'ff' WHERE saga_id = '{saga}';
+                 UPDATE saga SET owner = NULL, wake_at = 0 WHERE id = '{saga}'"
+            );
+            sql(stage, &text).await;
+            stage.backstop.start_again().await;
+            eventually("the quarantine", || async {
+                let saga = stage.backstop.api().get(saga).await.map_err(|status| status.to_string())?;
+                if saga.quarantine.is_empty() { Err(saga.transcript.join("\n")) } else { Ok(()) }
+            })
+            .await;
+        }
+        ["mend", "the", "journal", "of", saga] => {
+            let text = format!(
+                "UPDATE saga_event SET payload = (SELECT payload FROM aside WHERE aside.seq = saga_event.seq)
+                 WHERE saga_id = '{saga}'"
+            );
+            sql(stage, &text).await;
+        }
+        _ => return Err(()),
+    }
+    Ok(())
+}
+
+async fn sql(stage: &Stage, text: &str) {
+    let mut database = SqliteConnection::connect(&stage.backstop.store_url()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_of_the_grpcurl_page_runs_and_prints_what_the_page_shows() {
+    follow("docs/grpcurl.md").await;
+}
+
+#[test]
+fn the_grpcurl_page_has_a_line_for_each_method_of_the_api() {
+    let lines: Vec<String> = deeds(&page::text("docs/grpcurl.md"))
+        .into_iter()
+        .filter_map(|deed| match deed {
+            Deed::Run(line) => Some(line.text),
+            Deed::Prepare { .. } => None,
+        })
+        .collect();
+    let pool = prost_reflect::DescriptorPool::decode(backstop_proto::DESCRIPTORS).unwrap();
+    let mut methods = BTreeSet::new();
+    for service in pool.services().filter(|service| service.full_name().starts_with("backstop.v1.")) {
+        methods.extend(service.methods().map(|method| format!("{}/{}", service.full_name(), method.name())));
+    }
+    assert!(methods.len() > 15, "{methods:?}");
+    let missing: Vec<_> =
+        methods.iter().filter(|method| !lines.iter().any(|line| line.contains(method.as_str()))).collect();
+    assert!(missing.is_empty(), "docs/grpcurl.md has no line for {missing:?}");
+}
