@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | ci | figures`.
+//! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | reference | ci | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -12,6 +12,7 @@ mod mutants;
 mod peer_failures;
 mod prerequisites;
 mod process;
+mod reference;
 mod sim;
 mod sources;
 mod spec;
@@ -28,7 +29,8 @@ usage: cargo xtask <chore>
                                 explores small sagas whole, then knocks out each guard and demands that it is found
   sim [--seeds N | --minutes M] [--from SEED] [--seed N] [--sagas N] [--without CLASS] [--plant NAME | --plants]
                                 lives through the worlds of many seeds, or of one, or hunts for planted bugs
-  walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
+  walls                         the architecture's walls, migrations, error pages, documents, sizes of files, peers' failures
+  reference                     writes docs/configuration.md anew from the file of the defaults
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
   ci                            format, walls, proto lint, specification, clippy, simulator, model, docs, then test
   fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "model" => model::run(&rest),
         "sim" => sim::simulate(&rest),
+        "reference" => reference::run().map(|()| ExitCode::SUCCESS),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "spec" => spec::run(&rest),
         "ci" => ci::run(),
