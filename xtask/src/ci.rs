@@ -4,7 +4,7 @@
 //! wrong; the tests come last, and their closing lines are the last that is printed.
 
 use crate::process::{cargo, command, on_path, root, show, tools};
-use crate::{model, process, sim, spec, test, walls};
+use crate::{deploy, model, process, sim, spec, test, walls};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -25,6 +25,7 @@ fn checks() -> Vec<String> {
     check("format", || announced(cargo().args(["fmt", "--all", "--check"])), &mut faults);
     check("walls", walls::run, &mut faults);
     check("proto lint", buf_lint, &mut faults);
+    check("deploy", || deploy::run(&[]), &mut faults);
     check("specification", || spec::run(&[]).and_then(all_held), &mut faults);
     let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     check("clippy", || announced(cargo().args(clippy)), &mut faults);

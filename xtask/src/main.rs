@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout)] // Printing is what a chore is for.
 
 mod ci;
+mod deploy;
 mod figures;
 mod fuzz;
 mod model;
@@ -17,6 +18,7 @@ mod sim;
 mod sources;
 mod spec;
 mod test;
+mod tools;
 mod walls;
 
 use std::process::ExitCode;
@@ -32,6 +34,8 @@ usage: cargo xtask <chore>
   walls                         the architecture's walls, migrations, error pages, documents, sizes of files, peers' failures
   reference                     writes docs/configuration.md anew from the file of the defaults
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
+  deploy [--write]              deploy/ and docker-compose.yml, with the tools that they are for; alerts and dashboards
+                                against docs/metrics.md. --write: first writes what is made of something else
   ci                            format, walls, proto lint, specification, clippy, simulator, model, docs, then test
   fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
   figures                       lines of code, binary size, build profile";
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         "reference" => reference::run().map(|()| ExitCode::SUCCESS),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "spec" => spec::run(&rest),
+        "deploy" => deploy::run(&rest).map(|()| ExitCode::SUCCESS),
         "ci" => ci::run(),
         "fuzz" => fuzz::run(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),

@@ -172,7 +172,7 @@ fn grpcurl() -> Result<PathBuf> {
     if let Some(file) = std::env::var_os("BACKSTOP_TEST_GRPCURL").map(PathBuf::from) {
         return if file.is_file() { Ok(file) } else { bail!("{} is not there", file.display()) };
     }
-    let go = on_path("go").or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|go| go.is_file()));
+    let go = go();
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let go_bin = go.as_ref().and_then(|go| {
         let output = command(go).args(["env", "GOPATH"]).output().ok()?;
@@ -195,7 +195,12 @@ fn grpcurl() -> Result<PathBuf> {
     Ok(own_bin.join("grpcurl"))
 }
 
-fn python() -> Result<PathBuf> {
+/// Go, in `PATH` or where its own installer puts it.
+pub(crate) fn go() -> Option<PathBuf> {
+    on_path("go").or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|go| go.is_file()))
+}
+
+pub(crate) fn python() -> Result<PathBuf> {
     if let Some(file) = std::env::var_os("BACKSTOP_TEST_PYTHON").map(PathBuf::from) {
         return if has_grpcio(&file) { Ok(file) } else { bail!("{} has no grpcio", file.display()) };
     }

@@ -45,12 +45,7 @@ impl Call {
     /// The plan that it follows; `None` only for a phase that the step does not have.
     #[must_use]
     pub fn plan<'a>(&self, saga: &'a Saga) -> Option<&'a PlannedCall> {
-        let step = &saga.definition.steps[self.step];
-        match self.phase {
-            Phase::Action => Some(&step.action),
-            Phase::Query => step.query.as_ref(),
-            Phase::Compensation => step.compensation.as_ref(),
-        }
+        saga.definition.steps[self.step].call(self.phase)
     }
 
     /// Which attempt of which call, regardless of the clock that it bears.

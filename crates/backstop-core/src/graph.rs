@@ -1,7 +1,7 @@
 //! A definition that has passed every check, as the rules read it: indices instead of names.
 
 use crate::definition::{CompensationOrder, OnFailure, RetryPolicy, StepKind};
-use crate::ids::{DefinitionRef, ParticipantName, StepName};
+use crate::ids::{DefinitionRef, ParticipantName, Phase, StepName};
 use crate::tier::ErrorTable;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +68,16 @@ pub struct Step {
 }
 
 impl Step {
+    /// One of its calls; `None` if it has no such call.
+    #[must_use]
+    pub fn call(&self, phase: Phase) -> Option<&PlannedCall> {
+        match phase {
+            Phase::Action => Some(&self.action),
+            Phase::Query => self.query.as_ref(),
+            Phase::Compensation => self.compensation.as_ref(),
+        }
+    }
+
     /// True if a success of this step has to be undone in a rollback.
     #[must_use]
     pub fn is_compensatable(&self) -> bool {

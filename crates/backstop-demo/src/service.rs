@@ -7,6 +7,7 @@
 
 use crate::audit::Audit;
 use crate::bank::audit::audit_service_server::AuditServiceServer;
+use crate::bank::ledger::OpenAccountRequest;
 use crate::bank::ledger::ledger_service_server::LedgerServiceServer;
 use crate::bank::risk::risk_service_server::RiskServiceServer;
 use crate::bank::{AUDIT_DESCRIPTORS, LEDGER_DESCRIPTORS, RISK_DESCRIPTORS};
@@ -14,9 +15,13 @@ use crate::ledger::signals::Listener;
 use crate::ledger::{Books, BooksError, Ledger};
 use crate::risk::Risk;
 use crate::spec::{ServiceKind, ServiceSpec};
+use crate::story::LEDGERS;
+use crate::story::files::{self, FileError};
 use crate::trace::TraceLayer;
+use crate::wire::now_unix_micros;
 use backstop_proto::participant::v1::rollback_listener_service_server::RollbackListenerServiceServer;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +45,9 @@ pub enum ServiceError {
     /// The audit file cannot be used.
     #[error("the audit file cannot be used")]
     AuditFile(#[source] sqlx::Error),
+    /// The file of accounts is wrong.
+    #[error("the file of accounts is wrong")]
+    Accounts(#[from] FileError),
     /// The address cannot be listened on, or announced, or a signal handler cannot be set.
     #[error("cannot listen")]
     Io(#[from] std::io::Error),
@@ -118,8 +126,11 @@ async fn routes(spec: &ServiceSpec) -> Result<RoutesBuilder, ServiceError> {
     let mut names = vec![];
     let mut descriptors = vec![tonic_health::pb::FILE_DESCRIPTOR_SET];
     match &spec.kind {
-        ServiceKind::Ledger { db, chaos } => {
+        ServiceKind::Ledger { db, accounts, chaos } => {
             let books = Books::open(db, &spec.name).await?;
+            if let Some(file) = accounts {
+                open_accounts(&books, &spec.name, file).await?;
+            }
             let ledger = LedgerServiceServer::new(Ledger::new(books.clone(), *chaos));
             // Its writer ends with the process: what was heard last is news that may be lost.
             let (listener, _) = Listener::start(books);
@@ -156,6 +167,25 @@ async fn routes(spec: &ServiceSpec) -> Result<RoutesBuilder, ServiceError> {
     routes.add_service(reflection().build_v1()?);
     routes.add_service(reflection().build_v1alpha()?);
     Ok(routes)
+}
+
+/// Opens the accounts of a file that are this ledger's. One that is there already stays as it is, whatever it was
+/// opened with: a restart is no reason to ask.
+async fn open_accounts(books: &Books, ledger: &str, file: &Path) -> Result<(), ServiceError> {
+    let name = file.display().to_string();
+    let text = tokio::fs::read_to_string(file).await?;
+    for account in files::accounts(&name, &text, LEDGERS)? {
+        if account.ledger == ledger {
+            let request = OpenAccountRequest {
+                account: account.account,
+                currency: account.currency,
+                opening_minor: account.opening_minor,
+            };
+            // A refusal says that it was opened otherwise.
+            let _ = books.open_account(&request, now_unix_micros()).await?;
+        }
+    }
+    Ok(())
 }
 
 fn name_of<S: NamedService>(_: &S) -> &'static str {

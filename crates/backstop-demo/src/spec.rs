@@ -15,6 +15,8 @@ pub enum ServiceKind {
     Ledger {
         /// The file.
         db: PathBuf,
+        /// Accounts to open at the start, as in `examples/transfer/accounts.csv`; those that are there stay as they are.
+        accounts: Option<PathBuf>,
         /// See [`crate::ledger::Ledger::new`].
         chaos: bool,
     },
@@ -37,8 +39,11 @@ pub struct ServiceSpec {
     pub kind: ServiceKind,
     /// Its name among participants: `ledger_a`.
     pub name: String,
-    /// Where it listens; port 0 takes any free one. Loopback only.
+    /// Where it listens; port 0 takes any free one. Loopback only, unless `any_address`.
     pub listen: SocketAddr,
+    /// Listen where it is told to, loopback or not: for a network of containers, which nobody else is in. The
+    /// services know no TLS and nobody's name.
+    pub any_address: bool,
     /// End when standard input does, so that no service outlives the demo that holds the other end.
     pub stop_at_stdin_end: bool,
 }
@@ -68,8 +73,11 @@ impl ServiceSpec {
     pub fn to_args(&self) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
         match &self.kind {
-            ServiceKind::Ledger { db, chaos } => {
+            ServiceKind::Ledger { db, accounts, chaos } => {
                 args.extend(["ledger".into(), "--db".into(), db.into()]);
+                if let Some(file) = accounts {
+                    args.extend(["--accounts".into(), file.into()]);
+                }
                 if *chaos {
                     args.push("--chaos".into());
                 }
@@ -81,6 +89,9 @@ impl ServiceSpec {
         }
         args.extend(["--name".into(), self.name.clone().into()]);
         args.extend(["--listen".into(), self.listen.to_string().into()]);
+        if self.any_address {
+            args.push("--any-address".into());
+        }
         if self.stop_at_stdin_end {
             args.push("--stop-at-stdin-end".into());
         }
@@ -99,21 +110,25 @@ impl ServiceSpec {
             let option = arg.to_string_lossy().into_owned();
             match (word.as_str(), option.as_str()) {
                 ("ledger" | "audit", "--db") => found.db = args.next().map(PathBuf::from),
+                ("ledger", "--accounts") => found.accounts = args.next().map(PathBuf::from),
                 ("ledger", "--chaos") => found.chaos = true,
                 ("risk", "--limit-minor") => {
                     found.limit_minor = text(args.next()).and_then(|t| t.parse().ok())
                 }
                 (_, "--name") => found.name = text(args.next()),
                 (_, "--listen") => found.listen = text(args.next()).and_then(|t| t.parse().ok()),
+                (_, "--any-address") => found.any_address = true,
                 (_, "--stop-at-stdin-end") => found.stop_at_stdin_end = true,
                 (_, _) => return Err(SpecError::Unknown(option)),
             }
         }
         let value = |option, needs| SpecError::Value { option, needs };
         let kind = match word.as_str() {
-            "ledger" => {
-                ServiceKind::Ledger { db: found.db.ok_or(value("--db", "a file"))?, chaos: found.chaos }
-            }
+            "ledger" => ServiceKind::Ledger {
+                db: found.db.ok_or(value("--db", "a file"))?,
+                accounts: found.accounts,
+                chaos: found.chaos,
+            },
             "risk" => ServiceKind::Risk {
                 limit_minor: found
                     .limit_minor
@@ -123,11 +138,12 @@ impl ServiceSpec {
             "audit" => ServiceKind::Audit { db: found.db.ok_or(value("--db", "a file"))? },
             _ => return Err(SpecError::Kind),
         };
-        let listen = found.listen.filter(|address| address.ip().is_loopback());
+        let listen = found.listen.filter(|address| found.any_address || address.ip().is_loopback());
         Ok(Self {
             kind,
             name: found.name.filter(|name| !name.is_empty()).ok_or(value("--name", "a name"))?,
             listen: listen.ok_or(value("--listen", "a loopback address like 127.0.0.1:0"))?,
+            any_address: found.any_address,
             stop_at_stdin_end: found.stop_at_stdin_end,
         })
     }
@@ -136,10 +152,12 @@ impl ServiceSpec {
 #[derive(Default)]
 struct Found {
     db: Option<PathBuf>,
+    accounts: Option<PathBuf>,
     chaos: bool,
     limit_minor: Option<i64>,
     name: Option<String>,
     listen: Option<SocketAddr>,
+    any_address: bool,
     stop_at_stdin_end: bool,
 }
 
@@ -154,15 +172,15 @@ mod tests {
 
     fn spec(kind: ServiceKind) -> ServiceSpec {
         let listen = "127.0.0.1:0".parse().unwrap();
-        ServiceSpec { kind, name: "it".into(), listen, stop_at_stdin_end: true }
+        ServiceSpec { kind, name: "it".into(), listen, any_address: false, stop_at_stdin_end: true }
     }
 
     #[test]
     fn arguments_and_specs_are_each_others_inverse() {
         let db = PathBuf::from("/tmp/a file.db");
         let kinds = [
-            ServiceKind::Ledger { db: db.clone(), chaos: true },
-            ServiceKind::Ledger { db: db.clone(), chaos: false },
+            ServiceKind::Ledger { db: db.clone(), accounts: None, chaos: true },
+            ServiceKind::Ledger { db: db.clone(), accounts: Some("a.csv".into()), chaos: false },
             ServiceKind::Risk { limit_minor: 42 },
             ServiceKind::Audit { db },
         ];
@@ -173,13 +191,15 @@ mod tests {
     }
 
     #[test]
-    fn an_option_of_another_service_and_a_public_address_are_refused() {
+    fn an_option_of_another_service_and_a_public_address_that_nobody_asked_for_are_refused() {
         let read = |line: &str| ServiceSpec::from_args(line.split(' ').map(OsString::from));
         let unknown = |option: &str| Err(SpecError::Unknown(option.to_owned()));
         assert_eq!(read("risk --chaos"), unknown("--chaos"));
         assert_eq!(read("vault --name x"), Err(SpecError::Kind));
         let needs = read("audit --db f --name x --listen 0.0.0.0:0").unwrap_err().to_string();
         assert_eq!(needs, "--listen needs a loopback address like 127.0.0.1:0");
+        let asked = read("audit --db f --name x --listen 0.0.0.0:0 --any-address").unwrap();
+        assert_eq!(ServiceSpec::from_args(asked.to_args()), Ok(asked));
         assert!(read("risk --limit-minor 0 --name x --listen 127.0.0.1:0").is_err());
         assert!(read("ledger --db").is_err());
     }

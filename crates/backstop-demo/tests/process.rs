@@ -50,9 +50,9 @@ fn start(spec: &ServiceSpec) -> (Child, SocketAddr) {
 }
 
 fn ledger(db: std::path::PathBuf) -> ServiceSpec {
-    let kind = ServiceKind::Ledger { db, chaos: false };
+    let kind = ServiceKind::Ledger { db, accounts: None, chaos: false };
     let listen = "127.0.0.1:0".parse().unwrap();
-    ServiceSpec { kind, name: "ledger_a".into(), listen, stop_at_stdin_end: true }
+    ServiceSpec { kind, name: "ledger_a".into(), listen, any_address: false, stop_at_stdin_end: true }
 }
 
 async fn debit(address: SocketAddr) -> pb::DebitResponse {

@@ -1,6 +1,8 @@
 //! Each service shows itself to anybody who asks: health, and reflection of its own API alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use backstop_demo::bank::ledger::GetBalancesRequest;
+use backstop_demo::bank::ledger::ledger_service_client::LedgerServiceClient;
 use backstop_demo::bank::risk::CheckRequest;
 use backstop_demo::bank::risk::risk_service_client::RiskServiceClient;
 use backstop_demo::{ServiceKind, ServiceSpec, service};
@@ -21,9 +23,13 @@ struct Running {
 }
 
 async fn start(kind: ServiceKind) -> Running {
+    start_named("it", kind).await
+}
+
+async fn start_named(name: &str, kind: ServiceKind) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
-    let spec = ServiceSpec { kind, name: "it".into(), listen, stop_at_stdin_end: false };
+    let spec = ServiceSpec { kind, name: name.into(), listen, any_address: false, stop_at_stdin_end: false };
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
     let task = tokio::spawn(async move { service::serve(&spec, listener, token).await });
@@ -45,7 +51,8 @@ async fn ask(channel: Channel, question: MessageRequest) -> MessageResponse {
 #[tokio::test]
 async fn a_ledger_shows_its_own_api_and_the_listener_and_nothing_else_of_backstop() {
     let dir = tempfile::tempdir().unwrap();
-    let running = start(ServiceKind::Ledger { db: dir.path().join("l.db"), chaos: false }).await;
+    let running =
+        start(ServiceKind::Ledger { db: dir.path().join("l.db"), accounts: None, chaos: false }).await;
     let answer = ask(running.channel.clone(), MessageRequest::ListServices(String::new())).await;
     let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
     let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
@@ -82,4 +89,29 @@ async fn a_service_that_is_told_to_end_ends_although_a_client_stays_connected() 
     running.shutdown.cancel();
     running.task.await.unwrap().unwrap();
     assert!(risk.check(request).await.is_err());
+}
+
+#[tokio::test]
+async fn a_ledger_opens_the_accounts_of_its_file_once_and_those_of_no_other_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("accounts.csv");
+    let kind =
+        || ServiceKind::Ledger { db: dir.path().join("l.db"), accounts: Some(file.clone()), chaos: false };
+    let balances = async |running: &Running| {
+        let mut client = LedgerServiceClient::new(running.channel.clone());
+        let accounts =
+            client.get_balances(GetBalancesRequest::default()).await.unwrap().into_inner().accounts;
+        accounts.into_iter().map(|a| (a.account, a.available_minor)).collect::<Vec<_>>()
+    };
+    // The second time the file says something else about an account that is there: it stays as it is.
+    for opening in [500, 700] {
+        let text = format!(
+            "ledger,account,currency,opening_minor\nledger_a,ann,EUR,{opening}\nledger_b,bob,EUR,{opening}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let running = start_named("ledger_a", kind()).await;
+        assert_eq!(balances(&running).await, [("ann".to_owned(), 500)]);
+        running.shutdown.cancel();
+        running.task.await.unwrap().unwrap();
+    }
 }

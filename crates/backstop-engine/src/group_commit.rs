@@ -189,6 +189,7 @@ impl Writer {
                     return;
                 }
                 Err(error) => {
+                    self.metrics.journal_failed();
                     tracing::warn!(%error, appends = appends.len(), "the journal could not be written");
                     waiters.iter_mut().for_each(|waiter| waiter.is_repeat = true);
                     if self.store.now().await.is_ok() {
@@ -209,6 +210,9 @@ impl Writer {
                 let missing = || StoreError::Unknown("the store gave no answer for the append".to_owned());
                 results.first().copied().ok_or_else(missing)
             });
+            if result.is_err() {
+                self.metrics.journal_failed();
+            }
             self.answer(append, waiter, result).await;
         }
     }

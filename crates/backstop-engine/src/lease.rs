@@ -56,6 +56,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, address: String) {
             }
             Ok(None) if is_over(&shared, &tenure) => return,
             Ok(None) => {
+                shared.metrics.lease_lost();
                 tracing::error!(coordinator = %tenure.coordinator, "the lease has run out: beginning anew");
                 tenure.end();
                 begin_anew(&shared, &address).await;

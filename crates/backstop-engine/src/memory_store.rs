@@ -7,7 +7,7 @@
 
 use crate::ports::store::{
     Append, Appended, CoordinatorRow, Head, Journal, Misfit, MisfitKind, Orphan, Participant, Retention,
-    Retired, SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision,
+    Retired, SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision, Unsettled,
 };
 use async_trait::async_trait;
 use backstop_core::{
@@ -281,6 +281,34 @@ impl Store for MemoryStore {
         }
         misfits.truncate(limit);
         Ok(misfits)
+    }
+
+    async fn unsettled(&self, limit: usize) -> StoreResult<Vec<Unsettled>> {
+        let tables = self.tables();
+        let mut heads: Vec<&Head> = tables.sagas.values().map(|journal| &journal.head).collect();
+        heads.sort_by_key(|head| (head.created_at, &head.saga));
+        let mut by_definition: BTreeMap<DefinitionName, Unsettled> = BTreeMap::new();
+        let nothing = |definition: &DefinitionName| Unsettled {
+            definition: definition.clone(),
+            waiting: 0,
+            waiting_since: None,
+            rolling_back_since: None,
+        };
+        let older = |there: Option<Timestamp>, at| Some(there.map_or(at, |there| there.min(at)));
+        let waiting = heads.iter().filter(|head| head.state == SagaState::NeedsIntervention);
+        for head in waiting.take(limit) {
+            let name = &head.definition.name;
+            let of = by_definition.entry(name.clone()).or_insert_with(|| nothing(name));
+            of.waiting += 1;
+            of.waiting_since = older(of.waiting_since, head.updated_at);
+        }
+        let unfinished = heads.iter().filter(|head| head.ended_at.is_none()).take(limit);
+        for head in unfinished.filter(|head| head.state == SagaState::RollingBack) {
+            let name = &head.definition.name;
+            let of = by_definition.entry(name.clone()).or_insert_with(|| nothing(name));
+            of.rolling_back_since = older(of.rolling_back_since, head.created_at);
+        }
+        Ok(by_definition.into_values().collect())
     }
 
     async fn put_revision(

@@ -67,8 +67,12 @@ pub struct Settings {
     pub doctor_findings_max: usize,
     /// How often those who wait for a person are counted, beside whenever this coordinator changes their number.
     pub interventions_counted_every: Duration,
-    /// Most of them that are counted.
+    /// Sagas looked at in one count.
     pub interventions_counted_max: usize,
+    /// The newest L1 failures that the metric `backstop_l1_failure` names at once; 0: none.
+    pub l1_shown_max: usize,
+    /// For how long it names each.
+    pub l1_shown_for: Duration,
     /// Longest `wait` of StartSaga.
     pub wait_max: Duration,
     /// Bytes of a saga's input, as JSON, and of each raw payload.
@@ -123,7 +127,9 @@ impl Default for Settings {
             retention_batch_max: 500,
             doctor_findings_max: 1_000,
             interventions_counted_every: Duration::from_secs(15),
-            interventions_counted_max: 1_000,
+            interventions_counted_max: 100_000,
+            l1_shown_max: 16,
+            l1_shown_for: Duration::from_secs(600),
             wait_max: Duration::from_secs(600),
             input_bytes_max: 1 << 20,
             labels_max: 16,

@@ -10,7 +10,7 @@ use backstop_core::{
 };
 use backstop_engine::ports::store::{
     Append, Appended, CoordinatorRow, Head, Journal, Misfit, Orphan, Participant, Retention, Retired,
-    SagaCursor, SagaFilter, Share, Store, StoreResult, StoredRevision,
+    SagaCursor, SagaFilter, Share, Store, StoreResult, StoredRevision, Unsettled,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -145,6 +145,10 @@ impl Store for StoreOf {
 
     async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {
         self.read("misfits", self.world.data.misfits(grace, lease_max, limit)).await
+    }
+
+    async fn unsettled(&self, limit: usize) -> StoreResult<Vec<Unsettled>> {
+        self.read("unsettled", self.world.data.unsettled(limit)).await
     }
 
     async fn put_revision(

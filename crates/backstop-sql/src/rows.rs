@@ -11,7 +11,7 @@ use backstop_core::{
     CoordinatorId, DefinitionName, DefinitionRef, Event, ParticipantName, Revision, SagaId, Timestamp,
 };
 use backstop_engine::ports::store::{
-    CoordinatorRow, Head, Journal, Orphan, Participant, StoreError, StoreResult, StoredRevision,
+    CoordinatorRow, Head, Journal, Orphan, Participant, StoreError, StoreResult, StoredRevision, Unsettled,
 };
 use bytes::Bytes;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
@@ -157,6 +157,21 @@ pub(crate) fn head<'r>(row: &'r impl Columns<'r>) -> StoreResult<Head> {
         })
     };
     head::decode(rest().map_err(|error| error.of(format!("the head of saga {id}")))?)
+}
+
+/// What of one definition waits, of `definition`, `waiting`, `waiting_since` and `rolling_back_since`.
+pub(crate) fn unsettled<'r>(row: &'r impl Columns<'r>) -> StoreResult<Unsettled> {
+    let name = row.text("definition").map_err(|error| error.of("a count of sagas"))?;
+    let read = || -> Result<Unsettled, DecodeError> {
+        Ok(Unsettled {
+            definition: DefinitionName::parse(&name)
+                .map_err(|_| DecodeError::unknown("definition", name.clone()))?,
+            waiting: from_i64("waiting", row.number("waiting")?)?,
+            waiting_since: row.number_or_null("waiting_since")?.map(Timestamp),
+            rolling_back_since: row.number_or_null("rolling_back_since")?.map(Timestamp),
+        })
+    };
+    read().map_err(|error| error.of(format!("the sagas of definition {name}")))
 }
 
 /// An orphan, of `id` and `owner`. One that cannot be read is told in the log and left out: it must not

@@ -132,7 +132,7 @@ impl Books {
     }
 
     /// Opens an account, or answers the one that is there; `true` if this call opened it.
-    pub(super) async fn open_account(
+    pub(crate) async fn open_account(
         &self,
         request: &pb::OpenAccountRequest,
         now_unix_micros: i64,

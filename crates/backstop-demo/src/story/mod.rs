@@ -22,6 +22,8 @@ mod proof;
 mod screen;
 mod stage;
 
+pub(crate) use stage::LEDGERS;
+
 pub use screen::Screen;
 
 use cast::Cast;

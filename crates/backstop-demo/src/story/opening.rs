@@ -62,10 +62,10 @@ fn service(stage: &Stage, name: &str) -> ServiceSpec {
         "risk" => ServiceKind::Risk { limit_minor: RISK_LIMIT_MINOR },
         "audit" => ServiceKind::Audit { db },
         // The ledgers. Chaos on: the transfers file asks for it.
-        _ => ServiceKind::Ledger { db, chaos: true },
+        _ => ServiceKind::Ledger { db, accounts: None, chaos: true },
     };
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    ServiceSpec { kind, name: name.to_owned(), listen, stop_at_stdin_end: true }
+    ServiceSpec { kind, name: name.to_owned(), listen, any_address: false, stop_at_stdin_end: true }
 }
 
 fn show_processes(stage: &mut Stage) -> Result<(), DemoError> {

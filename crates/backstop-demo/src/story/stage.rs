@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 /// Every service of the bank.
 pub(super) const SERVICES: &[&str] = &["ledger_a", "ledger_b", "risk", "audit"];
 /// Those that keep accounts.
-pub(super) const LEDGERS: &[&str] = &["ledger_a", "ledger_b"];
+pub(crate) const LEDGERS: &[&str] = &["ledger_a", "ledger_b"];
 /// The coordinator's name among the processes.
 pub(super) const COORDINATOR: &str = "coordinator";
 

@@ -71,7 +71,7 @@ impl Coordinator {
         let store_clock = Arc::new(StoreClock::read(store.as_ref()).await?);
         let clock: Arc<dyn Clock> = Arc::clone(&store_clock) as _;
         let settings = Arc::new(settings);
-        let metrics = Metrics::default();
+        let metrics = Metrics::of_process(&settings);
         metrics::show_zeros(&metrics);
         let gates =
             Arc::new(Gates::new(Arc::clone(&clock), settings.breaker, settings.in_flight_max_default));
@@ -111,7 +111,7 @@ impl Coordinator {
             tenure: RwLock::new(Arc::new(tenure)),
             draining: CancellationToken::new(),
         });
-        metrics::observe(&Arc::downgrade(&shared));
+        metrics::gauges::observe_coordinator(&Arc::downgrade(&shared));
         shared.spawn(lease::keep(Arc::clone(&shared), address.to_owned()));
         shared.spawn(takeover::watch(Arc::clone(&shared)));
         shared.spawn(definitions::watch(Arc::clone(&shared)));

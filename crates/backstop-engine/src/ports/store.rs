@@ -194,6 +194,19 @@ pub enum MisfitKind {
     Schema,
 }
 
+/// What of one definition keeps people waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Which, whatever revision.
+    pub definition: DefinitionName,
+    /// Its sagas that wait for a person, those in quarantine among them.
+    pub waiting: u64,
+    /// When the one of these that waits longest was last heard of.
+    pub waiting_since: Option<Timestamp>,
+    /// When the oldest of its sagas that are rolling back started.
+    pub rolling_back_since: Option<Timestamp>,
+}
+
 /// What a list of sagas is narrowed by. Empty fields do not narrow; several are joined by AND.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SagaFilter {
@@ -330,6 +343,10 @@ pub trait Store: Send + Sync + 'static {
     /// exactly one of a live owner, a wake-up time and an open intervention; leases that run for longer than
     /// `lease_max`; the schema. What takeover has had less than `grace` to see to is not wrong yet.
     async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>>;
+
+    /// Each definition of which a saga waits for a person or is rolling back, by name. Looks at the `limit` oldest
+    /// sagas that wait and the `limit` oldest that are not over, and never at what is over.
+    async fn unsettled(&self, limit: usize) -> StoreResult<Vec<Unsettled>>;
 
     /// Stores a revision unless the newest one of that name has this fingerprint; answers the one that
     /// is there then. Two callers at once get two different revisions or one common one.

@@ -17,6 +17,7 @@ mod registering;
 mod retiring;
 pub mod sample;
 mod setting_aside;
+mod unsettled;
 
 use crate::ports::store::Store;
 use futures::future::BoxFuture;
@@ -100,6 +101,9 @@ pub const STORIES: &[Story] = stories![
     setting_aside::tables_in_order_have_no_misfits,
     setting_aside::peer_34_each_kind_of_misfit_is_found,
     setting_aside::an_owner_whose_lease_is_just_over_is_not_gone_yet,
+    unsettled::what_waits_and_what_rolls_back_is_counted_by_definition,
+    unsettled::what_is_set_aside_waits_for_a_person_too,
+    unsettled::only_the_oldest_are_looked_at,
     retiring::a_report_that_comes_after_its_journal_was_retired_is_lost,
     retiring::only_what_ended_long_enough_ago_loses_its_journal,
     retiring::peer_41_an_id_is_taken_until_its_own_time_has_come,

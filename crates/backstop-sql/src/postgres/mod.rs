@@ -15,6 +15,7 @@ mod quarantine;
 mod read;
 mod registry;
 mod retire;
+mod unsettled;
 
 use crate::error::OpenError;
 use crate::migrate;
@@ -24,7 +25,7 @@ use backstop_core::{
 };
 use backstop_engine::ports::store::{
     Append, Appended, CoordinatorRow, Head, Journal, Misfit, Orphan, Participant, Retention, Retired,
-    SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision,
+    SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision, Unsettled,
 };
 use bytes::Bytes;
 use line::{Line, Plans};
@@ -216,6 +217,10 @@ impl Store for PostgresStore {
 
     async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {
         self.reading(misfits::misfits(&self.pool, &self.spans, &self.walk, (grace, lease_max), limit)).await
+    }
+
+    async fn unsettled(&self, limit: usize) -> StoreResult<Vec<Unsettled>> {
+        self.reading(unsettled::unsettled(&self.pool, limit)).await
     }
 
     async fn put_revision(

@@ -16,6 +16,7 @@ mod quarantine;
 mod read;
 mod registry;
 mod retire;
+mod unsettled;
 mod writer;
 
 use crate::error::OpenError;
@@ -27,7 +28,7 @@ use backstop_core::{
 };
 use backstop_engine::ports::store::{
     Append, Appended, CoordinatorRow, Head, Journal, Misfit, Orphan, Participant, Retention, Retired,
-    SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision,
+    SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision, Unsettled,
 };
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -176,6 +177,10 @@ impl Store for SqliteStore {
 
     async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {
         misfits::misfits(&self.readers, grace, lease_max, limit).await
+    }
+
+    async fn unsettled(&self, limit: usize) -> StoreResult<Vec<Unsettled>> {
+        unsettled::unsettled(&self.readers, limit).await
     }
 
     async fn put_revision(

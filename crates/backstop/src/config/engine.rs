@@ -12,6 +12,9 @@ use config::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Most sagas that one metric may name at once: each is a time series of its own.
+const L1_SHOWN_MAX: usize = 256;
+
 /// Reads them, and checks what one of them asks of another.
 pub(super) fn read(reader: &mut Reader) -> Settings {
     let settings = Settings {
@@ -50,6 +53,8 @@ pub(super) fn read(reader: &mut Reader) -> Settings {
         doctor_findings_max: reader.count("limits.doctor_findings_max"),
         interventions_counted_every: reader.duration("limits.interventions_counted_every"),
         interventions_counted_max: reader.count("limits.interventions_counted_max"),
+        l1_shown_max: reader.count_up_to("telemetry.l1_shown_max", L1_SHOWN_MAX),
+        l1_shown_for: reader.duration("telemetry.l1_shown_for"),
         wait_max: reader.duration("limits.wait_max"),
         input_bytes_max: reader.count("limits.input_bytes_max"),
         labels_max: reader.count("limits.labels_max"),

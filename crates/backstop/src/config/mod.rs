@@ -5,6 +5,7 @@
 mod engine;
 #[cfg(test)]
 mod fuzz;
+mod password;
 mod reader;
 
 use anyhow::{Context, bail};
@@ -17,7 +18,7 @@ use reader::Reader;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The defaults, and their documentation.
@@ -204,7 +205,14 @@ fn merged(flags: &Flags) -> anyhow::Result<Config> {
 
 fn read(reader: &mut Reader) -> Option<Configuration> {
     let store = reader.text("store");
-    let store = store_url(&store).map_err(|what| reader.fault("store", what)).ok();
+    let mut store = store_url(&store).map_err(|what| reader.fault("store", what)).ok();
+    let password_file = reader.text("postgres.password_file");
+    if let (Some(StoreUrl::Postgres(url)), false) = (&mut store, password_file.is_empty()) {
+        match password::from_file(url, Path::new(&password_file)) {
+            Ok(with_password) => *url = with_password,
+            Err(what) => reader.fault("postgres.password_file", what),
+        }
+    }
     let listen = reader.parsed::<SocketAddr>("listen", "an address like 127.0.0.1:7420");
     let advertise = match reader.text("advertise").as_str() {
         "" => None,

@@ -70,6 +70,20 @@ impl Reader {
         }
     }
 
+    /// A whole number from 0, which means none, to `most`.
+    pub(super) fn count_up_to(&mut self, key: &str, most: usize) -> usize {
+        match self.config.get_int(key) {
+            Ok(number) => usize::try_from(number).ok().filter(|count| *count <= most).unwrap_or_else(|| {
+                self.fault(key, format!("must be from 0 to {most}, not {number}"));
+                0
+            }),
+            Err(error) => {
+                self.fault(key, error);
+                0
+            }
+        }
+    }
+
     /// A number from 0 to 1.
     pub(super) fn share(&mut self, key: &str) -> f64 {
         match self.config.get_float(key) {

@@ -13,7 +13,7 @@ use backstop_core::{
 use backstop_engine::memory_store::MemoryStore;
 use backstop_engine::ports::store::{
     Append, Appended, CoordinatorRow, Head, Journal, Misfit, MisfitKind, Orphan, Participant, Retention,
-    Retired, SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision,
+    Retired, SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision, Unsettled,
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -414,6 +414,10 @@ impl Store for DiskOf {
             Ok(misfits)
         })
         .await
+    }
+
+    async fn unsettled(&self, limit: usize) -> StoreResult<Vec<Unsettled>> {
+        self.up(self.disk.inner.unsettled(limit)).await
     }
 
     async fn put_revision(
