@@ -20,6 +20,7 @@ mod live;
 #[cfg(feature = "testing")]
 pub mod memory_store;
 pub mod metrics;
+pub mod overview;
 pub mod ports;
 mod resets;
 mod retelling;

@@ -6,6 +6,7 @@ use crate::gate::Gates;
 use crate::group_commit::GroupCommit;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::overview::Tally;
 use crate::ports::clock::Clock;
 use crate::ports::machine::Machine;
 use crate::ports::participants::Participants;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) store_clock: Arc<StoreClock>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) metrics: Metrics,
+    pub(crate) tally: Tally,
     pub(crate) live: Arc<Live>,
     pub(crate) resets: Resets,
     /// The present tenure; another one after a lost lease.

@@ -7,9 +7,10 @@ mod cli;
 mod config;
 mod demo;
 mod serve;
+mod shell;
 mod telemetry;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -36,6 +37,10 @@ enum Command {
     DemoService(demo::DemoService),
     #[command(flatten)]
     Client(cli::Command),
+    /// Prints the completions of a shell
+    Completions(shell::Completions),
+    /// Prints a man page, or writes all of them into a directory
+    Man(shell::Man),
 }
 
 #[tokio::main]
@@ -50,6 +55,8 @@ async fn main() -> ExitCode {
         Command::Migrate(migrate) => migrate.run().await,
         Command::Demo(demo) => demo.run().await,
         Command::DemoService(service) => service.run().await,
+        Command::Completions(completions) => completions.run(Program::command()),
+        Command::Man(man) => man.run(Program::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,6 +23,7 @@ use crate::gate::Gates;
 use crate::group_commit::GroupCommit;
 use crate::live::Live;
 use crate::metrics::{self, Metrics};
+use crate::overview::Tally;
 use crate::ports::clock::Clock;
 use crate::ports::machine::Machine;
 use crate::ports::participants::Participants;
@@ -107,6 +108,7 @@ impl Coordinator {
             store_clock,
             live: Live::new(settings.live_sagas_max, metrics.clone()),
             metrics,
+            tally: Tally::new(),
             settings,
             tenure: RwLock::new(Arc::new(tenure)),
             draining: CancellationToken::new(),

@@ -2,6 +2,7 @@
 
 use super::{Coordinator, no_saga};
 use crate::error::EngineError;
+use crate::overview::Overview;
 use crate::ports::participants::ParticipantLoad;
 use crate::ports::store::{CoordinatorRow, Head, Journal, Participant, SagaCursor, SagaFilter};
 use crate::takeover;
@@ -134,6 +135,12 @@ impl Coordinator {
     #[must_use]
     pub fn interventions(&self) -> u64 {
         self.shared.metrics.interventions.open()
+    }
+
+    /// What this coordinator has done since it began, and what it has going on.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
+        self.shared.tally.overview(&self.shared)
     }
 
     /// What this coordinator has going on with a participant.

@@ -74,6 +74,7 @@ impl Coordinator {
                 }
                 if let EngineError::Busy { limit, .. } = &refused {
                     shared.metrics.refused(limit);
+                    shared.tally.refused();
                 }
                 return Err(refused);
             }

@@ -318,6 +318,7 @@ impl Runner {
         let append = Append { saga: next.id.clone(), expected, events, head };
         let began = self.shared.clock.now();
         let (mut wait, mut is_repeat) = (APPEND_RETRY_FIRST, false);
+        let began = Instant::now();
         loop {
             let settled = tokio::select! {
                 biased;
@@ -325,7 +326,10 @@ impl Runner {
                 settled = self.shared.journal.append(append.clone(), is_repeat) => settled,
             };
             match settled {
-                Ok(Settled::Written) => break,
+                Ok(Settled::Written) => {
+                    self.shared.tally.appended(began.elapsed());
+                    break;
+                }
                 Ok(Settled::Lost) => return Err(Dropped::Lost),
                 Ok(Settled::Overtaken) => return Err(Dropped::Overtaken),
                 Err(error) => {
@@ -344,6 +348,7 @@ impl Runner {
         self.saga = Arc::new(next);
         self.tell(&append, began, was_told);
         self.shared.metrics.committed(&self.saga, &append.events, self.outside.called());
+        self.shared.tally.committed(&append.events);
         report::events(&self.saga, &append.events);
         self.place.view.send_replace(Arc::clone(&self.saga));
         Ok(())

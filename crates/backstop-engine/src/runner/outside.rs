@@ -268,6 +268,10 @@ impl Sending {
         }
         let elapsed = sent.elapsed();
         self.shared.metrics.call_ended(plan.participant.as_str(), call.phase.as_str(), elapsed);
+        if sent_out {
+            let failed = matches!(reply.outcome, Outcome::Failed { .. });
+            self.shared.tally.called(&plan.participant, elapsed, failed);
+        }
         Ok(Input::Answer(Answer {
             step: call.step,
             phase: call.phase,

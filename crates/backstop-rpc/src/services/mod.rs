@@ -7,6 +7,7 @@
 
 pub(crate) mod definitions;
 mod operators;
+mod overview;
 mod participants;
 pub(crate) mod sagas;
 

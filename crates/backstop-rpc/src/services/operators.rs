@@ -1,5 +1,6 @@
 //! `backstop.v1.OperatorService`.
 
+use super::overview::wire_overview;
 use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, person_text, reach, saga_id};
 use crate::convert::saga::wire_saga;
 use crate::convert::time::wire_timestamp;
@@ -170,6 +171,13 @@ impl OperatorService for Operators {
         let saga = self.coordinator.release_saga(&id, &by, &reason).await;
         let saga = saga.map_err(|error| engine_error(&error))?;
         Ok(Response::new(v1::ReleaseSagaResponse { saga: Some(wire_saga(&saga)) }))
+    }
+
+    async fn get_overview(
+        &self,
+        _request: Request<v1::GetOverviewRequest>,
+    ) -> Result<Response<v1::GetOverviewResponse>, Status> {
+        Ok(Response::new(wire_overview(self.coordinator.overview())))
     }
 }
 

@@ -40,9 +40,37 @@ pub(crate) struct ConnectArgs {
     /// How long to wait for the connection and for each answer, beyond any --wait
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Connection (of client commands)")]
     pub(crate) timeout: Duration,
-    /// Print the server's answer as JSON, in protobuf's mapping
-    #[arg(long, global = true, help_heading = "Connection (of client commands)")]
+    /// How answers are shown: as tables for people, or as JSON: the server's answer in protobuf's mapping, one
+    /// document a command, one line an event for what goes on (saga watch, top)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORM",
+        value_enum,
+        default_value_t,
+        help_heading = "Output (of client commands)"
+    )]
+    pub(crate) output: Output,
+    /// The same as --output json
+    #[arg(long, global = true, conflicts_with = "output", help_heading = "Output (of client commands)")]
     pub(crate) json: bool,
+}
+
+/// How answers are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+impl ConnectArgs {
+    /// The same, with `json` true whichever of the two flags asked for it.
+    pub(crate) fn settled(&self) -> Self {
+        Self { json: self.json || self.output == Output::Json, ..self.clone() }
+    }
 }
 
 /// A connection to the server.

@@ -99,6 +99,37 @@ impl CliError {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// True if the server refused for this reason of its `ErrorInfo`.
+    pub(crate) fn is_refused_for(&self, reason: &str) -> bool {
+        match self {
+            Self::Said { status, .. } => {
+                status.get_error_details().error_info().is_some_and(|info| info.reason == reason)
+            }
+            _ => false,
+        }
+    }
+
+    /// The error on one line, for a list of many.
+    pub(crate) fn in_brief(&self) -> String {
+        match self {
+            Self::Said { status, .. } => {
+                let details = status.get_error_details();
+                let reason =
+                    details.error_info().map(|info| info.reason.clone()).filter(|why| !why.is_empty());
+                let code = Code::from_number(status.code() as i32).name();
+                format!("{}: {}", reason.unwrap_or_else(|| code.to_owned()), status.message())
+            }
+            Self::TimedOut { after, .. } => format!("no answer within {}", duration(*after)),
+            Self::ConnectionLost { problem, .. } => format!("the connection was lost: {problem}"),
+            other => other.to_string(),
+        }
+    }
+
+    /// True if the server says that what was asked for is not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Said { status, .. } if status.code() == tonic::Code::NotFound)
+    }
+
     /// True if it is not known whether the server acted on the request.
     pub(crate) fn is_in_doubt(&self) -> bool {
         match self {

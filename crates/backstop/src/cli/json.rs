@@ -39,6 +39,11 @@ pub(crate) fn line(full_name: &str, message: &impl Message) -> Result<String, Cl
     Ok(harmless(&value(full_name, message)?.to_string()))
 }
 
+/// A document of the program's own making.
+pub(crate) fn document(value: &serde_json::Value) -> String {
+    harmless(&format!("{value:#}"))
+}
+
 fn value(full_name: &str, message: &impl Message) -> Result<serde_json::Value, CliError> {
     reflect(full_name, message)?
         .serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new())
@@ -103,7 +108,7 @@ mod tests {
             .filter(|service| service.full_name().starts_with("backstop.v1."))
             .flat_map(|service| service.methods().collect::<Vec<_>>())
             .collect();
-        assert_eq!(methods.len(), 18, "all four services are there");
+        assert_eq!(methods.len(), 19, "all four services are there");
         for method in methods {
             assert!(descriptor(method.output().full_name()).is_ok());
         }

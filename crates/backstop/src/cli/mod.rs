@@ -6,12 +6,17 @@
 //!
 //! Not here: serving, migrating, the demo (beside this module); rules of any kind: the server judges.
 
+mod batch;
 mod branch;
+mod cancel;
 mod conformance;
 mod connect;
 mod definition;
 mod error;
 mod file;
+mod gather;
+mod intervention;
+mod intervention_view;
 mod json;
 mod operator;
 mod out;
@@ -19,6 +24,8 @@ mod participant;
 mod saga;
 mod saga_view;
 mod text;
+mod top;
+mod waiting;
 mod watch;
 
 #[cfg(test)]
@@ -39,7 +46,7 @@ Exit codes:
   1  failed: nothing was done, or it is not known what was done
   2  the command line is wrong
   3  the saga was rolled back       (saga start --wait, saga watch)
-  4  the saga needs a person        (saga start --wait, saga watch)";
+  4  the saga needs a person        (saga start --wait, saga watch; intervention list --fail-if-any)";
 
 /// The verbs of the client.
 #[derive(Debug, clap::Subcommand)]
@@ -53,12 +60,25 @@ pub(crate) enum Command {
     /// Settles branches that wait for a person
     #[command(subcommand)]
     Branch(branch::Verb),
+    /// Shows the sagas that wait for a person
+    #[command(subcommand)]
+    Intervention(intervention::Verb),
     /// Registers and shows the services that take part in sagas
     #[command(subcommand)]
     Participant(participant::Verb),
     /// Shows the coordinators of the store
     #[command(subcommand)]
     Coordinator(operator::CoordinatorVerb),
+    /// Shows what all coordinators are doing, live: sagas, interventions, journal, leases, slow participants
+    ///
+    /// On a terminal a screen that is drawn anew at each look: q quits, p pauses, s changes the order. Elsewhere, or
+    /// with --once, one snapshot. With --output json one line a look, with --once one document. A coordinator that
+    /// cannot be reached from here is shown as such.
+    #[command(after_help = "Examples:\n  \
+        backstop top\n  \
+        backstop top --once --sort failing\n  \
+        backstop top --output json --every 10s")]
+    Top(top::Top),
     /// Looks for sagas that nobody will finish, broken journals, bad leases; 1 if there are any
     #[command(after_help = "Examples:\n  backstop doctor\n  backstop doctor --full")]
     Doctor(operator::Doctor),
@@ -103,13 +123,16 @@ impl Command {
     }
 
     async fn run_on(self, connect: &ConnectArgs, terminal: &mut Terminal) -> Exit {
+        let connect = &connect.settled();
         let mut session = Session { connect, terminal };
         let result = match self {
             Self::Definition(verb) => verb.run(&mut session).await,
             Self::Saga(verb) => verb.run(&mut session).await,
             Self::Branch(verb) => verb.run(&mut session).await,
+            Self::Intervention(verb) => verb.run(&mut session).await,
             Self::Participant(verb) => verb.run(&mut session).await,
             Self::Coordinator(verb) => verb.run(&mut session).await,
+            Self::Top(top) => top.run(&mut session).await,
             Self::Doctor(doctor) => doctor.run(&mut session).await,
             Self::ErrorTable(table) => table.run(&mut session).await,
         };

@@ -1,11 +1,11 @@
-//! The only place of the CLI that writes to the terminal.
+//! The only place of the CLI that writes to the terminal, but for the live screen (`top/raw`).
 //!
 //! Invariants: colour only on a terminal and never with `NO_COLOR` (no-color.org); a reader that has
 //! gone (`| head`) ends the command quietly instead of with a panic.
 //!
 //! Not here: making texts from outside safe, which is `text::safe` and is done where they are rendered.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 /// How a piece of text stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,12 @@ impl Paint {
 pub(crate) struct Terminal {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
+    /// Where a person answers questions, if one is there.
+    answers: Option<Box<dyn BufRead + Send>>,
+    /// Whether notes go to a terminal, so that progress can be shown on one line.
+    shows_progress: bool,
+    /// Characters on a line, if results go to a terminal.
+    pub(crate) width: Option<usize>,
     /// For results.
     pub(crate) paint: Paint,
     /// For notes and errors.
@@ -70,7 +76,11 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// The process's own streams.
     pub(crate) fn stdio() -> Self {
+        let is_asking = io::stdin().is_terminal() && io::stderr().is_terminal();
         Self {
+            answers: is_asking.then(|| Box::new(io::BufReader::new(io::stdin())) as _),
+            shows_progress: io::stderr().is_terminal(),
+            width: io::stdout().is_terminal().then(width_of_line).flatten(),
             paint: Paint::for_stream(io::stdout().is_terminal()),
             paint_err: Paint::for_stream(io::stderr().is_terminal()),
             out: Box::new(io::stdout()),
@@ -83,10 +93,38 @@ impl Terminal {
         write_text(&mut self.out, text)
     }
 
+    /// Asks a person; `None` if nobody is there, empty if they have nothing to say.
+    pub(crate) fn ask(&mut self, question: &str) -> io::Result<Option<String>> {
+        let Some(answers) = &mut self.answers else { return Ok(None) };
+        self.err.write_all(question.as_bytes())?;
+        self.err.flush()?;
+        let mut answer = String::new();
+        answers.read_line(&mut answer)?;
+        Ok(Some(answer))
+    }
+
+    /// Shows how far something is, over what was shown last. Nothing where notes go to a file.
+    pub(crate) fn progress(&mut self, text: &str) -> io::Result<()> {
+        if self.shows_progress {
+            write!(self.err, "\r\u{1b}[2K{text}")?;
+            self.err.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the line of progress.
+    pub(crate) fn progress_done(&mut self) -> io::Result<()> {
+        if self.shows_progress { write_text(&mut self.err, "\n") } else { Ok(()) }
+    }
+
     /// Writes a note or an error.
     pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
         write_text(&mut self.err, text)
     }
+}
+
+fn width_of_line() -> Option<usize> {
+    crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns)).filter(|columns| *columns > 0)
 }
 
 fn write_text(to: &mut dyn Write, text: &str) -> io::Result<()> {
@@ -125,12 +163,22 @@ pub(crate) mod captured {
         }
     }
 
+    impl Terminal {
+        /// The same terminal, with a person at it who types this.
+        pub(crate) fn answering(self, answer: &'static str) -> Self {
+            Self { answers: Some(Box::new(answer.as_bytes())), ..self }
+        }
+    }
+
     /// A terminal without colour, with its two streams.
     pub(crate) fn terminal() -> (Terminal, Captured, Captured) {
         let (out, err) = (Captured::default(), Captured::default());
         let terminal = Terminal {
             out: Box::new(out.clone()),
             err: Box::new(err.clone()),
+            answers: None,
+            shows_progress: false,
+            width: None,
             paint: Paint::OFF,
             paint_err: Paint::OFF,
         };

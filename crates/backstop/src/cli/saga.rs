@@ -1,5 +1,6 @@
 //! `backstop saga`: runs of definitions.
 
+use super::cancel::Cancel;
 use super::connect::{Connection, pages};
 use super::error::CliError;
 use super::saga_view::{head_and_transcript, list_table, state_name};
@@ -58,24 +59,15 @@ pub(crate) enum Verb {
         by: String,
     },
     /// Asks for a rollback; answers once that is decided for good
-    #[command(after_help = "Example:\n  backstop saga cancel pay-7 --reason 'ordered twice'")]
-    Cancel {
-        /// The saga
-        id: String,
-        /// Why, for the journal
-        #[arg(long, default_value = "", hide_default_value = true)]
-        reason: String,
-        /// Who, for the journal
-        #[arg(
-            long,
-            value_name = "WHO",
-            env = "USER",
-            hide_env_values = true,
-            default_value = "",
-            hide_default_value = true
-        )]
-        by: String,
-    },
+    ///
+    /// Of one saga, or of all that fit the filters: they are listed and counted, and nothing is done before that
+    /// count is typed, or given with --yes. Each journal keeps the reason and the person. What starts later is not
+    /// swept up. Exit code 1 if any of them could not be cancelled.
+    #[command(after_help = "Examples:\n  \
+        backstop saga cancel pay-7 --reason 'ordered twice'\n  \
+        backstop saga cancel --definition transfer --label customer=42 --reason 'fraud' --dry-run\n  \
+        backstop saga cancel --definition transfer --reason 'wrong rate' --rate 5 --yes 120")]
+    Cancel(Cancel),
 }
 
 /// `saga start`.
@@ -142,7 +134,7 @@ pub(crate) enum StateName {
 }
 
 impl StateName {
-    fn state(self) -> SagaState {
+    pub(super) fn state(self) -> SagaState {
         match self {
             Self::Running => SagaState::Running,
             Self::Succeeded => SagaState::Succeeded,
@@ -153,7 +145,7 @@ impl StateName {
     }
 }
 
-fn parse_label(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         Some(_) | None => Err("say KEY=VALUE, such as customer=42".to_owned()),
@@ -177,16 +169,7 @@ impl Verb {
                 })?;
                 Ok(Exit::Done)
             }
-            Self::Cancel { id, reason, by } => {
-                let connection = session.open().await?;
-                let request = v1::CancelSagaRequest { saga_id: id, reason, by };
-                let answer = connection.call(connection.sagas().cancel_saga(request)).await?;
-                let saga = answer.saga.clone().unwrap_or_default();
-                session.show("backstop.v1.CancelSagaResponse", &answer, |paint| {
-                    head_and_transcript(&saga, paint)
-                })?;
-                Ok(Exit::Done)
-            }
+            Self::Cancel(cancel) => cancel.run(session).await,
         }
     }
 }
@@ -339,6 +322,6 @@ impl List {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

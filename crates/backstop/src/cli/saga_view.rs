@@ -105,7 +105,7 @@ fn cause_sentence(cause: &RollbackCause) -> String {
     }
 }
 
-fn failure_sentence(failure: &Failure) -> String {
+pub(super) fn failure_sentence(failure: &Failure) -> String {
     let code = safe(&failure.grpc_code);
     let who = match failure.evidence() {
         Evidence::ParticipantSaid | Evidence::Unspecified => format!("the participant answered {code}"),
@@ -208,7 +208,7 @@ fn what_to_do(saga: &Saga, paint: Paint) -> String {
 
 /// In a saga that needs intervention, a stuck compensation does; and where the saga has no cause, so that
 /// it is past its pivot or at it, the branch whose action cannot go on.
-fn waits_for_a_person(saga: &Saga, branch: &Branch) -> bool {
+pub(super) fn waits_for_a_person(saga: &Saga, branch: &Branch) -> bool {
     match branch.state() {
         BranchState::Stuck => true,
         BranchState::Failed | BranchState::InDoubt => saga.cause.is_none(),

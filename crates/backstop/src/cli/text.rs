@@ -24,6 +24,18 @@ pub(crate) fn is_harmful(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// A text as one word of a command that is shown to be copied: quoted for the shell if it needs to be. An id that a
+/// client chose may hold anything that a shell acts on.
+pub(crate) fn shell_word(text: &str) -> String {
+    let text = safe(text);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:/@%+=,-".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 /// One cell of a [`table`].
 pub(crate) struct Cell {
     text: String,
@@ -34,6 +46,13 @@ impl Cell {
     /// A cell that stands out.
     pub(crate) fn styled(text: impl Into<String>, style: Style) -> Self {
         Self { text: text.into(), style }
+    }
+}
+
+impl Cell {
+    /// Characters that it takes on a line.
+    pub(crate) fn width(&self) -> usize {
+        safe(&self.text).chars().count().max(1)
     }
 }
 
@@ -175,6 +194,14 @@ mod tests {
         assert_eq!(safe("two\nlines\r\u{9b}1m"), r"two\nlines\r\u{9b}1m");
         assert_eq!(safe("pay \u{202e}001"), r"pay \u{202e}001");
         assert_eq!(safe("Überweisung 转账 ok"), "Überweisung 转账 ok");
+    }
+
+    #[test]
+    fn an_id_to_be_copied_cannot_act_on_the_shell() {
+        assert_eq!(shell_word("pay-7"), "pay-7");
+        assert_eq!(shell_word("$(reboot);x"), "'$(reboot);x'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
     }
 
     #[test]

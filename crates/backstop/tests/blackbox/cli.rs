@@ -9,21 +9,21 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tonic::Code;
 
-const DONE: i32 = 0;
-const FAILED: i32 = 1;
-const USAGE: i32 = 2;
+pub(crate) const DONE: i32 = 0;
+pub(crate) const FAILED: i32 = 1;
+pub(crate) const USAGE: i32 = 2;
 const ROLLED_BACK: i32 = 3;
-const NEEDS_INTERVENTION: i32 = 4;
+pub(crate) const NEEDS_INTERVENTION: i32 = 4;
 
 /// Runs the binary against a server.
-fn cli(server: &Backstop, directory: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn cli(server: &Backstop, directory: &Path, arguments: &[&str]) -> Output {
     let server = format!("http://{}", server.address());
     let mut all = arguments.to_vec();
     all.extend(["--server", server.as_str()]);
     backstop(directory, &all)
 }
 
-fn ends(output: &Output, code: i32) -> String {
+pub(crate) fn ends(output: &Output, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{}", said(output));
     assert!(!said(output).contains('\u{1b}'), "colours only on a terminal: {}", said(output));
     said(output)

@@ -8,7 +8,7 @@
 //! What an answer is worth: `checks`.
 
 use super::{ATTEMPTS_MAX, PAUSE};
-use crate::cli::connect::{ConnectArgs, Connection};
+use crate::cli::connect::{ConnectArgs, Connection, Output};
 use crate::cli::error::{CliError, innermost};
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
@@ -63,7 +63,8 @@ impl Answer {
 
 impl Peer {
     pub(super) async fn connect(address: &str, timeout: Duration) -> Result<Self, CliError> {
-        let args = ConnectArgs { server: address.to_owned(), timeout, json: false };
+        let args =
+            ConnectArgs { server: address.to_owned(), timeout, output: Output::default(), json: false };
         let connection = Connection::open(&args).await.map_err(|error| match error {
             CliError::Unreachable { server, problem } => CliError::NoParticipant { address: server, problem },
             other => other,

@@ -6,59 +6,63 @@ use backstop_proto::v1::participant_service_server::{ParticipantService, Partici
 use backstop_proto::v1::saga_service_server::{SagaService, SagaServiceServer};
 use backstop_proto::v1::{
     CancelSagaRequest, CancelSagaResponse, Definition, GetDefinitionRequest, GetDefinitionResponse,
-    GetErrorTableRequest, GetErrorTableResponse, GetParticipantRequest, GetParticipantResponse,
-    GetSagaRequest, GetSagaResponse, ListCoordinatorsRequest, ListCoordinatorsResponse,
-    ListDefinitionsRequest, ListDefinitionsResponse, ListParticipantsRequest, ListParticipantsResponse,
-    ListSagasRequest, ListSagasResponse, Participant, RegisterDefinitionRequest, RegisterDefinitionResponse,
-    RegisterParticipantRequest, RegisterParticipantResponse, ReleaseSagaRequest, ReleaseSagaResponse,
-    ResolveBranchRequest, ResolveBranchResponse, RetryBranchRequest, RetryBranchResponse, RunDoctorRequest,
-    RunDoctorResponse, Saga, SimulateDefinitionRequest, SimulateDefinitionResponse, StartSagaRequest,
-    StartSagaResponse, WatchSagaRequest, WatchSagaResponse,
+    GetErrorTableRequest, GetErrorTableResponse, GetOverviewRequest, GetOverviewResponse,
+    GetParticipantRequest, GetParticipantResponse, GetSagaRequest, GetSagaResponse, ListCoordinatorsRequest,
+    ListCoordinatorsResponse, ListDefinitionsRequest, ListDefinitionsResponse, ListParticipantsRequest,
+    ListParticipantsResponse, ListSagasRequest, ListSagasResponse, Participant, RegisterDefinitionRequest,
+    RegisterDefinitionResponse, RegisterParticipantRequest, RegisterParticipantResponse, ReleaseSagaRequest,
+    ReleaseSagaResponse, ResolveBranchRequest, ResolveBranchResponse, RetryBranchRequest,
+    RetryBranchResponse, RunDoctorRequest, RunDoctorResponse, Saga, SimulateDefinitionRequest,
+    SimulateDefinitionResponse, StartSagaRequest, StartSagaResponse, WatchSagaRequest, WatchSagaResponse,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 /// What a call of `WatchSaga` sends before it ends.
-pub(super) type Streamed = Vec<Result<WatchSagaResponse, Status>>;
+pub(in crate::cli) type Streamed = Vec<Result<WatchSagaResponse, Status>>;
 
 /// What the server answers, and what it was asked.
 #[derive(Default)]
-pub(super) struct Canned {
+pub(in crate::cli) struct Canned {
     /// Answered by every call about one saga.
-    pub(super) saga: Saga,
+    pub(in crate::cli) saga: Saga,
     /// Whether StartSaga says that it made it.
-    pub(super) created: bool,
+    pub(in crate::cli) created: bool,
     /// All sagas there are, for lists.
-    pub(super) sagas: Vec<Saga>,
+    pub(in crate::cli) sagas: Vec<Saga>,
     /// Answered by every call about one definition.
-    pub(super) definition: Definition,
+    pub(in crate::cli) definition: Definition,
     /// Answered by SimulateDefinition.
-    pub(super) simulation: SimulateDefinitionResponse,
+    pub(in crate::cli) simulation: SimulateDefinitionResponse,
     /// All participants there are.
-    pub(super) participants: Vec<Participant>,
+    pub(in crate::cli) participants: Vec<Participant>,
     /// Answered by ListCoordinators.
-    pub(super) coordinators: ListCoordinatorsResponse,
+    pub(in crate::cli) coordinators: ListCoordinatorsResponse,
     /// Answered by GetErrorTable.
-    pub(super) table: GetErrorTableResponse,
+    pub(in crate::cli) table: GetErrorTableResponse,
     /// Answered by RunDoctor.
-    pub(super) doctor: RunDoctorResponse,
+    pub(in crate::cli) doctor: RunDoctorResponse,
+    /// Answered by GetOverview.
+    pub(in crate::cli) overview: GetOverviewResponse,
+    /// Refuses commands about these sagas.
+    pub(in crate::cli) refusals: BTreeMap<String, Status>,
     /// Answered by WatchSaga, a stream a call.
-    pub(super) streams: Mutex<VecDeque<Streamed>>,
+    pub(in crate::cli) streams: Mutex<VecDeque<Streamed>>,
     /// Refuses every call but WatchSaga.
-    pub(super) refusal: Option<Status>,
+    pub(in crate::cli) refusal: Option<Status>,
     /// Never answers StartSaga.
-    pub(super) is_silent: bool,
+    pub(in crate::cli) is_silent: bool,
     /// Every request, as Rust prints it.
-    pub(super) asked: Mutex<Vec<String>>,
+    pub(in crate::cli) asked: Mutex<Vec<String>>,
 }
 
 /// A running server.
-pub(super) struct Server {
+pub(in crate::cli) struct Server {
     /// Its address.
-    pub(super) url: String,
+    pub(in crate::cli) url: String,
     canned: Arc<Canned>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -71,14 +75,14 @@ impl Drop for Server {
 
 impl Server {
     /// What it was asked, in order.
-    pub(super) fn asked(&self) -> Vec<String> {
+    pub(in crate::cli) fn asked(&self) -> Vec<String> {
         self.canned.asked.lock().unwrap().clone()
     }
 }
 
 impl Canned {
     /// Serves on a free port of loopback until the handle is dropped.
-    pub(super) async fn serve(self) -> Server {
+    pub(in crate::cli) async fn serve(self) -> Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let canned = Arc::new(self);
@@ -90,6 +94,16 @@ impl Canned {
             .add_service(OperatorServiceServer::from_arc(Arc::clone(&canned)));
         let task = tokio::spawn(async move { router.serve_with_incoming(incoming).await.unwrap() });
         Server { url, canned, task }
+    }
+
+    /// The saga of that id, if lists have one, and otherwise the one that every call is about.
+    fn called(&self, id: &str) -> Saga {
+        self.sagas.iter().find(|saga| saga.id == id).unwrap_or(&self.saga).clone()
+    }
+
+    /// What a command about a saga comes to.
+    fn commanded(&self, id: &str) -> Result<(), Status> {
+        self.refusals.get(id).map_or(Ok(()), |status| Err(status.clone()))
     }
 
     fn answer<Q: std::fmt::Debug, A>(&self, request: Request<Q>, answer: A) -> Result<Response<A>, Status> {
@@ -121,7 +135,8 @@ impl SagaService for Canned {
     }
 
     async fn get_saga(&self, request: Request<GetSagaRequest>) -> Result<Response<GetSagaResponse>, Status> {
-        self.answer(request, GetSagaResponse { saga: Some(self.saga.clone()) })
+        let saga = self.called(&request.get_ref().saga_id);
+        self.answer(request, GetSagaResponse { saga: Some(saga) })
     }
 
     async fn list_sagas(
@@ -148,7 +163,9 @@ impl SagaService for Canned {
         &self,
         request: Request<CancelSagaRequest>,
     ) -> Result<Response<CancelSagaResponse>, Status> {
-        self.answer(request, CancelSagaResponse { saga: Some(self.saga.clone()) })
+        let done = self.commanded(&request.get_ref().saga_id);
+        let answer = CancelSagaResponse { saga: Some(self.saga.clone()) };
+        self.answer(request, answer).and_then(|answer| done.map(|()| answer))
     }
 }
 
@@ -218,14 +235,18 @@ impl OperatorService for Canned {
         &self,
         request: Request<RetryBranchRequest>,
     ) -> Result<Response<RetryBranchResponse>, Status> {
-        self.answer(request, RetryBranchResponse { saga: Some(self.saga.clone()) })
+        let done = self.commanded(&request.get_ref().saga_id);
+        let answer = RetryBranchResponse { saga: Some(self.saga.clone()) };
+        self.answer(request, answer).and_then(|answer| done.map(|()| answer))
     }
 
     async fn resolve_branch(
         &self,
         request: Request<ResolveBranchRequest>,
     ) -> Result<Response<ResolveBranchResponse>, Status> {
-        self.answer(request, ResolveBranchResponse { saga: Some(self.saga.clone()) })
+        let done = self.commanded(&request.get_ref().saga_id);
+        let answer = ResolveBranchResponse { saga: Some(self.saga.clone()) };
+        self.answer(request, answer).and_then(|answer| done.map(|()| answer))
     }
 
     async fn list_coordinators(
@@ -254,5 +275,12 @@ impl OperatorService for Canned {
         request: Request<ReleaseSagaRequest>,
     ) -> Result<Response<ReleaseSagaResponse>, Status> {
         self.answer(request, ReleaseSagaResponse { saga: Some(self.saga.clone()) })
+    }
+
+    async fn get_overview(
+        &self,
+        request: Request<GetOverviewRequest>,
+    ) -> Result<Response<GetOverviewResponse>, Status> {
+        self.answer(request, self.overview.clone())
     }
 }

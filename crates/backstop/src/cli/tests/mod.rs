@@ -2,15 +2,16 @@
 //! out.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod canned;
+pub(super) mod canned;
 mod definitions;
 mod errors;
 mod fixtures;
+pub(super) mod interventions;
 mod operators;
 mod sagas;
 mod watching;
 
-use super::out::captured;
+use super::out::{Terminal, captured};
 use super::{Command, ConnectArgs, Exit};
 use clap::Parser;
 
@@ -25,22 +26,34 @@ struct Program {
 
 /// What a command left behind.
 #[derive(Debug)]
-struct Ran {
-    exit: Exit,
-    out: String,
-    err: String,
+pub(super) struct Ran {
+    pub(super) exit: Exit,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
-async fn run(server: &str, args: &[&str]) -> Ran {
-    let line = [["backstop", "--server", server].as_slice(), args].concat();
-    let program = Program::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
+pub(super) async fn run(server: &str, args: &[&str]) -> Ran {
     let (mut terminal, out, err) = captured::terminal();
-    let exit = program.command.run_on(&program.connect, &mut terminal).await;
+    let exit = run_at(server, args, &mut terminal).await;
     Ran { exit, out: out.text(), err: err.text() }
 }
 
+/// The same, on a terminal of the test's own.
+pub(super) async fn run_at(server: &str, args: &[&str], terminal: &mut Terminal) -> Exit {
+    let line = [["backstop", "--server", server].as_slice(), args].concat();
+    let program = Program::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
+    program.command.run_on(&program.connect, terminal).await
+}
+
+impl ConnectArgs {
+    /// As the command line has it, for that server.
+    pub(super) fn at(server: &str) -> Self {
+        Program::try_parse_from(["backstop", "--server", server, "doctor"]).unwrap().connect
+    }
+}
+
 /// What clap says of a wrong command line; it exits with 2.
-fn wrong_usage(args: &[&str]) -> String {
+pub(super) fn wrong_usage(args: &[&str]) -> String {
     let error = Program::try_parse_from(std::iter::once(&"backstop").chain(args)).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     error.to_string()
@@ -59,7 +72,7 @@ fn the_command_line_is_well_formed_and_each_verb_has_an_example() {
             verbs += 1;
         }
     }
-    assert_eq!(verbs, 17, "every noun was looked at");
+    assert_eq!(verbs, 18, "every noun was looked at");
 }
 
 #[test]
