@@ -318,7 +318,7 @@ impl Runner {
         let append = Append { saga: next.id.clone(), expected, events, head };
         let began = self.shared.clock.now();
         let (mut wait, mut is_repeat) = (APPEND_RETRY_FIRST, false);
-        let began = Instant::now();
+        let handed_in = Instant::now();
         loop {
             let settled = tokio::select! {
                 biased;
@@ -327,7 +327,7 @@ impl Runner {
             };
             match settled {
                 Ok(Settled::Written) => {
-                    self.shared.tally.appended(began.elapsed());
+                    self.shared.tally.appended(handed_in.elapsed());
                     break;
                 }
                 Ok(Settled::Lost) => return Err(Dropped::Lost),
