@@ -44,6 +44,8 @@ enum Scenario {
     Takeover(scenario::takeover::Takeover),
     /// Sagas that hang beside healthy ones
     Hanging(scenario::hanging::Hanging),
+    /// The same load without traces, with one in a hundred, and with all
+    Tracing(scenario::tracing::Tracing),
     /// One ledger of the chaos, as the chaos starts it
     #[command(hide = true)]
     Ledger(ledger::Serve),
@@ -61,6 +63,7 @@ impl Scenario {
             Self::Parked(parked) => scenario::parked::run(program, parked).await,
             Self::Takeover(takeover) => scenario::takeover::run(program, takeover).await,
             Self::Hanging(hanging) => scenario::hanging::run(program, hanging).await,
+            Self::Tracing(tracing) => scenario::tracing::run(program, tracing).await,
             // Told apart before: it needs no coordinator.
             Self::Ledger(_) => anyhow::bail!("a ledger is no scenario"),
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 /// How tonic begins its words on bytes that are no message of the expected type.
 const NO_MESSAGE: &str = "failed to decode Protobuf message";
@@ -65,11 +65,16 @@ where
                     Ok(answered) => answered,
                     Err(_) => {
                         let reply = Reply::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-                        return Ok(reply.status("the caller's deadline has passed".to_owned()).into_http());
+                        Ok(reply.status("the caller's deadline has passed".to_owned()).into_http())
                     }
                 },
             };
-            answered.map(honest)
+            let answered = answered.map(honest);
+            if let Ok(response) = &answered {
+                let status = Status::from_header_map(response.headers());
+                trace::server_ended(&Span::current(), status.map_or(Code::Ok, |status| status.code()));
+            }
+            answered
         };
         Box::pin(guarded.instrument(span))
     }

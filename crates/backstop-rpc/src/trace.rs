@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName};
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::TraceContextExt;
+use tonic::Code;
 use tonic::metadata::MetadataMap;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -19,6 +20,8 @@ pub(crate) fn server_span(path: &str, headers: &HeaderMap) -> Span {
         otel.kind = "server",
         rpc.system.name = "grpc",
         rpc.method = method,
+        rpc.status_code = tracing::field::Empty,
+        otel.status_code = tracing::field::Empty,
         backstop.saga.id = tracing::field::Empty,
         backstop.definition = tracing::field::Empty,
     );
@@ -28,6 +31,24 @@ pub(crate) fn server_span(path: &str, headers: &HeaderMap) -> Span {
         let _ = span.set_parent(parent);
     }
     span
+}
+
+/// Notes how an RPC ended. Only what is the server's own fault makes its span a failed one, by the semantic
+/// conventions of OpenTelemetry: a refused request is the caller's.
+pub(crate) fn server_ended(span: &Span, code: Code) {
+    span.record("rpc.status_code", backstop_core::Code::from_number(code as i32).name());
+    let is_ours = matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    );
+    if is_ours {
+        span.record("otel.status_code", "ERROR");
+    }
 }
 
 /// The `traceparent` that a new saga's calls descend from: the current span's, else the caller's own, else

@@ -6,6 +6,7 @@ pub mod hanging;
 pub mod parked;
 pub mod rolling;
 pub mod takeover;
+pub mod tracing;
 
 use crate::api::Api;
 use crate::bank::{Bank, Manner, Script};

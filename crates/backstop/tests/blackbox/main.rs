@@ -9,6 +9,7 @@ mod common;
 
 mod bad_definitions;
 mod bad_requests;
+mod caller;
 mod cli;
 mod clocks;
 mod codes;
