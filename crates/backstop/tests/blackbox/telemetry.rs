@@ -113,6 +113,16 @@ async fn one_trace_leads_from_the_caller_to_the_participants() {
         let place = format!("00-{CALLERS_TRACE}-{}-01", hex(&the(&spans, &seen.short()).span_id));
         assert_eq!(seen.text("traceparent"), place);
     }
+    // And the log leads to it.
+    eventually("the line of the rollback, with its trace", || async {
+        let log = backstop.log();
+        let line = log.lines().find(|line| line.contains("rolling back") && line.contains("traced-1"));
+        match line {
+            Some(line) if line.contains(CALLERS_TRACE) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
