@@ -3,17 +3,25 @@
 //!
 //! How a page is read: `common/page.rs`.
 
-use crate::common::page::{self, Deed, Line, compare, deeds};
+use crate::common::page::{self, Deed, Line, blocks, compare, deeds};
 use crate::common::stage::Stage;
 use crate::common::{eventually, tool};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Follows a page on a stage of its own.
 async fn follow(path: &str) {
     let mut stage = Stage::bare().await;
-    for deed in deeds(&page::text(path)) {
+    let text = page::text(path);
+    for deed in deeds(&text) {
         match deed {
+            Deed::Prepare { words, line } if words[..2] == ["keep", "as"] => {
+                let block = blocks(&text).into_iter().find(|block| block.line > line).expect("a block");
+                std::fs::write(stage.folder.path().join(&words[2]), block.text).unwrap();
+            }
+            // About a definition, for the test of definitions.
+            Deed::Prepare { words, .. } if words == ["simulate", "only"] => {}
             Deed::Prepare { line, words } => {
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 prepare(&mut stage, &words).await.unwrap_or_else(|()| panic!("{path}:{line}: {words:?}?"));
@@ -78,6 +86,51 @@ async fn sql(stage: &Stage, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_of_the_grpcurl_page_runs_and_prints_what_the_page_shows() {
     follow("docs/grpcurl.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_of_the_guide_runs_and_prints_what_the_guide_shows() {
+    let pages = guide();
+    assert!(pages.len() >= 5, "{pages:?}");
+    for path in pages {
+        follow(&path).await;
+    }
+}
+
+/// The pages of the guide.
+fn guide() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide");
+    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+    files.map(|name| format!("docs/guide/{}", name.display())).collect()
+}
+
+/// Every definition in the guide is one: those of the example's bank are checked down to the types of their fields,
+/// the others are simulated.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_definition_in_the_guide_can_be_registered_or_simulated() {
+    let stage = Stage::bare().await;
+    stage.open_the_bank();
+    let mut checked = 0;
+    for path in guide() {
+        let text = page::text(&path);
+        for block in blocks(&text).into_iter().filter(|block| block.kind == "yaml") {
+            if !block.text.starts_with("name:") {
+                continue;
+            }
+            std::fs::write(stage.folder.path().join("definition.yaml"), &block.text).unwrap();
+            let before = text.lines().take(block.line - 2).collect::<Vec<_>>();
+            let words = before.iter().rev().take_while(|line| line.is_empty() || line.starts_with("<!--"));
+            let verb = if words.into_iter().any(|line| line.contains("simulate only")) {
+                "backstop definition simulate --file definition.yaml"
+            } else {
+                "backstop definition register --validate-only definition.yaml"
+            };
+            let output = stage.shell(verb);
+            assert!(output.status.success(), "{path}:{}: {verb}\n{}", block.line, tool::said(&output));
+            checked += 1;
+        }
+    }
+    assert!(checked >= 5, "{checked} definitions");
 }
 
 #[test]
