@@ -28,6 +28,14 @@ pub fn parked(first: Duration, longest: Duration, saga: &SagaId, times: u32) -> 
     Duration::from_micros(half + spread(saga.as_str(), times) % (half + 1))
 }
 
+/// When, within a time in which each of several does something once, the one of this name does it: so that they do it
+/// apart.
+#[must_use]
+pub fn apart(every: Duration, name: &str) -> Duration {
+    let micros = u64::try_from(every.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(spread(name, 0) % micros.max(1))
+}
+
 /// FNV-1a over the key and attempt, finished with splitmix64 so that near keys land far apart.
 fn spread(key: &str, attempt: u32) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -58,6 +66,18 @@ mod tests {
                 assert!(wait >= ceiling / 2 && wait <= ceiling, "{times}: {wait:?} of {ceiling:?}");
             }
         }
+    }
+
+    #[test]
+    fn those_who_do_something_once_in_a_while_do_it_apart() {
+        let every = Duration::from_secs(900);
+        let mut counts = [0; 10];
+        for n in 0..1000_usize {
+            let at = apart(every, &format!("c-0192f0c8-{n}"));
+            counts[usize::try_from(at.as_secs() / 90).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
+        assert_eq!(apart(Duration::ZERO, "c"), Duration::ZERO);
     }
 
     #[test]

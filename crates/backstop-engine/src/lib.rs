@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod coordinator;
 pub mod definitions;
+mod doctor;
 pub mod error;
 pub mod gate;
 pub mod group_commit;

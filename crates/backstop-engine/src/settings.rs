@@ -65,6 +65,12 @@ pub struct Settings {
     pub retention_batch_max: usize,
     /// Things found by one run of the doctor; past it the run ends and says so.
     pub doctor_findings_max: usize,
+    /// How often the doctor runs by itself; zero: never.
+    pub doctor_every: Duration,
+    /// Journals that such a run replays: those of the newest sagas.
+    pub doctor_sample: usize,
+    /// How long such a run may take.
+    pub doctor_run_max: Duration,
     /// How often those who wait for a person are counted, beside whenever this coordinator changes their number.
     pub interventions_counted_every: Duration,
     /// Sagas looked at in one count.
@@ -126,6 +132,9 @@ impl Default for Settings {
             retention_every: Duration::from_secs(60),
             retention_batch_max: 500,
             doctor_findings_max: 1_000,
+            doctor_every: Duration::from_secs(15 * 60),
+            doctor_sample: 100,
+            doctor_run_max: Duration::from_secs(60),
             interventions_counted_every: Duration::from_secs(15),
             interventions_counted_max: 100_000,
             l1_shown_max: 16,

@@ -7,6 +7,7 @@
 //! The questions that tables answer by themselves: the store ([`crate::ports::store::Store::misfits`]).
 
 use super::Coordinator;
+use crate::doctor;
 use crate::error::EngineError;
 use crate::ports::store::{Head, Journal, Misfit, MisfitKind, SagaCursor, SagaFilter, StoreError};
 use crate::shared::Shared;
@@ -60,7 +61,7 @@ pub struct Finding {
 }
 
 /// Kinds of [`Finding`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FindingKind {
     /// Found by looking at the tables.
     Misfit(MisfitKind),
@@ -72,6 +73,39 @@ pub enum FindingKind {
     Quarantined,
 }
 
+impl FindingKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Misfit(MisfitKind::Forsaken),
+        Self::Misfit(MisfitKind::Overdetermined),
+        Self::Misfit(MisfitKind::OwnerGone),
+        Self::Misfit(MisfitKind::Overslept),
+        Self::Misfit(MisfitKind::WithoutHead),
+        Self::Misfit(MisfitKind::Lease),
+        Self::Misfit(MisfitKind::Schema),
+        Self::JournalBroken,
+        Self::HeadDiffers,
+        Self::Quarantined,
+    ];
+
+    /// `saga_forsaken` and the like: as in the API, in lower case.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Misfit(MisfitKind::Forsaken) => "saga_forsaken",
+            Self::Misfit(MisfitKind::Overdetermined) => "saga_overdetermined",
+            Self::Misfit(MisfitKind::OwnerGone) => "owner_gone",
+            Self::Misfit(MisfitKind::Overslept) => "saga_overslept",
+            Self::Misfit(MisfitKind::WithoutHead) => "events_without_saga",
+            Self::Misfit(MisfitKind::Lease) => "lease_too_long",
+            Self::Misfit(MisfitKind::Schema) => "schema",
+            Self::JournalBroken => "journal_broken",
+            Self::HeadDiffers => "head_differs",
+            Self::Quarantined => "saga_quarantined",
+        }
+    }
+}
+
 impl From<Misfit> for Finding {
     fn from(misfit: Misfit) -> Self {
         Self { kind: FindingKind::Misfit(misfit.kind), subject: misfit.subject, detail: misfit.detail }
@@ -79,89 +113,90 @@ impl From<Misfit> for Finding {
 }
 
 impl Coordinator {
-    /// Looks at the whole store.
+    /// Looks at the whole store, and tells the numbers of what it found as metrics too.
     ///
     /// # Errors
     /// [`EngineError::Store`] if the store does not answer. What is wrong with it is no error.
     pub async fn examine(&self, how_much: HowMuch) -> Result<Examination, EngineError> {
-        let shared = &self.shared;
-        let max = shared.settings.doctor_findings_max;
-        let misfits = self.misfits(max).await?;
-        let mut found = Examination {
-            findings: misfits.into_iter().map(Finding::from).collect(),
-            ..Examination::default()
+        doctor::run(&self.shared, how_much).await
+    }
+}
+
+/// Looks at the whole store.
+pub(crate) async fn examine(shared: &Shared, how_much: HowMuch) -> Result<Examination, EngineError> {
+    let max = shared.settings.doctor_findings_max;
+    let misfits = misfits(shared, max).await?;
+    let mut found =
+        Examination { findings: misfits.into_iter().map(Finding::from).collect(), ..Examination::default() };
+    quarantined(shared, max, &mut found).await?;
+    let mut left = match how_much {
+        HowMuch::Newest(count) => count,
+        HowMuch::Everything => usize::MAX,
+    };
+    let mut cursor: Option<SagaCursor> = None;
+    while left > 0 && found.findings.len() < max {
+        let heads = shared.store.list(&SagaFilter::default(), cursor.as_ref(), PAGE.min(left)).await?;
+        let Some(last) = heads.last() else { break };
+        cursor = Some(SagaCursor { created_at: last.created_at, saga: last.saga.clone() });
+        left -= heads.len();
+        replay(shared, &heads, &mut found).await?;
+    }
+    found.is_cut = found.findings.len() >= max;
+    found.findings.truncate(max);
+    Ok(found)
+}
+
+/// What takeover sees to within some looks is no finding. Of a coordinator that has left there is no row any
+/// more that would tell since when: so whoever's owner is gone is looked at once more.
+async fn misfits(shared: &Shared, max: usize) -> Result<Vec<Misfit>, EngineError> {
+    let settings = &shared.settings;
+    let looks = settings.takeover_every * LOOKS_GRACE;
+    let (grace, lease_max) = (settings.lease_ttl + looks, settings.lease_ttl * LEASES_MAX);
+    let first = shared.store.misfits(grace, lease_max, max).await?;
+    if !first.iter().any(|misfit| misfit.kind == MisfitKind::OwnerGone) {
+        return Ok(first);
+    }
+    tokio::time::sleep(looks.min(CONFIRM_AFTER_MAX)).await;
+    let again = shared.store.misfits(grace, lease_max, max).await?;
+    Ok(again.into_iter().filter(|misfit| first.iter().any(|m| m.subject == misfit.subject)).collect())
+}
+
+/// Every saga in quarantine, however old: its state says that it waits for a person.
+async fn quarantined(shared: &Shared, max: usize, found: &mut Examination) -> Result<(), EngineError> {
+    let filter = SagaFilter { states: vec![SagaState::NeedsIntervention], ..SagaFilter::default() };
+    let mut cursor: Option<SagaCursor> = None;
+    while found.findings.len() < max {
+        let heads = shared.store.list(&filter, cursor.as_ref(), PAGE_OF_HEADS).await?;
+        let Some(last) = heads.last() else { break };
+        cursor = Some(SagaCursor { created_at: last.created_at, saga: last.saga.clone() });
+        found.findings.extend(heads.into_iter().filter_map(|head| {
+            let (kind, subject) = (FindingKind::Quarantined, head.saga.to_string());
+            head.quarantine.map(|detail| Finding { kind, subject, detail })
+        }));
+    }
+    Ok(())
+}
+
+async fn replay(shared: &Shared, heads: &[Head], found: &mut Examination) -> Result<(), EngineError> {
+    // Those in quarantine have their finding already.
+    let whole: Vec<&Head> = heads.iter().filter(|head| !head.retired && head.quarantine.is_none()).collect();
+    let ids: Vec<SagaId> = whole.iter().map(|head| head.saga.clone()).collect();
+    let journals = shared.store.journals(&ids).await?;
+    for (head, journal) in whole.into_iter().zip(journals) {
+        let subject = head.saga.to_string();
+        let finding = match journal {
+            Ok(Some(journal)) => {
+                found.journals_replayed += 1;
+                examine_journal(shared, journal).await?
+            }
+            // Retired between the two looks, or left to the program that wrote it.
+            Ok(None) | Err(StoreError::Newer(_)) => None,
+            Err(StoreError::Unreadable(detail)) => Some((FindingKind::JournalBroken, detail)),
+            Err(error @ (StoreError::NotApplied(_) | StoreError::Unknown(_))) => return Err(error.into()),
         };
-        self.quarantined(max, &mut found).await?;
-        let mut left = match how_much {
-            HowMuch::Newest(count) => count,
-            HowMuch::Everything => usize::MAX,
-        };
-        let mut cursor: Option<SagaCursor> = None;
-        while left > 0 && found.findings.len() < max {
-            let heads = shared.store.list(&SagaFilter::default(), cursor.as_ref(), PAGE.min(left)).await?;
-            let Some(last) = heads.last() else { break };
-            cursor = Some(SagaCursor { created_at: last.created_at, saga: last.saga.clone() });
-            left -= heads.len();
-            self.replay(&heads, &mut found).await?;
-        }
-        found.is_cut = found.findings.len() >= max;
-        found.findings.truncate(max);
-        Ok(found)
+        found.findings.extend(finding.map(|(kind, detail)| Finding { kind, subject, detail }));
     }
-
-    /// What takeover sees to within some looks is no finding. Of a coordinator that has left there is no row any
-    /// more that would tell since when: so whoever's owner is gone is looked at once more.
-    async fn misfits(&self, max: usize) -> Result<Vec<Misfit>, EngineError> {
-        let settings = &self.shared.settings;
-        let looks = settings.takeover_every * LOOKS_GRACE;
-        let (grace, lease_max) = (settings.lease_ttl + looks, settings.lease_ttl * LEASES_MAX);
-        let first = self.shared.store.misfits(grace, lease_max, max).await?;
-        if !first.iter().any(|misfit| misfit.kind == MisfitKind::OwnerGone) {
-            return Ok(first);
-        }
-        tokio::time::sleep(looks.min(CONFIRM_AFTER_MAX)).await;
-        let again = self.shared.store.misfits(grace, lease_max, max).await?;
-        Ok(again.into_iter().filter(|misfit| first.iter().any(|m| m.subject == misfit.subject)).collect())
-    }
-
-    /// Every saga in quarantine, however old: its state says that it waits for a person.
-    async fn quarantined(&self, max: usize, found: &mut Examination) -> Result<(), EngineError> {
-        let filter = SagaFilter { states: vec![SagaState::NeedsIntervention], ..SagaFilter::default() };
-        let mut cursor: Option<SagaCursor> = None;
-        while found.findings.len() < max {
-            let heads = self.shared.store.list(&filter, cursor.as_ref(), PAGE_OF_HEADS).await?;
-            let Some(last) = heads.last() else { break };
-            cursor = Some(SagaCursor { created_at: last.created_at, saga: last.saga.clone() });
-            found.findings.extend(heads.into_iter().filter_map(|head| {
-                let (kind, subject) = (FindingKind::Quarantined, head.saga.to_string());
-                head.quarantine.map(|detail| Finding { kind, subject, detail })
-            }));
-        }
-        Ok(())
-    }
-
-    async fn replay(&self, heads: &[Head], found: &mut Examination) -> Result<(), EngineError> {
-        // Those in quarantine have their finding already.
-        let whole: Vec<&Head> =
-            heads.iter().filter(|head| !head.retired && head.quarantine.is_none()).collect();
-        let ids: Vec<SagaId> = whole.iter().map(|head| head.saga.clone()).collect();
-        let journals = self.shared.store.journals(&ids).await?;
-        for (head, journal) in whole.into_iter().zip(journals) {
-            let subject = head.saga.to_string();
-            let finding = match journal {
-                Ok(Some(journal)) => {
-                    found.journals_replayed += 1;
-                    examine_journal(&self.shared, journal).await?
-                }
-                // Retired between the two looks, or left to the program that wrote it.
-                Ok(None) | Err(StoreError::Newer(_)) => None,
-                Err(StoreError::Unreadable(detail)) => Some((FindingKind::JournalBroken, detail)),
-                Err(error @ (StoreError::NotApplied(_) | StoreError::Unknown(_))) => return Err(error.into()),
-            };
-            found.findings.extend(finding.map(|(kind, detail)| Finding { kind, subject, detail }));
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 async fn examine_journal(

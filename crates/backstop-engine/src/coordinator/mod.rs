@@ -12,6 +12,7 @@ mod reading;
 mod starting;
 
 pub use commanding::Reach;
+pub(crate) use examining::examine;
 pub use examining::{Examination, Finding, FindingKind, HowMuch};
 pub use reading::SagaView;
 pub use starting::{StartSaga, StartedSaga};
@@ -34,7 +35,7 @@ use crate::resets::Resets;
 use crate::retelling::{self, Retelling};
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::{definitions, interventions, lease, retention, takeover};
+use crate::{definitions, doctor, interventions, lease, retention, takeover};
 use backstop_core::SagaId;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -120,6 +121,7 @@ impl Coordinator {
         shared.spawn(retention::run(Arc::clone(&shared)));
         shared.spawn(interventions::watch(Arc::clone(&shared)));
         shared.spawn(retelling::run(Arc::clone(&shared), stories));
+        shared.spawn(doctor::rounds(Arc::clone(&shared)));
         Ok(Self { shared })
     }
 

@@ -1,12 +1,13 @@
 //! Looking at sagas, and at what is around them. Everything is read from the store.
 
-use super::{Coordinator, no_saga};
+use super::{Coordinator, FindingKind, no_saga};
 use crate::error::EngineError;
 use crate::overview::Overview;
 use crate::ports::participants::ParticipantLoad;
-use crate::ports::store::{CoordinatorRow, Head, Journal, Participant, SagaCursor, SagaFilter};
+use crate::ports::store::{CoordinatorRow, Head, Journal, Participant, SagaCursor, SagaFilter, Unsettled};
 use crate::takeover;
 use backstop_core::{Event, ParticipantName, Saga, SagaId, Seq, Timestamp};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Events read from the store at once for a watcher.
@@ -141,6 +142,18 @@ impl Coordinator {
     #[must_use]
     pub fn overview(&self) -> Overview {
         self.shared.tally.overview(&self.shared)
+    }
+
+    /// How many of each kind the newest run of the doctor here found; nothing before the first run.
+    #[must_use]
+    pub fn doctor_findings(&self) -> BTreeMap<FindingKind, u64> {
+        self.shared.metrics.findings.counted()
+    }
+
+    /// What of each definition waits for a person or rolls back, as it was last counted.
+    #[must_use]
+    pub fn unsettled(&self) -> Vec<Unsettled> {
+        self.shared.metrics.interventions.counted()
     }
 
     /// What this coordinator has going on with a participant.

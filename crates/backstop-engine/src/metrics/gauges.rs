@@ -74,6 +74,10 @@ pub(crate) fn observe_coordinator(shared: &Weak<Shared>) {
     gauges.counts(&table::INTERVENTIONS_BY_DEFINITION, |shared| {
         by_definition(shared, |of| (of.waiting > 0).then_some(of.waiting))
     });
+    gauges.counts(&table::DOCTOR_FINDINGS, |shared| {
+        let counted = shared.metrics.findings.counted().into_iter();
+        counted.map(|(kind, count)| (count, vec![KeyValue::new("kind", kind.as_str())])).collect()
+    });
     gauges.seconds(&table::INTERVENTION_AGE, |shared| ages(shared, |of| of.waiting_since));
     gauges.seconds(&table::ROLLBACK_AGE, |shared| ages(shared, |of| of.rolling_back_since));
 }

@@ -12,6 +12,7 @@ pub(crate) mod gauges;
 mod l1;
 pub mod table;
 
+use crate::doctor::Findings;
 use crate::interventions::Interventions;
 use crate::ports::store::Retired;
 use crate::settings::Settings;
@@ -50,6 +51,8 @@ pub struct Metrics {
     batch: Histogram<u64>,
     live: UpDownCounter<i64>,
     pub(crate) interventions: Arc<Interventions>,
+    pub(crate) findings: Arc<Findings>,
+    doctor_runs: Counter<u64>,
     l1_failures: Arc<Mutex<L1Failures>>,
     signals: Counter<u64>,
     lost: Counter<u64>,
@@ -70,6 +73,9 @@ pub(crate) fn show_zeros(metrics: &Metrics) {
     metrics.leases_lost.add(0, &[]);
     metrics.quarantined.add(0, &[]);
     metrics.retired(&Retired::default());
+    for result in ["clean", "findings", "failed"] {
+        metrics.doctor_runs.add(0, &[KeyValue::new("result", result)]);
+    }
 }
 
 impl Default for Metrics {
@@ -114,6 +120,8 @@ impl Metrics {
                 .build(),
             live: live.with_description(table::LIVE_SAGAS.tells).build(),
             interventions: Arc::default(),
+            findings: Arc::default(),
+            doctor_runs: counter(&table::DOCTOR_RUNS),
             l1_failures: Arc::new(Mutex::new(L1Failures::new(settings.l1_shown_max, settings.l1_shown_for))),
             signals: counter(&table::ROLLBACK_SIGNALS),
             lost: counter(&table::APPENDS_LOST),
@@ -177,6 +185,11 @@ impl Metrics {
         self.retired_journals.add(bite.journals, &[]);
         self.retired_sagas.add(bite.sagas, &[]);
         self.dropped_partitions.add(bite.partitions, &[]);
+    }
+
+    /// A run of the doctor ended `clean`, with `findings`, or `failed`.
+    pub(crate) fn doctor_ran(&self, result: &'static str) {
+        self.doctor_runs.add(1, &[KeyValue::new("result", result)]);
     }
 
     fn l1_failures(&self) -> MutexGuard<'_, L1Failures> {
@@ -259,7 +272,7 @@ impl Metrics {
         if failure.tier == Tier::L1 && !is_tried_again {
             let failure = L1Failure {
                 saga: saga.id.to_string(),
-                trace: trace_id(saga).to_owned(),
+                trace: saga.trace_id().unwrap_or_default().to_owned(),
                 definition: saga.definition.reference.name.to_string(),
                 step: step.to_string(),
                 participant: participant.value.to_string(),
@@ -284,9 +297,4 @@ fn who(saga: &Saga, step: &StepName, phase: Phase, failure: Option<&Failure>) ->
         KeyValue::new("participant", call.map_or_else(String::new, |call| call.participant.to_string())),
         KeyValue::new("fin_code", failure.map_or_else(String::new, |failure| failure.fin_code.to_string())),
     ]
-}
-
-/// The trace that the saga belongs to; empty if it belongs to none.
-fn trace_id(saga: &Saga) -> &str {
-    saga.started.trace_parent.as_deref().and_then(|parent| parent.split('-').nth(1)).unwrap_or_default()
 }

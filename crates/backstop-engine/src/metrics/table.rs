@@ -149,7 +149,7 @@ metrics! {
         "Leases that ran out although the process lived: it begins anew, its sagas are taken over");
 
     DOCTOR_FINDINGS = gauge("backstop_doctor_findings", ["kind"],
-        "Findings of the newest run of the doctor on this coordinator, by kind as in RunDoctor; 0 for a kind that is well; not shown before the first run");
+        "Findings of the newest run of the doctor on this coordinator that ended, by kind (RunDoctor's names in lower case: `saga_forsaken` …); 0 for a kind that is well; not shown before the first run");
     DOCTOR_RUNS = counter("backstop_doctor_runs_total", ["result"],
         "Runs of the doctor, by itself or asked for: `clean`, `findings` or `failed`");
 
@@ -159,7 +159,7 @@ metrics! {
 
     SPANS_EXPORTED = counter("backstop_spans_exported_total", [], "Spans that the collector took");
     SPANS_DROPPED = counter("backstop_spans_dropped_total", ["reason"],
-        "Spans that were not sent: `queue_full` or `export_failed`");
+        "Spans that were not sent: `queue_full`, `export_failed`, or `retelling_queue_full` (one for each saga)");
     BUILD_INFO = gauge("backstop_build_info", ["version"], "1, with the version of the program");
 }
 
@@ -182,13 +182,16 @@ const HEAD: &str = "\
 
 Every metric that a coordinator tells on `/metrics` and over OTLP, under the names that Prometheus shows. A histogram
 has the suffixes `_bucket`, `_sum` and `_count`. Beside these the exporter itself tells `target_info`, the resource's
-attributes.
+attributes. A metric with the label `step` has room for 20,000 series; what is new past that is counted under
+`otel_metric_overflow=\"true\"`.
 
 This page is made of `crates/backstop-engine/src/metrics/table.rs`; a test compares the two, and
 `BACKSTOP_TEST_REWRITE=1 cargo test -p backstop-engine the_document_is_the_table` writes it anew.
 
 What is \"the same on every coordinator\" is counted in the store: take `max` over the instances, never `sum`. All else is
-each coordinator's own.
+each coordinator's own. A counter with labels (all but `backstop_doctor_runs_total`) is told from its first count on; until then there is no
+series, not a 0. So `increase()` does not see the first count of a series, which appears as 1: what must not be missed
+is alerted on by a gauge.
 
 | name | type | labels | what it tells |
 | --- | --- | --- | --- |

@@ -7,6 +7,7 @@ use crate::common::{Node, World, id, ms, quiet, until};
 use backstop_core::{Code, SagaState, Seq};
 use backstop_engine::ports::store::MisfitKind;
 use backstop_engine::{EngineError, FindingKind, HowMuch};
+use std::time::Duration;
 
 fn line() -> Plan {
     Plan::new("line").step("a", &[]).step("b", &["a"])
@@ -152,4 +153,64 @@ async fn a_saga_whose_driving_panics_is_set_aside_and_nothing_else_is_hurt() {
     node.start("line", "bad").await;
     assert_eq!(node.run("line", "good").await.state, SagaState::Succeeded);
     until("it is set aside", || world.state("bad") == Some(SagaState::NeedsIntervention)).await;
+}
+
+const EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// A world with one saga whose head row does not say what its journal says, and a coordinator.
+async fn with_one_finding() -> (World, Node) {
+    let world = World::new();
+    let node = world.node_for(&line()).await;
+    node.run("line", "differs").await;
+    world.disk.plant("differs", |journal| journal.head.state = SagaState::RolledBack);
+    (world, node)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_coordinator_makes_its_rounds_and_tells_what_is_and_what_is_well_again() {
+    let (world, node) = with_one_finding().await;
+    let never = world.node_with(|settings| settings.doctor_every = Duration::ZERO).await;
+    assert!(node.coordinator.doctor_findings().is_empty(), "nobody has looked yet");
+    tokio::time::sleep(EVERY).await;
+    let findings = node.coordinator.doctor_findings();
+    assert_eq!(findings[&FindingKind::HeadDiffers], 1, "{findings:?}");
+    assert_eq!(findings[&FindingKind::JournalBroken], 0, "{findings:?}");
+    world.disk.plant("differs", |journal| journal.head.state = SagaState::Succeeded);
+    tokio::time::sleep(EVERY).await;
+    assert_eq!(node.coordinator.doctor_findings()[&FindingKind::HeadDiffers], 0);
+    assert!(never.coordinator.doctor_findings().is_empty(), "zero means never");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_examination_that_was_asked_for_is_told_too() {
+    let (_world, node) = with_one_finding().await;
+    findings(&node).await;
+    assert_eq!(node.coordinator.doctor_findings()[&FindingKind::HeadDiffers], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_round_is_made_during_a_drain() {
+    let (world, node) = with_one_finding().await;
+    world.bank.action("a", |_| Reply::Held);
+    node.start("line", "held").await;
+    quiet().await;
+    let coordinator = node.coordinator.clone();
+    let draining = tokio::spawn(async move { coordinator.drain(3 * EVERY).await });
+    tokio::time::sleep(2 * EVERY).await;
+    assert!(!draining.is_finished(), "a call is out");
+    assert!(node.coordinator.doctor_findings().is_empty());
+    world.bank.let_go("a", Reply::Ok);
+    draining.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_that_hangs_is_given_up_and_the_next_one_is_made() {
+    let (_world, node) = with_one_finding().await;
+    node.stall(true);
+    tokio::time::sleep(EVERY + Duration::from_secs(60)).await;
+    node.stall(false);
+    quiet().await;
+    assert!(node.coordinator.doctor_findings().is_empty(), "it was given up meanwhile");
+    tokio::time::sleep(EVERY).await;
+    assert_eq!(node.coordinator.doctor_findings()[&FindingKind::HeadDiffers], 1);
 }

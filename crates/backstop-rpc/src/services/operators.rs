@@ -195,3 +195,22 @@ fn kind(kind: FindingKind) -> Kind {
         FindingKind::Quarantined => Kind::SagaQuarantined,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_kind_has_one_name_on_the_wire_and_in_metrics() {
+        let names: BTreeSet<&str> = FindingKind::ALL.into_iter().map(FindingKind::as_str).collect();
+        let wire = (1..).map_while(|number| Kind::try_from(number).ok());
+        let wire: BTreeSet<String> =
+            wire.map(|kind| kind.as_str_name().trim_start_matches("KIND_").to_lowercase()).collect();
+        assert_eq!(names, wire.iter().map(String::as_str).collect());
+        for kind_ in FindingKind::ALL {
+            let name = kind(kind_).as_str_name().trim_start_matches("KIND_").to_lowercase();
+            assert_eq!(kind_.as_str(), name);
+        }
+    }
+}

@@ -11,6 +11,7 @@ pub(crate) mod place;
 mod spans;
 
 use backstop_core::Saga;
+use backstop_engine::metrics::table;
 use backstop_engine::ports::traces::{Chapter, Traces};
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
@@ -28,7 +29,9 @@ impl SagaSpans {
     /// Spans for this processor; what is not told at all counts as dropped on the global meter.
     #[must_use]
     pub fn new(processor: Arc<dyn SpanProcessor>) -> Self {
-        let dropped = global::meter("backstop").u64_counter("backstop_spans_dropped").build();
+        let (name, _) = table::SPANS_DROPPED.instrument();
+        let dropped =
+            global::meter("backstop").u64_counter(name).with_description(table::SPANS_DROPPED.tells).build();
         Self { processor, dropped }
     }
 }

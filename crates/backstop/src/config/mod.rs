@@ -346,6 +346,27 @@ mod tests {
     }
 
     #[test]
+    fn zero_switches_off_what_can_be_and_bounds_are_kept() {
+        let off = with_file("[doctor]\nevery = '0s'\n[telemetry]\nl1_shown_max = 0").unwrap().engine;
+        assert_eq!((off.doctor_every, off.l1_shown_max), (Duration::ZERO, 0));
+        let told = with_file(
+            "[doctor]\nevery = '-1s'\nsample = 0\nrun_max = '0s'\n\
+             [telemetry]\nl1_shown_max = 257\nl1_shown_for = '0s'",
+        )
+        .unwrap_err()
+        .to_string();
+        for part in [
+            "doctor.every:",
+            "doctor.sample:",
+            "doctor.run_max:",
+            "telemetry.l1_shown_max: must be from 0 to 256, not 257",
+            "telemetry.l1_shown_for:",
+        ] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+    }
+
+    #[test]
     fn a_domain_overrides_only_what_it_says() {
         let read =
             with_file("[error_domains.payment.NOT_FOUND]\ntier = 'L3'\nfin_code = 'FIN-40404'").unwrap();

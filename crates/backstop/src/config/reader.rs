@@ -118,6 +118,14 @@ impl Reader {
         }
     }
 
+    /// A duration of which zero means never.
+    pub(super) fn duration_or_never(&mut self, key: &str) -> Duration {
+        match parse_duration(&self.text(key)) {
+            Some(duration) if duration.is_zero() => duration,
+            Some(_) | None => self.duration(key),
+        }
+    }
+
     pub(super) fn parsed<T: FromStr>(&mut self, key: &str, what: &str) -> Option<T> {
         let text = self.text(key);
         let parsed = text.parse().ok();

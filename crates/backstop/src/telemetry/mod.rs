@@ -9,13 +9,14 @@ pub(crate) use outside::{Caller, service_spans};
 
 use crate::config::Telemetry;
 use anyhow::Context;
+use backstop_engine::metrics::table;
 use backstop_engine::ports::traces::{NoTraces, Traces};
 use backstop_rpc::traces::SagaSpans;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use queue::Queue;
@@ -25,6 +26,10 @@ use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+/// Most time series of one metric that tells steps apart. Past it the library counts what is new under
+/// `otel_metric_overflow="true"` and under no name; its own limit of 2,000 would be reached with a few hundred steps.
+const SERIES_BY_STEP_MAX: usize = 20_000;
 
 /// What has to be flushed at the end.
 pub(crate) struct Running {
@@ -49,6 +54,7 @@ pub(crate) fn start(settings: &Telemetry) -> anyhow::Result<Running> {
     global::set_meter_provider(metrics.clone());
     let (traces, sagas) = traces(settings, resource)?;
     global::set_tracer_provider(traces.clone());
+    tell_version();
     // A line says itself which saga it is about; the spans around it are for traces.
     let filter = || -> anyhow::Result<_> {
         let filter = EnvFilter::try_new(&settings.log_filter).context("telemetry.log_filter")?;
@@ -98,7 +104,8 @@ fn metrics(
         .scope_info_enabled(false)
         .build()
         .context("the exporter of /metrics")?;
-    let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(exposed);
+    let mut builder =
+        SdkMeterProvider::builder().with_resource(resource).with_reader(exposed).with_view(room_for_steps);
     if let Some(endpoint) = &settings.otlp_endpoint {
         let exporter = opentelemetry_otlp::MetricExporter::builder()
             .with_tonic()
@@ -108,6 +115,23 @@ fn metrics(
         builder = builder.with_periodic_exporter(exporter);
     }
     Ok(builder.build())
+}
+
+/// Room for every step of many definitions, where a metric tells them apart.
+fn room_for_steps(instrument: &Instrument) -> Option<Stream> {
+    let is_it = |metric: &&table::Metric| metric.instrument().0 == instrument.name();
+    let metric = table::ALL.iter().find(is_it)?;
+    let by_step = metric.labels.contains(&"step");
+    by_step.then(|| Stream::builder().with_cardinality_limit(SERIES_BY_STEP_MAX).build().ok()).flatten()
+}
+
+/// Tells which version runs, so that a roll-out can be seen.
+fn tell_version() {
+    let _registered = global::meter("backstop")
+        .u64_observable_gauge(table::BUILD_INFO.instrument().0)
+        .with_description(table::BUILD_INFO.tells)
+        .with_callback(|observer| observer.observe(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]))
+        .build();
 }
 
 impl Running {

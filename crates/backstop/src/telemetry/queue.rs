@@ -6,6 +6,7 @@
 //!   (`a_collector_that_is_not_there_holds_up_nothing`).
 
 use crate::config::SpansQueue;
+use backstop_engine::metrics::table::{self, Metric};
 use opentelemetry::metrics::Counter;
 use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_sdk::Resource;
@@ -42,15 +43,12 @@ impl Queue {
     ) -> Self {
         exporter.set_resource(resource);
         let meter = global::meter("backstop");
-        let counter = |name: &'static str, what: &'static str| {
-            let counter = meter.u64_counter(name).with_description(what).build();
-            (counter.clone(), counter)
-        };
-        let (exported, shown) = counter("backstop_spans_exported", "Spans that the collector has taken");
-        shown.add(0, &[]);
-        let (dropped, shown) = counter("backstop_spans_dropped", "Spans that were not sent, by reason");
-        for reason in ["queue_full", "export_failed"] {
-            shown.add(0, &[KeyValue::new("reason", reason)]);
+        let counter =
+            |metric: &Metric| meter.u64_counter(metric.instrument().0).with_description(metric.tells).build();
+        let (exported, dropped) = (counter(&table::SPANS_EXPORTED), counter(&table::SPANS_DROPPED));
+        exported.add(0, &[]);
+        for reason in ["queue_full", "export_failed", "retelling_queue_full"] {
+            dropped.add(0, &[KeyValue::new("reason", reason)]);
         }
         let counts = Arc::new(Counts { waiting: AtomicUsize::new(0), exported, dropped });
         let config = BatchConfigBuilder::default()

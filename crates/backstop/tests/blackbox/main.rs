@@ -23,6 +23,7 @@ mod fan_out;
 mod fleet;
 mod grpcurl;
 mod interventions;
+mod metrics;
 mod operator;
 mod overview;
 mod pages;

@@ -17,7 +17,7 @@ async fn until_interventions(backstop: &Backstop, count: usize) {
     let address = backstop.metrics_address().await;
     eventually(&format!("backstop_interventions to be {count}"), || async {
         let text = get(&address, "/metrics").await;
-        let line = text.lines().find(|line| line.starts_with("backstop_interventions")).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with("backstop_interventions ")).unwrap_or_default();
         if line.ends_with(&format!(" {count}")) { Ok(()) } else { Err(line.to_owned()) }
     })
     .await;
