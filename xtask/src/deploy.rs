@@ -166,25 +166,29 @@ fn promtool(promtool: &PathBuf) -> Result<Vec<Command>> {
     ])
 }
 
-/// Every query of every dashboard as a rule, so that promtool parses it; what Grafana puts in is put in.
+/// Every query of every dashboard, with the panel that asks it; what Grafana puts in is put in.
+pub(crate) fn queries() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for dashboard in dashboards::ALL {
+        for panel in dashboard.rows.iter().flat_map(|row| row.panels) {
+            for (expr, _) in panel.queries {
+                let mut expr = expr.replace("$__rate_interval", "1m");
+                for (label, _) in dashboard.choices {
+                    expr = expr.replace(&format!("${label}"), ".*");
+                }
+                all.push((format!("{}: {}", dashboard.name, panel.title), expr));
+            }
+        }
+    }
+    all
+}
+
+/// The same as rules, so that promtool parses them.
 fn queries_as_rules() -> String {
     let mut text = "groups:\n  - name: dashboards\n    rules:\n".to_owned();
-    let mut number = 0;
-    for dashboard in dashboards::ALL {
-        let panels = dashboard.rows.iter().flat_map(|row| row.panels);
-        for (expr, _) in panels.flat_map(|panel| panel.queries) {
-            number += 1;
-            let mut expr = expr.replace("$__rate_interval", "5m");
-            for (label, _) in dashboard.choices {
-                expr = expr.replace(&format!("${label}"), ".*");
-            }
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "      - record: {}:{number}\n        expr: |-\n          {expr}",
-                dashboard.name
-            );
-        }
+    for (number, (_, expr)) in queries().iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "      - record: dashboards:{number}\n        expr: |-\n          {expr}");
     }
     text
 }

@@ -1,4 +1,5 @@
-//! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | reference | ci | figures`.
+//! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | reference | deploy | stack | ci |
+//! figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -17,6 +18,7 @@ mod reference;
 mod sim;
 mod sources;
 mod spec;
+mod stack;
 mod test;
 mod tools;
 mod walls;
@@ -36,6 +38,8 @@ usage: cargo xtask <chore>
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
   deploy [--write]              deploy/ and docker-compose.yml, with the tools that they are for; alerts and dashboards
                                 against docs/metrics.md. --write: first writes what is made of something else
+  stack [--keep]                the stack of docker-compose.yml as processes, with a load and three stories, asserting what
+                                an operator sees; --keep: stays until Enter is pressed
   ci                            format, walls, proto lint, specification, clippy, simulator, model, docs, then test
   fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
   figures                       lines of code, binary size, build profile";
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "spec" => spec::run(&rest),
         "deploy" => deploy::run(&rest).map(|()| ExitCode::SUCCESS),
+        "stack" => stack::run(&rest),
         "ci" => ci::run(),
         "fuzz" => fuzz::run(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),

@@ -57,7 +57,7 @@ pub(crate) fn ensure() -> Result<Prerequisites> {
     }
 }
 
-fn postgres() -> Result<PathBuf> {
+pub(crate) fn postgres() -> Result<PathBuf> {
     if let Some(found) = find_postgres() {
         return Ok(found);
     }

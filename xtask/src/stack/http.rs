@@ -60,7 +60,7 @@ impl Receiver {
     pub(super) fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let taken = Arc::default();
+        let taken: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
         let posts = Arc::clone(&taken);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -90,7 +90,9 @@ fn take(stream: TcpStream) -> Result<(String, Value)> {
         line.clear();
         reader.read_line(&mut line)?;
         match line.trim_end().split_once(':') {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse()?,
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse()?
+            }
             Some(_) => {}
             None => break,
         }
