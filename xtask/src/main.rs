@@ -7,6 +7,7 @@
 
 mod ci;
 mod deploy;
+mod documents;
 mod figures;
 mod fuzz;
 mod model;
@@ -25,7 +26,8 @@ mod walls;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "\
+/// What `cargo xtask` says of itself; documents name no other chores.
+pub(crate) const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
