@@ -50,6 +50,27 @@ fn run(stage: &Stage, path: &str, line: &Line) {
 async fn prepare(stage: &mut Stage, words: &[&str]) -> Result<(), ()> {
     match words {
         ["open", "the", "bank"] => stage.open_the_bank(),
+        ["leave", first, "and", second, "stuck"] => {
+            // By the very lines of the other page: its definition, and a partner that is away.
+            stage.partner(Some("127.0.0.1:7432"));
+            let is_payout = |line: &Line| line.text.contains("\"payout\"") && line.exit == Some(0);
+            for deed in deeds(&page::text("docs/grpcurl.md")) {
+                if let Deed::Run(line) = deed
+                    && line.text.contains("RegisterDefinition")
+                    && is_payout(&line)
+                {
+                    run(stage, "docs/grpcurl.md", &Line { prints: None, ..line });
+                }
+            }
+            stage.partner(None);
+            let input =
+                r#"{"from": "DE02120300000000202051", "to": "NL91ABNA0417164300", "amount_minor": "990000"}"#;
+            for saga in [first, second] {
+                let line = format!("backstop saga start payout --id {saga} --wait 60s --input '{input}'");
+                assert_eq!(stage.shell(&line).status.code(), Some(4), "{saga} is to need a person");
+            }
+        }
+        ["bring", "the", "partner", "back"] => stage.partner(Some("127.0.0.1:7432")),
         ["break", "the", "journal", "of", saga] => {
             stage.backstop.kill();
             let text = format!(
@@ -86,6 +107,11 @@ async fn sql(stage: &Stage, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_of_the_grpcurl_page_runs_and_prints_what_the_page_shows() {
     follow("docs/grpcurl.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_of_the_operations_page_runs_and_prints_what_the_page_shows() {
+    follow("docs/operations.md").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

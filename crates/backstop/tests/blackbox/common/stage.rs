@@ -67,7 +67,10 @@ impl Stage {
         let path = format!("{}:{}:{path}", folder_of(BINARY.into()), folder_of(tool::grpcurl()));
         let mut command = Command::new("timeout");
         command.args(["60", "sh", "-c", &self.real(line)]).current_dir(self.folder.path()).env_clear();
-        command.env("PATH", path).env("BACKSTOP_SERVER", format!("http://{}", self.backstop.address()));
+        command
+            .env("PATH", path)
+            .env("USER", "ann")
+            .env("BACKSTOP_SERVER", format!("http://{}", self.backstop.address()));
         tool::run(&mut command)
     }
 
@@ -91,6 +94,14 @@ impl Stage {
         }
         std::fs::write(self.folder.path().join("transfer.yaml"), example("transfer.yaml")).unwrap();
         self.do_it("backstop definition register transfer.yaml");
+    }
+
+    /// A partner bank's gateway is at this address of the page, or where nobody listens.
+    pub(crate) fn partner(&self, address: Option<&str>) {
+        let address = address.unwrap_or("127.0.0.1:1");
+        self.do_it(&format!(
+            "backstop participant register partner --endpoint http://{address} --deduplicates-by-key"
+        ));
     }
 
     fn do_it(&self, line: &str) {
