@@ -161,6 +161,36 @@ mod tests {
     }
 
     #[test]
+    fn every_verb_that_asks_or_prints_has_examples_that_are_command_lines() {
+        use clap::Parser;
+        let program = crate::Program::command();
+        let mut tried = 0;
+        let mut open: Vec<&Command> = program.get_subcommands().filter(|verb| !verb.is_hide_set()).collect();
+        while let Some(verb) = open.pop() {
+            open.extend(verb.get_subcommands());
+            // Those that run something tell of themselves at length.
+            if verb.has_subcommands() || ["demo", "serve", "migrate"].contains(&verb.get_name()) {
+                continue;
+            }
+            let help =
+                verb.get_after_help().map(ToString::to_string).unwrap_or_default().replace("\\\n", " ");
+            let examples = help.lines().filter(|line| line.trim_start().starts_with("backstop "));
+            let by = if verb.get_arguments().any(|arg| arg.get_id() == "by") { " --by ann" } else { "" };
+            let before = tried;
+            for example in examples {
+                let line = example.split(" > ").next().unwrap().split(" | ").next().unwrap().to_owned() + by;
+                let words = crate::cli::words(&line);
+                if let Err(error) = crate::Program::try_parse_from(&words) {
+                    unreachable!("{words:?}: {error}");
+                }
+                tried += 1;
+            }
+            assert!(tried > before, "{} has no example", verb.get_name());
+        }
+        assert!(tried > 30, "{tried}");
+    }
+
+    #[test]
     fn a_page_shows_flags_and_examples() {
         let pages = pages(crate::Program::command()).unwrap();
         let page = text_of(&pages, "backstop-saga-cancel");

@@ -191,7 +191,7 @@ mod tests {
             ("severity: page", "severity: loud", "severity must be"),
             ("backstop_a{", "backstop_b{", "backstop_b is no metric"),
             ("{step=", "{stop=", "has no label stop"),
-            ("In {{ $labels.step }}", "In {{ $labels.definition }}", "names the label definition"),
+            ("In {{ $labels.step }}", "In {{ $labels.definition }}", "name the label definition"),
             ("#slow", "#fast", "no heading #fast"),
             ("docs/operations.md", "docs/elsewhere.md", "is not there"),
             ("alert: Slow", "alert: Slower", "has no case"),

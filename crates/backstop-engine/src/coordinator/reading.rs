@@ -138,12 +138,6 @@ impl Coordinator {
         self.shared.metrics.interventions.open()
     }
 
-    /// What this coordinator has done since it began, and what it has going on.
-    #[must_use]
-    pub fn overview(&self) -> Overview {
-        self.shared.tally.overview(&self.shared)
-    }
-
     /// How many of each kind the newest run of the doctor here found; nothing before the first run.
     #[must_use]
     pub fn doctor_findings(&self) -> BTreeMap<FindingKind, u64> {
@@ -154,6 +148,12 @@ impl Coordinator {
     #[must_use]
     pub fn unsettled(&self) -> Vec<Unsettled> {
         self.shared.metrics.interventions.counted()
+    }
+
+    /// What this coordinator has done since it began, and what it has going on.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
+        self.shared.tally.overview(&self.shared)
     }
 
     /// What this coordinator has going on with a participant.

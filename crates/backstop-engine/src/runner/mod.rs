@@ -316,9 +316,8 @@ impl Runner {
         let Some(last) = events.last() else { return Ok(()) };
         let head = Shared::head_of(&next, &last.kind, &self.tenure, self.fingerprint, self.wake_at);
         let append = Append { saga: next.id.clone(), expected, events, head };
-        let began = self.shared.clock.now();
+        let (began, began_at) = (Instant::now(), self.shared.clock.now());
         let (mut wait, mut is_repeat) = (APPEND_RETRY_FIRST, false);
-        let handed_in = Instant::now();
         loop {
             let settled = tokio::select! {
                 biased;
@@ -346,7 +345,7 @@ impl Runner {
         }
         let was_told = self.shared.traces.wants(&self.saga);
         self.saga = Arc::new(next);
-        self.tell(&append, began, was_told);
+        self.tell(&append, began_at, was_told);
         self.shared.metrics.committed(&self.saga, &append.events, self.outside.called());
         self.shared.tally.committed(&append.events);
         report::events(&self.saga, &append.events);

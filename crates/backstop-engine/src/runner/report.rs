@@ -13,9 +13,14 @@ pub(super) fn events(saga: &Saga, events: &[Event]) {
                 tracing::info!(saga = %id, trace_id, definition = %saga.definition.reference, fin_code = ?code,
                     "rolling back: {}", cause_text(cause));
             }
-            EventKind::ActionFailed { step, failure, next, .. }
-            | EventKind::QueryFailed { step, failure, next, .. }
-            | EventKind::CompensationFailed { step, failure, next, .. } => failed(saga, step, failure, *next),
+            // An action in doubt is asked about, and not tried again: its failure is news all the same.
+            EventKind::ActionFailed { step, failure, next, .. } => {
+                failed(saga, step, failure, matches!(next, Next::RetryAt(_)));
+            }
+            EventKind::QueryFailed { step, failure, next, .. }
+            | EventKind::CompensationFailed { step, failure, next, .. } => {
+                failed(saga, step, failure, *next != Next::GiveUp);
+            }
             EventKind::InterventionOpened => {
                 tracing::warn!(saga = %id, trace_id, definition = %saga.definition.reference, "the saga needs a person");
             }
@@ -44,11 +49,11 @@ pub(super) fn events(saga: &Saga, events: &[Event]) {
     }
 }
 
-fn failed(saga: &Saga, step: &StepName, failure: &Failure, next: Next) {
+fn failed(saga: &Saga, step: &StepName, failure: &Failure, is_tried_again: bool) {
     let (code, fin) = (failure.code().name(), failure.fin_code);
     // A failure that is tried again is news only for those who look closely.
-    match (failure.tier, next) {
-        (Tier::L1, Next::GiveUp) => {
+    match (failure.tier, is_tried_again) {
+        (Tier::L1, false) => {
             tracing::error!(saga = %saga.id, %step, code, fin_code = %fin, tier = "L1",
                 evidence = failure.evidence.as_str(), trace_id = saga.trace_id(),
                 "a branch failed: a person should look");

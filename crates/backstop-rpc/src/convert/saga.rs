@@ -83,6 +83,14 @@ fn fin_code(saga: &Saga) -> String {
 
 fn wire_branch(saga: &Saga, step: &Step, branch: &Branch) -> v1::Branch {
     let awaited = branch.phase().map(|phase| branch.progress(phase));
+    let plan = branch.phase().and_then(|phase| match phase {
+        Phase::Action => Some(&step.action),
+        Phase::Query => step.query.as_ref(),
+        Phase::Compensation => step.compensation.as_ref(),
+    });
+    let gives_up_at = awaited.zip(plan).and_then(|(progress, plan)| progress.gives_up_at(&plan.retry));
+    // A question has its turn when the action's has come to nothing; what has no time of its own takes that.
+    let turn_at = awaited.and_then(|progress| progress.since.or(branch.action.since));
     let errors = &saga.definition.errors;
     v1::Branch {
         step: step.name.to_string(),
@@ -102,6 +110,9 @@ fn wire_branch(saga: &Saga, step: &Step, branch: &Branch) -> v1::Branch {
         next_attempt_time: awaited.and_then(|progress| progress.not_before).map(time::wire_timestamp),
         resolution: branch.resolution.map_or(v1::Resolution::Unspecified, wire_resolution).into(),
         settled_clock: branch.settled.map_or(0, |clock| clock.0),
+        asking: branch.asking,
+        turn_time: turn_at.map(time::wire_timestamp),
+        give_up_time: gives_up_at.map(time::wire_timestamp),
     }
 }
 

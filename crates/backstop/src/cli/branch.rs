@@ -17,6 +17,9 @@ pub(crate) enum Verb {
     /// Of one branch, or of all that wait and fit the filters: they are listed and counted, and nothing is done
     /// before that count is typed, or given with --yes. Each journal keeps the reason and the person. What comes to
     /// wait later is not swept up. Exit code 1 if any of them could not be retried.
+    #[command(override_usage = "\
+        backstop branch retry <SAGA> <STEP> --reason <WHY>\n       \
+        backstop branch retry <--all|FILTERS> --reason <WHY> [--dry-run|--yes <COUNT>]")]
     #[command(after_help = "Examples:\n  \
         backstop branch retry pay-7 credit --reason 'account unlocked'\n  \
         backstop branch retry --all --definition transfer --participant ledger_b --reason 'ledger_b is back' --dry-run\n  \
@@ -26,6 +29,9 @@ pub(crate) enum Verb {
     ///
     /// Of one branch, or of all that wait and fit the filters, as `branch retry` does it. Branches of which the
     /// resolution cannot be true are left out.
+    #[command(override_usage = "\
+        backstop branch resolve <SAGA> <STEP> --resolution <WHAT> --reason <WHY>\n       \
+        backstop branch resolve <--all|FILTERS> --resolution <WHAT> --reason <WHY> [--dry-run|--yes <COUNT>]")]
     #[command(after_help = "Examples:\n  \
         backstop branch resolve pay-7 credit --resolution undone --reason 'booked back by hand, ticket 4711'\n  \
         backstop branch resolve --participant ledger_b --resolution undone --reason 'booked back in one file' --dry-run")]

@@ -3,9 +3,11 @@
 use super::batch::{self, BatchArgs, Order, Plan, Target, Word};
 use super::error::CliError;
 use super::gather::heads;
-use super::saga::{StateName, parse_label, quoted};
-use super::saga_view::{head_and_transcript, state_name};
+use super::saga::parse_label;
+use super::saga_list::{StateName, quoted};
+use super::saga_view::head_and_transcript;
 use super::text::time;
+use super::view::head::state_name;
 use super::{Exit, Session};
 use backstop_proto::v1::{self, Saga};
 

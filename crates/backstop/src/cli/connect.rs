@@ -24,6 +24,9 @@ const HEADER_LIST_BYTES_MAX: u32 = 128 * 1024;
 /// itself.
 const PAGES_MAX: usize = 100_000;
 
+/// Where a server listens that was not told otherwise.
+pub(crate) const SERVER_DEFAULT: &str = "http://127.0.0.1:7420";
+
 /// Where the server is, and how its answers are shown.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ConnectArgs {
@@ -33,15 +36,18 @@ pub(crate) struct ConnectArgs {
         global = true,
         env = "BACKSTOP_SERVER",
         value_name = "URL",
-        default_value = "http://127.0.0.1:7420",
+        default_value = SERVER_DEFAULT,
         help_heading = "Connection (of client commands)"
     )]
     pub(crate) server: String,
     /// How long to wait for the connection and for each answer, beyond any --wait
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Connection (of client commands)")]
     pub(crate) timeout: Duration,
-    /// How answers are shown: as tables for people, or as JSON: the server's answer in protobuf's mapping, one
-    /// document a command, one line an event for what goes on (saga watch, top)
+    /// How answers are shown
+    ///
+    /// As JSON, a verb that is one call prints the server's answer in protobuf's mapping, lists with all their pages in
+    /// one document; verbs that ask many (intervention list, several sagas at once, top) print a document of their
+    /// own. What goes on (saga watch, top) prints one line an event or look.
     #[arg(
         long,
         global = true,
@@ -59,7 +65,7 @@ pub(crate) struct ConnectArgs {
 /// How answers are shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
-    /// For people
+    /// Text and tables for people
     #[default]
     Table,
     /// For programs

@@ -2,12 +2,11 @@
 
 use super::connect::{Connection, pages};
 use super::error::CliError;
-use super::out::{Paint, Style};
-use super::saga_view::{state_name, state_style};
-use super::text::{Cell, DefinitionRef, parse_definition_ref, safe, short, table, time};
+use super::simulate::Simulate;
+use super::text::{Cell, DefinitionRef, parse_definition_ref, safe, table, time};
+use super::view::diagram::Diagram;
 use super::{Exit, Session, file};
-use backstop_proto::v1::{self, simulate_definition_response::Run};
-use std::fmt::Write;
+use backstop_proto::v1;
 
 /// What can be done with definitions.
 #[derive(Debug, clap::Subcommand)]
@@ -22,16 +21,27 @@ pub(crate) enum Verb {
     /// Lists the newest revision of each definition
     #[command(after_help = "Example:\n  backstop definition list")]
     List,
-    /// Shows a revision as a file that can be registered again
-    #[command(after_help = "Example:\n  backstop definition show transfer@3 > transfer.yaml")]
+    /// Shows a revision as a file that can be registered again, or as a diagram
+    #[command(after_help = "Examples:\n  backstop definition show transfer@3 > transfer.yaml\n  \
+                            backstop definition show transfer --dot > transfer.dot")]
     Show {
         /// Its name, with @REVISION for another than the newest
         #[arg(value_name = "NAME[@REV]", value_parser = parse_definition_ref)]
         definition: DefinitionRef,
+        /// Print its steps as a Mermaid flowchart instead
+        #[arg(long, conflicts_with = "dot")]
+        mermaid: bool,
+        /// Print its steps as a Graphviz graph instead
+        #[arg(long)]
+        dot: bool,
     },
     /// Plays a definition through without calling anybody: each step fails in each way
+    ///
+    /// For each way: what is called in which order, what is undone in which order, who is told, and how the saga
+    /// ends; then the failure points that need a person, and why.
     #[command(after_help = "Examples:\n  backstop definition simulate transfer\n  \
-                            backstop definition simulate --file transfer.yaml --transcripts")]
+                            backstop definition simulate --file transfer.yaml --step credit --transcripts\n  \
+                            backstop definition simulate transfer --step credit --mermaid > credit.mmd")]
     Simulate(Simulate),
 }
 
@@ -48,26 +58,12 @@ pub(crate) struct Register {
     descriptors: Option<String>,
 }
 
-/// `definition simulate`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Simulate {
-    /// A registered definition
-    #[arg(value_name = "NAME[@REV]", value_parser = parse_definition_ref, required_unless_present = "file")]
-    definition: Option<DefinitionRef>,
-    /// A definition that need not be registered; - reads standard input
-    #[arg(long, conflicts_with = "definition")]
-    file: Option<String>,
-    /// Also print the journal of each run
-    #[arg(long)]
-    transcripts: bool,
-}
-
 impl Verb {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         match self {
             Self::Register(register) => register.run(session).await?,
             Self::List => list(session).await?,
-            Self::Show { definition } => show(session, definition).await?,
+            Self::Show { definition, mermaid, dot } => show(session, definition, mermaid, dot).await?,
             Self::Simulate(simulate) => simulate.run(session).await?,
         }
         Ok(Exit::Done)
@@ -126,76 +122,23 @@ async fn list(session: &mut Session<'_>) -> Result<(), CliError> {
     })
 }
 
-async fn show(session: &mut Session<'_>, definition: DefinitionRef) -> Result<(), CliError> {
+async fn show(
+    session: &mut Session<'_>,
+    definition: DefinitionRef,
+    mermaid: bool,
+    dot: bool,
+) -> Result<(), CliError> {
     let connection: Connection = session.open().await?;
     let request = v1::GetDefinitionRequest { name: definition.name, revision: definition.revision };
     let answer = connection.call(connection.definitions().get_definition(request)).await?;
     let shown = answer.definition.clone().unwrap_or_default();
+    if mermaid || dot {
+        let diagram = Diagram::of_definition(&shown);
+        return Ok(session.terminal.print(&if dot { diagram.dot() } else { diagram.mermaid() })?);
+    }
     let yaml = file::write_definition(&shown)?;
     session.show("backstop.v1.GetDefinitionResponse", &answer, |_| {
         let registered = time(shown.create_time.as_ref());
         format!("# {}@{}, registered {registered}\n{yaml}", safe(&shown.name), shown.revision)
     })
-}
-
-impl Simulate {
-    async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
-        let (definition, source) = match &self.file {
-            None => (None, None),
-            Some(path) => {
-                let (name, text) = file::text_of(path)?;
-                let (definition, source) = file::definition(&name, &text)?;
-                (Some(definition), Some(source))
-            }
-        };
-        let registered = self.definition.unwrap_or(DefinitionRef { name: String::new(), revision: 0 });
-        let connection = session.open().await?;
-        let request = v1::SimulateDefinitionRequest {
-            definition,
-            name: registered.name,
-            revision: registered.revision,
-        };
-        let result = connection.call(connection.definitions().simulate_definition(request)).await;
-        let answer = result.map_err(|error| match source {
-            Some(source) => error.about(source),
-            None => error,
-        })?;
-        session.show("backstop.v1.SimulateDefinitionResponse", &answer, |paint| {
-            simulation(&answer, self.transcripts, paint)
-        })
-    }
-}
-
-fn simulation(answer: &v1::SimulateDefinitionResponse, transcripts: bool, paint: Paint) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    for run in &answer.runs {
-        let state = run.end_state();
-        let end = paint.apply(state_style(state), state_name(state));
-        let _ = writeln!(out, "{}: {end}", paint.apply(Style::Bold, &safe(&title(run))));
-        let _ = writeln!(out, "  {}", safe(&run.calls.join(" → ")));
-        if transcripts {
-            for line in &run.transcript {
-                let _ = writeln!(out, "    {}", safe(line));
-            }
-        }
-    }
-    if answer.interventions.is_empty() {
-        let _ = writeln!(out, "\nNo failure point needs a person.");
-    } else {
-        let _ = writeln!(out, "\nThese failure points need a person:");
-        for point in &answer.interventions {
-            let _ = writeln!(out, "  {}", paint.apply(Style::Bad, &safe(point)));
-        }
-    }
-    out
-}
-
-fn title(run: &Run) -> String {
-    let fault = short(run.fault().as_str_name(), "FAULT_").to_ascii_lowercase().replace('_', " ");
-    match (run.step.as_str(), fault.as_str()) {
-        ("", _) => "all succeeds".to_owned(),
-        (step, "") => step.to_owned(),
-        (step, fault) => format!("{step}, {fault}"),
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Way: ListSagas for the heads of all that wait, GetSaga for as many as are shown, since heads tell no branches.
 //!
-//! Invariants: who has waited longest is shown, however many there are; what is left out is said
+//! Invariants: of up to [`HEADS_MAX`] that wait, those that have waited longest are shown; what is left out is said
 //! (`the_queue_shows_who_has_waited_longest_and_says_what_it_leaves_out`).
 //!
 //! Not here: how it looks (`intervention_view`); what a branch waits for (`waiting`).
@@ -11,7 +11,7 @@ use super::connect::Connection;
 use super::error::CliError;
 use super::gather::{heads, whole};
 use super::intervention_view::{Now, document, queue};
-use super::saga::quoted;
+use super::saga_list::quoted;
 use super::text::parse_duration;
 use super::waiting::waiting;
 use super::{Exit, Session, json};
@@ -65,7 +65,7 @@ pub(crate) struct List {
 }
 
 /// Heads of waiting sagas that are looked through, at most.
-const HEADS_MAX: usize = 10_000;
+pub(super) const HEADS_MAX: usize = 10_000;
 /// Sagas asked for in one go, before it is looked whether enough of them fit.
 const BITE: usize = 64;
 
@@ -78,6 +78,8 @@ pub(super) struct Found {
     pub(super) listed: usize,
     /// There are, or may be, more that fit.
     pub(super) is_cut: bool,
+    /// More wait than are listed at all, and those that were not may have waited longest.
+    pub(super) is_list_cut: bool,
 }
 
 impl Which {
@@ -120,7 +122,7 @@ impl Which {
     ) -> Result<Found, CliError> {
         let (mut heads, more) = heads(connection, &self.filter(), HEADS_MAX).await?;
         heads.sort_by_cached_key(|head| std::cmp::Reverse(now.age(head)));
-        let mut found = Found { listed: heads.len(), is_cut: more, ..Found::default() };
+        let mut found = Found { listed: heads.len(), is_cut: more, is_list_cut: more, ..Found::default() };
         heads.retain(|head| self.is_old_enough(head, now));
         for bite in heads.chunks(BITE.min(limit + 1)) {
             let sagas = whole(connection, bite).await?;

@@ -1,9 +1,10 @@
 //! The queue of interventions as people read it, and as programs do.
 //!
-//! Invariants: a saga's id is quoted where it stands in a command to be copied, since a client chose it; a row fits
-//! on a terminal's line by cutting the last column alone.
+//! Invariants: a saga's id is quoted where it stands in a command to be copied, since a client chose it; on a
+//! terminal only the last column is cut, and where that is not enough the two long ones stand below
+//! (`what_does_not_fit_on_the_line_stands_below`).
 
-use super::intervention::Found;
+use super::intervention::{Found, HEADS_MAX};
 use super::operator::tier_style;
 use super::out::{Paint, Style};
 use super::text::{Cell, between, safe, shell_word, short, table, time};
@@ -30,8 +31,8 @@ impl Now {
     }
 }
 
-/// Least width of the last column, on however narrow a terminal.
-const WHY_MIN: usize = 16;
+/// Least width of the last column.
+const WHY_MIN: usize = 32;
 /// Its width where the line has no end.
 const WHY_MAX: usize = 72;
 
@@ -43,7 +44,7 @@ pub(super) fn queue(found: &Found, now: Now, width: Option<usize>, paint: Paint)
             others => format!("nothing of that kind waits for a person; {others} of other kinds do"),
         };
     }
-    let rows: Vec<(Vec<Cell>, String)> = found
+    let rows: Vec<Row> = found
         .sagas
         .iter()
         .flat_map(|saga| {
@@ -52,27 +53,68 @@ pub(super) fn queue(found: &Found, now: Now, width: Option<usize>, paint: Paint)
             if of_branches.is_empty() { vec![row(saga, None, now)] } else { of_branches }
         })
         .collect();
-    let room = width.map_or(WHY_MAX, |width| {
-        let widest = |column: usize| {
-            let cells = rows.iter().map(|(cells, _)| cells[column].width());
-            cells.max().unwrap_or(0).max(HEADINGS[column].len()) + 2
-        };
-        width.saturating_sub((0..HEADINGS.len() - 1).map(widest).sum()).max(WHY_MIN)
-    });
-    let rows = rows.into_iter().filter_map(|(mut cells, why)| {
-        cells.push(Cell::from(cut(&why, room)));
-        <[Cell; HEADINGS.len()]>::try_from(cells).ok()
-    });
-    let table = table(HEADINGS, rows.collect(), paint);
-    table + &footer(found, now, paint)
+    let shown = match width.map(|width| (width, room_for_why(&rows, width))) {
+        Some((width, room)) if room < WHY_MIN => on_two_lines(rows, width, paint),
+        Some((_, room)) => on_one_line(rows, room, paint),
+        None => on_one_line(rows, WHY_MAX, paint),
+    };
+    shown + &footer(found, now, paint)
 }
 
 const HEADINGS: [&str; 9] =
     ["AGE", "DEFINITION", "SAGA", "STEP", "PARTICIPANT", "FIN CODE", "TIER", "EXPOSED", "WHY"];
+/// Columns before those two that may be long.
+const SHORT_COLUMNS: usize = 7;
 
-/// All cells but the last, and the whole of what the last is cut from.
-fn row(saga: &Saga, waits: Option<&Waiting<'_>>, now: Now) -> (Vec<Cell>, String) {
-    let exposed = if saga.quarantine.is_empty() { exposed(saga).join(" ") } else { "unknown".to_owned() };
+/// What is told of one branch that waits, or of a saga in quarantine.
+struct Row {
+    cells: [Cell; SHORT_COLUMNS],
+    exposed: String,
+    why: String,
+}
+
+/// What a line leaves for the last column.
+fn room_for_why(rows: &[Row], width: usize) -> usize {
+    let widest = |heading: &str, widths: &mut dyn Iterator<Item = usize>| {
+        widths.max().unwrap_or(0).max(heading.len()) + 2
+    };
+    let short: usize = (0..SHORT_COLUMNS)
+        .map(|column| widest(HEADINGS[column], &mut rows.iter().map(|row| row.cells[column].width())))
+        .sum();
+    let exposed = widest("EXPOSED", &mut rows.iter().map(|row| row.exposed.chars().count()));
+    width.saturating_sub(short + exposed)
+}
+
+fn on_one_line(rows: Vec<Row>, room: usize, paint: Paint) -> String {
+    let rows = rows.into_iter().map(|Row { cells: [a, b, c, d, e, f, g], exposed, why }| {
+        [a, b, c, d, e, f, g, Cell::styled(exposed, Style::Warn), Cell::from(cut(&why, room))]
+    });
+    table(HEADINGS, rows.collect(), paint)
+}
+
+/// Where a line is too short for all of it, what is exposed and why stand below.
+fn on_two_lines(rows: Vec<Row>, width: usize, paint: Paint) -> String {
+    let mut below = Vec::with_capacity(rows.len());
+    let mut cells = Vec::with_capacity(rows.len());
+    for row in rows {
+        let exposed = cut(&format!("     exposed {}", row.exposed), width);
+        let why = cut(&format!("     {}", row.why), width);
+        below.push(format!("{}\n{why}\n", paint.apply(Style::Warn, &exposed)));
+        cells.push(row.cells);
+    }
+    let [a, b, c, d, e, f, g, ..] = HEADINGS;
+    let table = table([a, b, c, d, e, f, g], cells, paint);
+    let (headings, lines) = table.split_once('\n').unwrap_or((&table, ""));
+    let lines = lines.lines().zip(below).map(|(line, below)| format!("{line}\n{below}"));
+    format!("{headings}\n{}", lines.collect::<String>())
+}
+
+fn row(saga: &Saga, waits: Option<&Waiting<'_>>, now: Now) -> Row {
+    let exposed = match exposed(saga).join(" ") {
+        _ if !saga.quarantine.is_empty() => "unknown".to_owned(),
+        none if none.is_empty() => "nothing".to_owned(),
+        some => some,
+    };
     let (step, participant, fin_code) = waits.map_or(("", "", ""), |waits| {
         (waits.branch.step.as_str(), waits.branch.participant.as_str(), waits.fin_code())
     });
@@ -82,7 +124,7 @@ fn row(saga: &Saga, waits: Option<&Waiting<'_>>, now: Now) -> (Vec<Cell>, String
         None if saga.quarantine.is_empty() => String::new(),
         None => format!("quarantined: {}", saga.quarantine),
     };
-    let cells = vec![
+    let cells = [
         Cell::from(age(now.age(saga))),
         Cell::from(format!("{}@{}", saga.definition, saga.revision)),
         Cell::from(saga.id.as_str()),
@@ -90,9 +132,8 @@ fn row(saga: &Saga, waits: Option<&Waiting<'_>>, now: Now) -> (Vec<Cell>, String
         Cell::from(participant),
         Cell::from(fin_code),
         Cell::styled(short(tier.as_str_name(), "TIER_"), tier_style(tier)),
-        Cell::styled(exposed, Style::Warn),
     ];
-    (cells, safe(&why))
+    Row { cells, exposed: safe(&exposed), why: safe(&why) }
 }
 
 /// As short as it can be said: the participant's own words, or what happened instead of an answer.
@@ -121,6 +162,13 @@ fn footer(found: &Found, now: Now, paint: Paint) -> String {
             )
         }
     };
+    if found.is_list_cut {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "\nmore than {HEADS_MAX} wait; only the newest {HEADS_MAX} of them were looked through: --definition narrows them"
+        );
+    }
     let id = shell_word(&first.id);
     // Writing to a String cannot fail.
     let _ =

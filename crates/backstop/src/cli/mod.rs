@@ -18,18 +18,26 @@ mod gather;
 mod intervention;
 mod intervention_view;
 mod json;
+mod live;
 mod operator;
 mod out;
 mod participant;
 mod saga;
+mod saga_list;
+mod saga_show;
 mod saga_view;
+mod simulate;
 mod text;
 mod top;
+mod view;
 mod waiting;
 mod watch;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::words;
 
 pub(crate) use connect::ConnectArgs;
 pub(crate) use file::{definition as definition_file, text_of};

@@ -32,7 +32,6 @@ pub(crate) struct Paint {
 
 impl Paint {
     /// Never colours.
-    #[cfg(test)]
     pub(crate) const OFF: Self = Self { on: false };
     /// Always colours.
     #[cfg(test)]
@@ -57,6 +56,49 @@ impl Paint {
     }
 }
 
+/// What results are shown on, as far as layout depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Screen {
+    /// True if somebody looks at it: what is on it can be drawn over.
+    pub(crate) is_terminal: bool,
+    /// Columns.
+    pub(crate) width: usize,
+    /// Lines.
+    pub(crate) height: usize,
+    /// True if only ASCII is sure to be shown.
+    pub(crate) is_ascii: bool,
+}
+
+impl Screen {
+    /// What does not go to a terminal, and is as wide as most are.
+    const PAPER: Self = Self { is_terminal: false, width: 100, height: 24, is_ascii: false };
+    /// Narrower than this nothing is laid out.
+    const WIDTH_MIN: usize = 60;
+
+    /// The process's own, as it is now: a window may change its size.
+    pub(crate) fn of_stdout() -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|_| is_terminal);
+        let (width, height) = match size {
+            Some(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+            Some(_) | None => (columns_variable().unwrap_or(Self::PAPER.width), Self::PAPER.height),
+        };
+        Self { is_terminal, width: width.max(Self::WIDTH_MIN), height, is_ascii: !is_utf8_locale() }
+    }
+}
+
+fn columns_variable() -> Option<usize> {
+    std::env::var("COLUMNS").ok()?.parse().ok()
+}
+
+/// By the variables that decide about characters, in their order of precedence.
+fn is_utf8_locale() -> bool {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 /// Where a command writes: results to one stream, notes and errors to the other.
 pub(crate) struct Terminal {
     out: Box<dyn Write + Send>,
@@ -71,6 +113,8 @@ pub(crate) struct Terminal {
     pub(crate) paint: Paint,
     /// For notes and errors.
     pub(crate) paint_err: Paint,
+    /// What results are shown on; `None` means the process's own.
+    fixed: Option<Screen>,
 }
 
 impl Terminal {
@@ -85,7 +129,19 @@ impl Terminal {
             paint_err: Paint::for_stream(io::stderr().is_terminal()),
             out: Box::new(io::stdout()),
             err: Box::new(io::stderr()),
+            fixed: None,
         }
+    }
+
+    /// What results are shown on, as it is now.
+    pub(crate) fn screen(&self) -> Screen {
+        self.fixed.unwrap_or_else(Screen::of_stdout)
+    }
+
+    /// Writes as it is, and sends it off: for what is drawn over.
+    pub(crate) fn draw(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
     }
 
     /// Writes a result, with a newline after it unless it ends in one, and sends it off at once.
@@ -181,6 +237,7 @@ pub(crate) mod captured {
             width: None,
             paint: Paint::OFF,
             paint_err: Paint::OFF,
+            fixed: Some(super::Screen::PAPER),
         };
         (terminal, out, err)
     }

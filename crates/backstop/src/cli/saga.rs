@@ -1,13 +1,16 @@
 //! `backstop saga`: runs of definitions.
 
 use super::cancel::Cancel;
-use super::connect::{Connection, pages};
+use super::connect::Connection;
 use super::error::CliError;
-use super::saga_view::{head_and_transcript, list_table, state_name};
+use super::saga_list::List;
+use super::saga_show::Show;
+use super::saga_view::head_and_transcript;
 use super::text::{DefinitionRef, parse_definition_ref, parse_duration, to_wire};
-use super::{Exit, Session, file, json, watch};
+use super::view::head::state_name;
+use super::{Exit, Session, file, watch};
 use crate::telemetry::Caller;
-use backstop_proto::v1::{self, Saga, SagaState};
+use backstop_proto::v1::{self, SagaState};
 use std::time::Duration;
 
 /// What can be done with sagas.
@@ -21,19 +24,23 @@ pub(crate) enum Verb {
         backstop saga start transfer --id pay-7 --input '{\"from\": \"a\", \"to\": \"b\", \"amount\": \"1050\"}' --wait 30s\n  \
         backstop saga start transfer@3 --input @pay-7.json --label customer=42")]
     Start(Start),
-    /// Shows a saga and its transcript
-    #[command(after_help = "Example:\n  backstop saga show pay-7")]
-    Show {
-        /// The saga
-        id: String,
-        /// Also show its input, which may hold personal data
-        #[arg(long)]
-        full: bool,
-    },
+    /// Shows a saga: what happened, why it waits, what is exposed, what is awaited, what to type next
+    ///
+    /// What a person needs to act on comes last, next to the prompt. Times to come are by this machine's clock.
+    #[command(after_help = "Examples:\n  backstop saga show pay-7\n  \
+                            backstop saga show pay-7 --only exposed,awaited,next\n  \
+                            backstop saga show pay-7 --mermaid=attempts\n  \
+                            backstop saga show pay-7 --dot > pay-7.dot")]
+    Show(Show),
     /// Lists sagas, newest first
-    #[command(after_help = "Example:\n  backstop saga list --state needs-intervention --definition transfer")]
+    #[command(after_help = "Examples:\n  \
+                            backstop saga list --state needs-intervention --definition transfer --since 12h\n  \
+                            backstop saga list --columns id,state,started,label.customer\n  \
+                            backstop saga list --state running --watch 5s")]
     List(List),
     /// Prints a saga's events as they happen, until it ends or needs a person
+    ///
+    /// On a terminal, what it waits for stands below them. A broken connection loses no event.
     ///
     /// Exit codes: 0 succeeded, 3 rolled back, 4 needs a person.
     #[command(after_help = "Example:\n  backstop saga watch pay-7")]
@@ -63,6 +70,9 @@ pub(crate) enum Verb {
     /// Of one saga, or of all that fit the filters: they are listed and counted, and nothing is done before that
     /// count is typed, or given with --yes. Each journal keeps the reason and the person. What starts later is not
     /// swept up. Exit code 1 if any of them could not be cancelled.
+    #[command(override_usage = "\
+        backstop saga cancel <ID> [--reason <WHY>]\n       \
+        backstop saga cancel <--all|FILTERS> --reason <WHY> [--dry-run|--yes <COUNT>]")]
     #[command(after_help = "Examples:\n  \
         backstop saga cancel pay-7 --reason 'ordered twice'\n  \
         backstop saga cancel --definition transfer --label customer=42 --reason 'fraud' --dry-run\n  \
@@ -90,61 +100,6 @@ pub(crate) struct Start {
     wait: Option<Duration>,
 }
 
-/// `saga list`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct List {
-    /// Only sagas in this state; may be given several times
-    #[arg(long = "state", value_name = "STATE", ignore_case = true)]
-    states: Vec<StateName>,
-    /// Only sagas of this definition
-    #[arg(long, value_name = "NAME")]
-    definition: Option<String>,
-    /// Only sagas whose cause has this code
-    #[arg(long, value_name = "FIN-nnnnn")]
-    fin_code: Option<String>,
-    /// Only sagas with this label; may be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
-    labels: Vec<(String, String)>,
-    /// More terms, as ListSagas takes them: 'create_time >= "2026-11-23T00:00:00Z"'
-    #[arg(long, value_name = "TERMS")]
-    filter: Option<String>,
-    /// Most sagas to show; 0 means all
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
-}
-
-/// A saga's state on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum StateName {
-    /// Going forward
-    #[value(alias = "RUNNING")]
-    Running,
-    /// Every step is done
-    #[value(alias = "SUCCEEDED")]
-    Succeeded,
-    /// Going back
-    #[value(alias = "ROLLING_BACK")]
-    RollingBack,
-    /// Every effect is undone
-    #[value(alias = "ROLLED_BACK")]
-    RolledBack,
-    /// A person decides
-    #[value(alias = "NEEDS_INTERVENTION")]
-    NeedsIntervention,
-}
-
-impl StateName {
-    pub(super) fn state(self) -> SagaState {
-        match self {
-            Self::Running => SagaState::Running,
-            Self::Succeeded => SagaState::Succeeded,
-            Self::RollingBack => SagaState::RollingBack,
-            Self::RolledBack => SagaState::RolledBack,
-            Self::NeedsIntervention => SagaState::NeedsIntervention,
-        }
-    }
-}
-
 pub(super) fn parse_label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -156,7 +111,7 @@ impl Verb {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         match self {
             Self::Start(start) => start.run(session).await,
-            Self::Show { id, full } => show(session, id, full).await,
+            Self::Show(show) => show.run(session).await,
             Self::List(list) => list.run(session).await,
             Self::Watch { id, after } => watch::run(session, id, after).await,
             Self::Release { id, reason, by } => {
@@ -263,65 +218,4 @@ fn read_input(given: &str) -> Result<(prost_types::Struct, file::Source), CliErr
         None => ("--input".to_owned(), given.to_owned()),
     };
     file::input(&name, &text)
-}
-
-async fn show(session: &mut Session<'_>, saga_id: String, full: bool) -> Result<Exit, CliError> {
-    let connection = session.open().await?;
-    let view = if full { v1::SagaView::Full } else { v1::SagaView::Basic };
-    let request = v1::GetSagaRequest { saga_id, view: view.into() };
-    let answer = connection.call(connection.sagas().get_saga(request)).await?;
-    let saga = answer.saga.clone().unwrap_or_default();
-    session.show("backstop.v1.GetSagaResponse", &answer, |paint| {
-        let mut text = head_and_transcript(&saga, paint);
-        if let Some(input) = &saga.input {
-            text.push_str("\ninput\n");
-            text.push_str(&json::harmless(&format!("{:#}\n", json::of_struct(input))));
-        }
-        text
-    })?;
-    Ok(Exit::Done)
-}
-
-impl List {
-    async fn run(self, session: &mut Session<'_>) -> Result<Exit, CliError> {
-        let connection = &session.open().await?;
-        let filter = &self.terms();
-        let limit = (self.limit > 0).then_some(self.limit);
-        let (sagas, next_page_token): (Vec<Saga>, String) =
-            pages(limit, |page_size, page_token| async move {
-                let request = v1::ListSagasRequest { page_size, page_token, filter: filter.clone() };
-                let answer = connection.call(connection.sagas().list_sagas(request)).await?;
-                Ok((answer.sagas, answer.next_page_token))
-            })
-            .await?;
-        let all = v1::ListSagasResponse { sagas, next_page_token };
-        session.show("backstop.v1.ListSagasResponse", &all, |paint| list_table(&all.sagas, paint))?;
-        if !all.next_page_token.is_empty() {
-            session
-                .terminal
-                .note(&format!("note: only the newest {} are shown; --limit 0 shows all", all.sagas.len()))?;
-        }
-        Ok(Exit::Done)
-    }
-
-    /// The flags as one filter of `ListSagas`.
-    fn terms(&self) -> String {
-        let mut terms = Vec::new();
-        let states: Vec<String> =
-            self.states.iter().map(|state| format!("state = \"{}\"", state_name(state.state()))).collect();
-        match states.as_slice() {
-            [] => {}
-            [one] => terms.push(one.clone()),
-            several => terms.push(format!("({})", several.join(" OR "))),
-        }
-        terms.extend(self.definition.iter().map(|name| format!("definition = {}", quoted(name))));
-        terms.extend(self.fin_code.iter().map(|code| format!("fin_code = {}", quoted(code))));
-        terms.extend(self.labels.iter().map(|(key, value)| format!("labels.{} = {}", key, quoted(value))));
-        terms.extend(self.filter.iter().filter(|raw| !raw.trim().is_empty()).cloned());
-        terms.join(" AND ")
-    }
-}
-
-pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

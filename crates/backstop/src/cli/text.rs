@@ -29,7 +29,7 @@ pub(crate) fn is_harmful(c: char) -> bool {
 pub(crate) fn shell_word(text: &str) -> String {
     let text = safe(text);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:/@%+=,-".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
+    if !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('-') {
         text
     } else {
         format!("'{}'", text.replace('\'', "'\\''"))
@@ -64,17 +64,23 @@ impl<T: Into<String>> From<T> for Cell {
 
 /// Rows under headings, columns aligned; an empty cell shows as `-`.
 pub(crate) fn table<const N: usize>(headings: [&str; N], rows: Vec<[Cell; N]>, paint: Paint) -> String {
-    let headings = headings.map(|heading| Cell::styled(heading, Style::Bold));
-    let rows: Vec<[Cell; N]> = std::iter::once(headings)
+    columns(&headings, rows.into_iter().map(Vec::from).collect(), paint)
+}
+
+/// The same, for as many columns as there are headings. A row with fewer cells ends early.
+pub(crate) fn columns(headings: &[&str], rows: Vec<Vec<Cell>>, paint: Paint) -> String {
+    let headings: Vec<Cell> = headings.iter().map(|heading| Cell::styled(*heading, Style::Bold)).collect();
+    let rows: Vec<Vec<Cell>> = std::iter::once(headings)
         .chain(rows)
         .map(|row| {
-            row.map(|cell| {
+            let shown = |cell: Cell| {
                 let text = if cell.text.is_empty() { "-".to_owned() } else { safe(&cell.text) };
                 Cell { text, style: cell.style }
-            })
+            };
+            row.into_iter().map(shown).collect()
         })
         .collect();
-    let mut widths = [0; N];
+    let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or(0)];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.text.chars().count().max(*width);
@@ -82,9 +88,9 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: Vec<[Cell; N]>, p
     }
     let mut out = String::new();
     for row in &rows {
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             out.push_str(&paint.apply(cell.style, &cell.text));
-            if column + 1 < N {
+            if column + 1 < row.len() {
                 let pad = width - cell.text.chars().count() + 2;
                 out.extend(std::iter::repeat_n(' ', pad));
             }
@@ -125,8 +131,10 @@ pub(crate) fn duration(elapsed: Duration) -> String {
         format!("{:.1}s", elapsed.as_secs_f64())
     } else if seconds < 3600 {
         format!("{}m {}s", seconds / 60, seconds % 60)
-    } else {
+    } else if seconds < 24 * 3600 {
         format!("{}h {}m", seconds / 3600, seconds % 3600 / 60)
+    } else {
+        format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600)
     }
 }
 
@@ -237,10 +245,20 @@ mod tests {
     }
 
     #[test]
+    fn an_id_cannot_act_on_the_shell_that_it_is_pasted_into() {
+        assert_eq!(shell_word("pay-7/a:b"), "pay-7/a:b");
+        assert_eq!(shell_word("a;reboot"), "'a;reboot'");
+        assert_eq!(shell_word("a'$(b)"), "'a'\\''$(b)'");
+        assert_eq!(shell_word("-f"), "'-f'");
+        assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
     fn durations_read_as_exactly_as_a_person_wants() {
         assert_eq!(duration(Duration::from_micros(12_345)), "12.3ms");
         assert_eq!(duration(Duration::from_millis(4_200)), "4.2s");
         assert_eq!(duration(Duration::from_secs(200)), "3m 20s");
         assert_eq!(duration(Duration::from_secs(3_700)), "1h 1m");
+        assert_eq!(duration(Duration::from_secs(90_000)), "1d 1h");
     }
 }

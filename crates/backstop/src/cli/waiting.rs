@@ -5,8 +5,8 @@
 //! Invariants: what may stand is told apart from what stands, and neither is left out
 //! (`what_stands_is_told_from_what_may_stand`).
 
-use super::saga_view::{failure_sentence, waits_for_a_person};
 use super::text::short;
+use super::view::{head::failure_sentence, waits_for_a_person};
 use backstop_proto::v1::{
     Branch, BranchState, Failure, Resolution, Saga, SagaState, StepKind, Tier,
     failure::{Effect, Evidence},
@@ -70,7 +70,7 @@ pub(super) fn waiting(saga: &Saga) -> Vec<Waiting<'_>> {
     if saga.state() != SagaState::NeedsIntervention {
         return Vec::new();
     }
-    let stuck = saga.branches.iter().filter(|branch| waits_for_a_person(saga, branch));
+    let stuck = saga.branches.iter().filter(|branch| waits_for_a_person(branch));
     stuck
         .map(|branch| {
             let failure = match branch.state() {

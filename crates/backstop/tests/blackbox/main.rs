@@ -29,6 +29,7 @@ mod overview;
 mod pages;
 mod peer_failures;
 mod python;
+mod screens;
 mod shell;
 mod starting;
 mod telemetry;

@@ -25,7 +25,7 @@ async fn until_interventions(backstop: &Backstop, count: usize) {
 
 /// `hold`, `debit`, then `credit`, which is refused; so is undoing `debit`, until the bank is told to
 /// answer otherwise.
-async fn stuck(engine: Engine, id: &str) -> (Backstop, Api, Bank) {
+pub(crate) async fn stuck(engine: Engine, id: &str) -> (Backstop, Api, Bank) {
     let backstop = Backstop::start(engine).await;
     let api = backstop.api();
     let bank = Bank::start("bank").await;

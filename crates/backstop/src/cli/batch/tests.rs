@@ -182,7 +182,7 @@ async fn an_interrupt_ends_it_after_the_present_one() {
             tokio::task::yield_now().await;
         }
     };
-    let pause = Duration::from_secs(3_600);
+    let pause = Duration::from_millis(1);
     let report = carry_out(&mut session, &connection, &order, plan, pause, interrupt).await.unwrap();
     assert_eq!(commands(&server).len(), 1, "the second is never told");
     assert_eq!(report.targets[0].outcome, Outcome::Done, "the present one is awaited");

@@ -60,19 +60,43 @@ async fn a_definition_is_registered_shown_listed_and_simulated() {
         ran.out
     );
     let ran = run(&server.url, &["definition", "simulate", "--file", file, "--transcripts"]).await;
-    assert_eq!(
-        ran.out,
-        "\
-all succeeds: SUCCEEDED
-  debit/action
-debit, no answer: NEEDS_INTERVENTION
-  debit/action → debit/compensation
-    0001 saga     started
+    insta::assert_snapshot!(ran.out, @r#"
+FAILS    HOW        ENDS                CALLED  UNDONE
+nothing  -          SUCCEEDED           debit   -
+debit    no answer  NEEDS_INTERVENTION  debit   debit
 
-These failure points need a person:
-  debit: NO_ANSWER
-"
-    );
+nothing fails
+
+debit: no answer
+  0001 saga     started
+
+1 of 2 runs need a person:
+  debit: no answer
+    no answer of a COMPENSATABLE step leaves what the machine cannot settle
+"#);
+    let ran = run(&server.url, &["definition", "simulate", "transfer", "--mermaid"]).await;
+    insta::assert_snapshot!(ran.out, @r#"
+%% transfer@3
+flowchart TD
+  n0["debit"]:::plain
+  classDef plain fill:#f5f5f5,stroke:#616161,color:#212121
+"#);
+    let args = ["definition", "simulate", "transfer", "--step", "debit", "--fault", "no-answer", "--mermaid"];
+    let ran = run(&server.url, &args).await;
+    insta::assert_snapshot!(ran.out, @r#"
+%% transfer: debit, no answer
+sequenceDiagram
+  participant B as Backstop
+  participant P0 as debit
+  B->>P0: debit action
+  B->>P0: debit compensation
+  Note over B: NEEDS_INTERVENTION
+"#);
+    let ran = run(&server.url, &["definition", "simulate", "transfer", "--step", "nowhere"]).await;
+    assert_eq!(ran.exit, Exit::Failed);
+    assert!(ran.err.contains("transfer has no step nowhere"), "{}", ran.err);
+    let ran = run(&server.url, &["definition", "show", "transfer", "--dot"]).await;
+    assert!(ran.out.starts_with("digraph \"transfer@3\" {\n"), "{}", ran.out);
     std::fs::remove_dir_all(dir).unwrap();
 }
 

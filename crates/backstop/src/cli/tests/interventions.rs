@@ -130,3 +130,32 @@ async fn the_queue_as_json_holds_what_a_script_decides_by() {
     assert_eq!(first["waiting"][0]["resolutions"], serde_json::json!(["undone"]));
     assert_eq!(json["truncated"], false);
 }
+
+#[test]
+fn what_does_not_fit_on_the_line_stands_below() {
+    use crate::cli::intervention::Found;
+    use crate::cli::intervention_view::{Now, queue};
+    use crate::cli::out::Paint;
+    let found = Found { sagas: vec![refused("pay-7", 0)], listed: 1, ..Found::default() };
+    let shown = |width| queue(&found, Now(at(7_800_000).unwrap()), Some(width), Paint::OFF);
+    insta::assert_snapshot!(shown(80), @r"
+    AGE     DEFINITION  SAGA   STEP   PARTICIPANT  FIN CODE   TIER
+    2h 10m  transfer@3  pay-7  debit  ledger_a     FIN-50099  L1
+         exposed debit@ledger_a credit@ledger_b?
+         PERMISSION_DENIED: account locked
+
+    1 saga waits for a person. The oldest has waited for 2h 10m; its story: backstop saga show pay-7
+    What to do about it:
+      backstop branch retry pay-7 debit --reason …
+      backstop branch resolve pay-7 debit --resolution undone --reason …
+    ");
+    let wide = shown(140);
+    let row = wide.lines().nth(1).unwrap();
+    assert!(row.ends_with("debit@ledger_a credit@ledger_b?  PERMISSION_DENIED: account locked"), "{wide}");
+    for width in [1, 40, 100, 120, 130, 139] {
+        let table = shown(width);
+        let cut =
+            table.lines().take_while(|line| !line.is_empty()).filter(|line| line.contains("PERMISSION"));
+        assert!(cut.clone().all(|line| line.chars().count() <= width), "{width}: {table}");
+    }
+}

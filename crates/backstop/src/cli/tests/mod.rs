@@ -35,7 +35,9 @@ pub(super) struct Ran {
 pub(super) async fn run(server: &str, args: &[&str]) -> Ran {
     let (mut terminal, out, err) = captured::terminal();
     let exit = run_at(server, args, &mut terminal).await;
-    Ran { exit, out: out.text(), err: err.text() }
+    // The port is another one each time; that commands to paste name the server is shown elsewhere.
+    let out = out.text().replace(&format!(" --server {server}"), "");
+    Ran { exit, out, err: err.text() }
 }
 
 /// The same, on a terminal of the test's own.
@@ -102,7 +104,7 @@ fn by_somebody(verb: &clap::Command) -> String {
 }
 
 /// Splits a shell line; single quotes hold words together.
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let mut words = vec![];
     for (place, part) in line.trim().split('\'').enumerate() {
         if place % 2 == 1 {

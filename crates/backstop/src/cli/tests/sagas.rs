@@ -2,7 +2,7 @@
 
 use super::canned::Canned;
 use super::fixtures::{rolled_back, stuck};
-use super::run;
+use super::{run, wrong_usage};
 use crate::cli::Exit;
 use backstop_proto::v1::failure::Evidence;
 use backstop_proto::v1::{Saga, SagaState};
@@ -19,14 +19,15 @@ async fn a_saga_is_shown_with_its_cause_in_a_sentence_and_its_transcript_as_sent
         "\
 saga        pay-7
 definition  transfer@3
-state       ROLLED_BACK
+state       ROLLED_BACK: nothing of it stands any more
 cause       step credit failed: the participant answered FAILED_PRECONDITION: account \\u{1b}[31mclosed
             account: is closed
-fin code    FIN-40005, tier L3: the caller can mend it
-started     2026-11-24T00:00:00Z, ended after 34.0ms
+fin code    FIN-40005, tier L3: the caller can mend it; docs/errors/FIN-40005.md
+started     2026-11-24 00:00:00Z, ended after 34.0ms
 labels      customer=42  region=eu
 trace       4bf92f3577b34da6a3ce929d0e0e4736
 
+TRANSCRIPT
 0001 saga     started        transfer@3
 0002 saga     rolled back
 "
@@ -54,15 +55,17 @@ async fn a_stuck_saga_says_which_branch_waits_and_what_to_type() {
     let server = Canned { saga: stuck(), ..Canned::default() }.serve().await;
     let ran = run(&server.url, &["saga", "show", "pay-7"]).await;
     assert!(
-        ran.out.contains(
-            "\nstep debit is STUCK and waits for a person: the participant did not answer in time\n  \
-             backstop branch retry pay-7 debit --reason …\n  \
-             backstop branch resolve pay-7 debit --resolution undone --reason …\n"
-        ),
+        ran.out
+            .contains("\nwaits       step debit cannot be undone: the participant did not answer in time\n"),
         "{}",
         ran.out
     );
-    assert!(!ran.out.contains("step credit is"), "a refused action waits for nobody: {}", ran.out);
+    for command in ["retry pay-7 debit --reason …", "resolve pay-7 debit --resolution undone --reason …"]
+    {
+        assert!(ran.out.contains(&format!("\n    backstop branch {command}\n")), "{}", ran.out);
+    }
+    assert!(!ran.out.contains("step credit cannot"), "a refused action waits for nobody: {}", ran.out);
+    assert!(ran.err.is_empty(), "{}", ran.err);
 }
 
 #[tokio::test]
@@ -136,13 +139,72 @@ async fn a_list_turns_pages_until_it_has_what_was_asked_for() {
     let server = Canned { sagas, ..Canned::default() }.serve().await;
     let all = run(&server.url, &["saga", "list", "--limit", "0"]).await;
     assert_eq!(all.out.lines().count(), 1_201);
-    assert!(
-        all.out.lines().last().unwrap().starts_with("pay-1199  transfer@3  ROLLED_BACK  FIN-40005  2026-")
-    );
+    assert!(all.out.lines().last().unwrap().starts_with("pay-1199  transfer@3  ROLLED_BACK  FIN-40005  "));
     assert_eq!((server.asked().len(), all.err.as_str()), (3, ""));
     let some = run(&server.url, &["saga", "list"]).await;
     assert_eq!(some.out.lines().count(), 51);
     assert!(some.err.contains("only the newest 50 are shown"), "{}", some.err);
+}
+
+#[tokio::test]
+async fn a_list_has_the_columns_that_were_asked_for_and_the_default_fits_100_columns() {
+    let id = uuid::Uuid::now_v7().to_string();
+    let stuck = Saga { id, owner: "host-1".to_owned(), ..stuck() };
+    let server = Canned { sagas: vec![rolled_back(), stuck], ..Canned::default() }.serve().await;
+    let columns = "id,state,started,ended,took,owner,labels,label.customer";
+    let ran = run(&server.url, &["saga", "list", "--columns", columns]).await;
+    let cells: Vec<&str> =
+        ran.out.lines().nth(1).unwrap().split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    let (started, ended) = ("2026-11-24T00:00:00Z", "2026-11-24T00:00:00.034Z");
+    let expected = ["pay-7", "ROLLED_BACK", started, ended, "34.0ms", "-", "customer=42 region=eu", "42"];
+    assert_eq!(cells, expected, "{}", ran.out);
+    let ran = run(&server.url, &["saga", "list"]).await;
+    assert!(ran.out.starts_with("SAGA") && ran.out.contains("  AGE "), "{}", ran.out);
+    assert!(ran.out.lines().all(|line| line.chars().count() <= 100), "{}", ran.out);
+    assert!(wrong_usage(&["saga", "list", "--columns", "trace"]).contains("label.KEY"));
+}
+
+#[tokio::test]
+async fn a_list_is_watched_as_often_as_was_asked_for() {
+    let server = Canned { sagas: vec![rolled_back()], ..Canned::default() }.serve().await;
+    let ran = run(&server.url, &["saga", "list", "--watch", "1ms", "--count", "3"]).await;
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    assert_eq!(ran.out.matches("pay-7").count(), 3, "{}", ran.out);
+    assert_eq!(server.asked().len(), 3);
+    assert!(!ran.out.contains('\u{1b}'), "nothing is drawn over where nobody looks: {:?}", ran.out);
+    let refused = Canned { refusal: Some(Status::unavailable("no store")), ..Canned::default() };
+    let server = refused.serve().await;
+    let ran = run(&server.url, &["saga", "list", "--watch", "1ms"]).await;
+    assert_eq!(ran.exit, Exit::Failed, "a first look that fails ends it");
+    assert!(wrong_usage(&["saga", "list", "--count", "3"]).contains("--watch"));
+    assert!(wrong_usage(&["saga", "list", "--watch", "0s"]).contains("not more often"));
+}
+
+#[tokio::test]
+async fn since_and_until_are_instants_or_times_ago() {
+    let server = Canned::default().serve().await;
+    let args = ["saga", "list", "--since", "2d", "--until", "2026-11-23T01:00:00+01:00"];
+    let ran = run(&server.url, &args).await;
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    let asked = server.asked().remove(0);
+    let since = asked.split("create_time >= \\\"").nth(1).unwrap().split('\\').next().unwrap().to_owned();
+    let ago = jiff::Timestamp::now().as_second() - since.parse::<jiff::Timestamp>().unwrap().as_second();
+    assert!((172_800..172_900).contains(&ago), "{since}");
+    assert!(asked.contains("AND create_time < \\\"2026-11-23T00:00:00Z\\\""), "{asked}");
+    assert!(wrong_usage(&["saga", "list", "--since", "yesterday"]).contains("how long ago"));
+}
+
+#[tokio::test]
+async fn show_prints_only_what_was_asked_for() {
+    let server = Canned { saga: stuck(), ..Canned::default() }.serve().await;
+    let ran = run(&server.url, &["saga", "show", "pay-7", "--only", "next"]).await;
+    assert!(ran.out.starts_with("  once ") && !ran.out.contains("TRANSCRIPT"), "{}", ran.out);
+    let ran = run(&server.url, &["saga", "show", "pay-7", "--mermaid"]).await;
+    assert!(ran.out.starts_with("%% pay-7 NEEDS_INTERVENTION (transfer@3)\nflowchart TD\n"), "{}", ran.out);
+    let ran = run(&server.url, &["saga", "show", "pay-7", "--dot"]).await;
+    assert!(ran.out.starts_with("digraph ") && ran.out.ends_with("}\n"), "{}", ran.out);
+    let ran = run(&server.url, &["saga", "show", "pay-7", "--mermaid=attempts"]).await;
+    assert!(ran.out.contains("\nsequenceDiagram\n"), "{}", ran.out);
 }
 
 #[tokio::test]

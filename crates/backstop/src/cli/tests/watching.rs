@@ -3,8 +3,12 @@
 use super::canned::{Canned, Streamed};
 use super::run;
 use crate::cli::Exit;
+use crate::cli::connect::Connection;
+use crate::cli::live::Live;
+use crate::cli::out::captured;
 use backstop_proto::v1::event::Type;
 use backstop_proto::v1::{Event, Saga, SagaState, WatchSagaResponse};
+use clap::Parser;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use tonic::Status;
@@ -108,4 +112,26 @@ async fn json_comes_a_line_an_event() {
     let server = canned(SagaState::Succeeded, 1, [vec![event(1, Type::Succeeded, "one")]]).serve().await;
     let ran = run(&server.url, &["--json", "saga", "watch", "pay-7"]).await;
     assert_eq!(ran.out, "{\"event\":{\"line\":\"one\",\"seq\":\"1\",\"type\":\"TYPE_SUCCEEDED\"}}\n");
+}
+
+#[tokio::test]
+async fn on_a_terminal_what_is_awaited_stands_below_the_events_and_is_gone_at_the_end() {
+    let saga = super::fixtures::stuck();
+    let server = Canned { saga, ..Canned::default() }.serve().await;
+    let args = super::Program::try_parse_from(["backstop", "--server", &server.url, "saga", "list"]).unwrap();
+    let connection = Connection::open(&args.connect).await.unwrap();
+    let (mut terminal, out, _err) = captured::terminal();
+    let mut live = Live::new("pay-7");
+    let said = event(1, Type::Started, "").unwrap().event.unwrap();
+    live.event(&mut terminal, &said, "0001 one").unwrap();
+    assert_eq!(out.text(), "0001 one\n", "nothing is drawn before the saga was looked at");
+    live.tick(&connection, &mut terminal).await.unwrap();
+    let block = out.text().split_once("0001 one\n").unwrap().1.to_owned();
+    assert!(block.starts_with("── pay-7 NEEDS_INTERVENTION for "), "{block:?}");
+    let lines = block.lines().count();
+    live.event(&mut terminal, &said, "0002 two").unwrap();
+    let erased = format!("{block}\u{1b}[{lines}A\r\u{1b}[J0002 two\n── pay-7");
+    assert!(out.text().contains(&erased), "{:?}", out.text());
+    live.erase(&mut terminal).unwrap();
+    assert!(out.text().ends_with(&format!("\u{1b}[{lines}A\r\u{1b}[J")), "{:?}", out.text());
 }

@@ -120,10 +120,11 @@ pub(super) struct ParticipantFigures {
     pub(super) p99: Option<Duration>,
 }
 
-/// What an earlier and the present look come to. Without an earlier one there are no rates.
-pub(super) fn figures(earlier: Option<&Sample>, present: &Sample, order: Order) -> Figures {
+/// What the present look comes to, against the earliest of those before in which each coordinator was seen. Without one
+/// there are no rates.
+pub(super) fn figures(earlier: &[&Sample], present: &Sample, order: Order) -> Figures {
     let before = |seen: &Seen| {
-        let earlier = earlier.into_iter().flat_map(|sample| &sample.coordinators);
+        let earlier = earlier.iter().flat_map(|sample| &sample.coordinators);
         earlier.filter(|was| was.id == seen.id).find_map(|was| was.overview.as_ref().ok())
     };
     let pairs: Vec<Pair<'_>> = present

@@ -79,7 +79,7 @@ impl Top {
         let earlier = looker.look().await?;
         tokio::time::sleep(self.every).await;
         let present = looker.look().await?;
-        let figures = figures(Some(&earlier), &present, self.sort);
+        let figures = figures(&[&earlier], &present, self.sort);
         Ok((present, figures))
     }
 
@@ -169,10 +169,11 @@ impl Looks {
         }
     }
 
-    /// The last look, and what it comes to against the first that is kept.
+    /// The last look, and what it comes to against those before it.
     fn figures(&self, order: Order) -> Option<(&Sample, Figures)> {
-        let (first, last) = (self.0.front(), self.0.back()?);
-        Some((last, figures(first, last, order)))
+        let last = self.0.back()?;
+        let all: Vec<&Sample> = self.0.iter().collect();
+        Some((last, figures(&all, last, order)))
     }
 }
 

@@ -85,7 +85,7 @@ fn frame() -> Frame {
 fn shown(size: (usize, usize)) -> String {
     let (earlier, present) = two_looks();
     let frame = Frame { time: present.time, ..frame() };
-    let figures = figures(Some(&earlier), &present, Order::Slowest);
+    let figures = figures(&[&earlier], &present, Order::Slowest);
     screen(&figures, &frame, size, Paint::OFF).join("\n")
 }
 
@@ -143,7 +143,7 @@ fn a_screen_of_any_size_keeps_within_it() {
         let another = participant(&format!("a-participant-with-a-long-name-{number}"), 7, 1, number);
         present.coordinators[1].overview.as_mut().unwrap().participants.push(another);
     }
-    let figures = figures(Some(&earlier), &present, Order::Busiest);
+    let figures = figures(&[&earlier], &present, Order::Busiest);
     for width in [1, 20, 79, 80, 200] {
         for height in [1, 2, 5, 9, 12, 24, 60, 300] {
             let lines = screen(&figures, &frame(), (width, height), Paint::OFF);
@@ -161,10 +161,15 @@ fn a_screen_of_any_size_keeps_within_it() {
 fn a_coordinator_that_was_restarted_has_no_rate_yet() {
     let earlier = sample(vec![seen("1", Ok(overview(60_000, 9_000)))]);
     let present = sample(vec![seen("1", Ok(overview(500, 10)))]);
-    let restarted = figures(Some(&earlier), &present, Order::Slowest);
+    let restarted = figures(&[&earlier], &present, Order::Slowest);
     assert_eq!((restarted.total.started_per_second, restarted.total.rolled_back_share), (None, None));
     assert_eq!(restarted.participants[0].calls_per_second, None);
-    let alone = figures(None, &present, Order::Slowest);
+    // A look in between, in which it was there already, tells.
+    let between = sample(vec![seen("1", Ok(overview(300, 4)))]);
+    let later = sample(vec![seen("1", Ok(overview(2_300, 44)))]);
+    let known = figures(&[&between, &later], &later, Order::Slowest);
+    assert_eq!(known.total.ended_per_second, Some(20.0));
+    let alone = figures(&[], &present, Order::Slowest);
     assert_eq!(alone.total.ended_per_second, None);
     assert_eq!(alone.total.live, 210, "gauges are there at once");
 }
@@ -172,7 +177,7 @@ fn a_coordinator_that_was_restarted_has_no_rate_yet() {
 #[test]
 fn interventions_are_not_added_up() {
     let (earlier, present) = two_looks();
-    let total = figures(Some(&earlier), &present, Order::Slowest).total;
+    let total = figures(&[&earlier], &present, Order::Slowest).total;
     assert_eq!((total.interventions, total.oldest_intervention), (3, Some(Duration::from_secs(7_800))));
     assert_eq!(total.live, 420, "live sagas are");
     assert_eq!(total.ended_per_second, Some(220.0));
@@ -183,7 +188,7 @@ fn interventions_are_not_added_up() {
 fn participants_are_ordered_and_an_open_breaker_comes_first() {
     let (earlier, present) = two_looks();
     let names = |order| {
-        let figures = figures(Some(&earlier), &present, order);
+        let figures = figures(&[&earlier], &present, order);
         figures.participants.into_iter().map(|row| row.name).collect::<Vec<_>>()
     };
     assert_eq!(names(Order::Name), ["ledger_a", "ledger_b", "risk"]);
