@@ -326,7 +326,7 @@ impl Runner {
             };
             match settled {
                 Ok(Settled::Written) => {
-                    self.shared.tally.appended(handed_in.elapsed());
+                    self.shared.tally.appended(began.elapsed());
                     break;
                 }
                 Ok(Settled::Lost) => return Err(Dropped::Lost),
