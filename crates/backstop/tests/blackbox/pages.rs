@@ -10,10 +10,11 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Follows a page on a stage of its own.
-async fn follow(path: &str) {
+/// Follows a page on a stage of its own; how many commands it had.
+async fn follow(path: &str) -> usize {
     let mut stage = Stage::bare().await;
     let text = page::text(path);
+    let mut commands = 0;
     for deed in deeds(&text) {
         match deed {
             Deed::Prepare { words, line } if words[..2] == ["keep", "as"] => {
@@ -26,9 +27,13 @@ async fn follow(path: &str) {
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 prepare(&mut stage, &words).await.unwrap_or_else(|()| panic!("{path}:{line}: {words:?}?"));
             }
-            Deed::Run(line) => run(&stage, path, &line),
+            Deed::Run(line) => {
+                run(&stage, path, &line);
+                commands += 1;
+            }
         }
     }
+    commands
 }
 
 fn run(stage: &Stage, path: &str, line: &Line) {
@@ -106,21 +111,25 @@ async fn sql(stage: &Stage, text: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_of_the_grpcurl_page_runs_and_prints_what_the_page_shows() {
-    follow("docs/grpcurl.md").await;
+    let commands = follow("docs/grpcurl.md").await;
+    assert!(commands >= 50, "{commands} commands");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_of_the_operations_page_runs_and_prints_what_the_page_shows() {
-    follow("docs/operations.md").await;
+    let commands = follow("docs/operations.md").await;
+    assert!(commands >= 5, "{commands} commands");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_of_the_guide_runs_and_prints_what_the_guide_shows() {
     let pages = guide();
     assert!(pages.len() >= 5, "{pages:?}");
+    let mut commands = 0;
     for path in pages {
-        follow(&path).await;
+        commands += follow(&path).await;
     }
+    assert!(commands >= 14, "{commands} commands");
 }
 
 /// The pages of the guide.
