@@ -97,8 +97,7 @@ impl Which {
             return false;
         }
         let waits = waiting(saga);
-        let some_fit =
-            waits.iter().any(|waits| self.takes_branch(waits.fin_code(), &waits.branch.participant));
+        let some_fit = waits.iter().any(|waits| self.takes_branch(waits.fin_code(), waits.participant()));
         // The branches of one in quarantine cannot be told: it fits where neither is asked for.
         (some_fit || (waits.is_empty() && self.takes_branch("", ""))) && self.is_old_enough(saga, now)
     }
