@@ -97,8 +97,8 @@ fn exposure<'a>(story: &Story, branch: &'a Branch, now: i64) -> Option<Exposure<
         BranchState::Running if is_out => doubt("may be taking effect now: its call is out"),
         BranchState::Compensating if branch.in_doubt => doubt("may have taken effect, being undone"),
         BranchState::Compensating => certain("took effect, being undone"),
-        BranchState::Stuck if branch.in_doubt => doubt("may have taken effect, its undo is refused"),
-        BranchState::Stuck => certain("took effect, its undo is refused"),
+        BranchState::Stuck if branch.in_doubt => doubt("may have taken effect, its undo is stuck"),
+        BranchState::Stuck => certain("took effect, its undo is stuck"),
         BranchState::Resolved if branch.resolution() == Resolution::TookEffect => {
             certain("took effect, says a person")
         }
