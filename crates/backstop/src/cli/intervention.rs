@@ -152,7 +152,7 @@ impl List {
         let shown = if session.connect.json {
             json::document(&document(&found, now))
         } else {
-            queue(&found, now, session.terminal.width, session.terminal.paint)
+            queue(&found, now, session.terminal.line_width(), session.terminal.paint)
         };
         session.terminal.print(&shown)?;
         Ok(if self.fail_if_any && !found.sagas.is_empty() { Exit::NeedsIntervention } else { Exit::Done })

@@ -10,7 +10,7 @@ use crate::cli::text::safe;
 use crate::cli::waiting::{Standing, standing};
 use backstop_proto::v1::event;
 use backstop_proto::v1::failure::Effect;
-use backstop_proto::v1::{Branch, BranchState, Resolution, SagaState, StepKind};
+use backstop_proto::v1::{Branch, BranchState, Resolution, SagaState};
 use std::fmt::Write;
 
 /// Effects that are told of in full; the rest are counted. An operator who needs them all asks for
@@ -92,9 +92,9 @@ fn exposure<'a>(story: &Story, branch: &'a Branch, now: i64) -> Option<Exposure<
         (BranchState::Running, _) => "may be taking effect now: its call is out",
         (BranchState::Compensating, Standing::Surely) => "took effect, being undone",
         (BranchState::Compensating, Standing::Perhaps) => "may have taken effect, being undone",
-        (BranchState::Stuck, Standing::Surely) => "took effect, its undo is refused",
+        (BranchState::Stuck, Standing::Surely) => "took effect, its undo is stuck",
         (BranchState::Stuck, Standing::Perhaps) if branch.in_doubt => {
-            "may have taken effect, its undo is refused"
+            "may have taken effect, its undo is stuck"
         }
         (BranchState::Stuck, Standing::Perhaps) => "took effect, its undo failed and may have worked",
         (BranchState::Resolved, _) => "took effect, says a person",
