@@ -1,4 +1,5 @@
-//! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | deploy | stack | ci | figures`.
+//! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | reference | deploy | stack | ci |
+//! figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -6,6 +7,7 @@
 
 mod ci;
 mod deploy;
+mod documents;
 mod figures;
 mod fuzz;
 mod model;
@@ -13,6 +15,7 @@ mod mutants;
 mod peer_failures;
 mod prerequisites;
 mod process;
+mod reference;
 mod sim;
 mod sources;
 mod spec;
@@ -23,7 +26,8 @@ mod walls;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "\
+/// What `cargo xtask` says of itself; documents name no other chores.
+pub(crate) const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   test [cargo test arguments]   every test of the workspace, after making sure of what they need
@@ -31,7 +35,8 @@ usage: cargo xtask <chore>
                                 explores small sagas whole, then knocks out each guard and demands that it is found
   sim [--seeds N | --minutes M] [--from SEED] [--seed N] [--sagas N] [--without CLASS] [--plant NAME | --plants]
                                 lives through the worlds of many seeds, or of one, or hunts for planted bugs
-  walls                         the architecture's walls, migrations, error pages, sizes of files, peers' failures
+  walls                         the architecture's walls, migrations, error pages, documents, sizes of files, peers' failures
+  reference                     writes docs/configuration.md anew from the file of the defaults
   spec [model ...] [--faults N] the specification in docs/spec, with TLC
   deploy [--write]              deploy/ and docker-compose.yml, with the tools that they are for; alerts and dashboards
                                 against docs/metrics.md. --write: first writes what is made of something else
@@ -49,6 +54,7 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "model" => model::run(&rest),
         "sim" => sim::simulate(&rest),
+        "reference" => reference::run().map(|()| ExitCode::SUCCESS),
         "walls" => walls::run().map(|()| ExitCode::SUCCESS),
         "spec" => spec::run(&rest),
         "deploy" => deploy::run(&rest).map(|()| ExitCode::SUCCESS),

@@ -6,7 +6,7 @@
 use crate::process::{cargo, root};
 use crate::sources::{self, Source};
 use crate::spec;
-use crate::{model, mutants, peer_failures, sim};
+use crate::{documents, model, mutants, peer_failures, reference, sim};
 use anyhow::{Context, Result, bail};
 use backstop_core::{Code, ErrorTable, tier};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
@@ -67,6 +67,8 @@ pub(crate) fn run() -> Result<()> {
     faults.extend(migration_faults(&root()));
     faults.extend(error_page_faults(&root()));
     faults.extend(spec::table_faults(&root()));
+    faults.extend(reference::faults(&root()));
+    faults.extend(documents::faults(&root()));
     faults.extend(clock_faults(&sources));
     faults.extend(length_faults(&sources));
     faults.extend(peer_failures::faults(&root(), &sources));

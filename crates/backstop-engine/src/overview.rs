@@ -329,6 +329,40 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
+    fn what_has_ended_is_counted_once_and_by_its_end() {
+        let tally = Tally::new();
+        let event = |seq: u64, kind: EventKind| Event {
+            seq: backstop_core::Seq(seq),
+            clock: backstop_core::Clock(seq),
+            at: Timestamp(0),
+            kind,
+        };
+        tally.committed(&[event(2, EventKind::Released), event(3, EventKind::Succeeded)]);
+        tally.committed(&[event(2, EventKind::InterventionOpened)]);
+        tally.committed(&[event(3, EventKind::RolledBack)]);
+        tally.committed(&[event(7, EventKind::RolledBack)]);
+        let counted =
+            [&tally.started, &tally.succeeded, &tally.rolled_back].map(|of| of.load(Ordering::Relaxed));
+        assert_eq!(counted, [0, 1, 2]);
+    }
+
+    #[test]
+    fn calls_are_told_apart_by_participant() {
+        let tally = Tally::new();
+        let [a, b] = ["a", "b"].map(|name| ParticipantName::parse(name).unwrap());
+        tally.called(&a, SECOND, false);
+        tally.called(&a, SECOND, true);
+        tally.called(&b, SECOND * 3, false);
+        let all = tally.calls.read().unwrap();
+        let of = |name| {
+            let calls = lock(&all[name]);
+            let timed = calls.times.timed(tally.began.elapsed());
+            (timed.count, calls.failed, timed.mean)
+        };
+        assert_eq!((of(&a), of(&b)), ((2, 1, SECOND), (1, 0, SECOND * 3)));
+    }
+
+    #[test]
     fn a_quantile_is_within_an_eighth_of_the_truth() {
         let mut micros = 1_u64;
         while micros < 1 << 36 {

@@ -56,11 +56,12 @@ pub(crate) fn server_ended(span: &Span, code: Code) {
 pub(crate) fn trace_parent(metadata: &MetadataMap) -> String {
     let own = Span::current().context();
     let own = own.span().span_context().clone();
-    if own.is_valid() {
-        return place::written(&own);
-    }
-    match metadata.get("traceparent").and_then(|value| value.to_str().ok()) {
-        Some(callers) if place::parse(callers).is_some() => callers.to_owned(),
+    let callers = metadata.get("traceparent").and_then(|value| value.to_str().ok());
+    let callers = callers.and_then(|text| Some((place::parse(text)?, text)));
+    match callers {
+        // Nothing is exported here, or there is no span: what the participants tell hangs from the caller's.
+        Some((place, text)) if !own.is_valid() || place.is_sampled() && !own.is_sampled() => text.to_owned(),
+        Some(_) | None if own.is_valid() => place::written(&own),
         Some(_) | None => {
             let trace = Uuid::now_v7().simple().to_string();
             let span = &Uuid::now_v7().simple().to_string()[16..];

@@ -6,6 +6,8 @@
 mod cli;
 mod config;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod serve;
 mod shell;
 mod telemetry;

@@ -313,10 +313,10 @@ impl Runner {
 
     /// Writes events, however often it takes, and only then lets them be true.
     async fn write(&mut self, expected: Seq, next: Saga, events: Vec<Event>) -> Result<(), Dropped> {
+        let (began, began_at) = (Instant::now(), self.shared.clock.now());
         let Some(last) = events.last() else { return Ok(()) };
         let head = Shared::head_of(&next, &last.kind, &self.tenure, self.fingerprint, self.wake_at);
         let append = Append { saga: next.id.clone(), expected, events, head };
-        let (began, began_at) = (Instant::now(), self.shared.clock.now());
         let (mut wait, mut is_repeat) = (APPEND_RETRY_FIRST, false);
         loop {
             let settled = tokio::select! {
@@ -325,10 +325,7 @@ impl Runner {
                 settled = self.shared.journal.append(append.clone(), is_repeat) => settled,
             };
             match settled {
-                Ok(Settled::Written) => {
-                    self.shared.tally.appended(began.elapsed());
-                    break;
-                }
+                Ok(Settled::Written) => break,
                 Ok(Settled::Lost) => return Err(Dropped::Lost),
                 Ok(Settled::Overtaken) => return Err(Dropped::Overtaken),
                 Err(error) => {
@@ -343,6 +340,7 @@ impl Runner {
                 }
             }
         }
+        self.shared.tally.appended(began.elapsed());
         let was_told = self.shared.traces.wants(&self.saga);
         self.saga = Arc::new(next);
         self.tell(&append, began_at, was_told);

@@ -9,8 +9,8 @@ pub(super) fn events(saga: &Saga, events: &[Event]) {
     for event in events {
         match &event.kind {
             EventKind::RollbackDecided { cause, .. } => {
-                let code = cause.failure.as_ref().map(|failure| failure.fin_code);
-                tracing::info!(saga = %id, trace_id, definition = %saga.definition.reference, fin_code = ?code,
+                let code = cause.failure.as_ref().map(|failure| tracing::field::display(failure.fin_code));
+                tracing::info!(saga = %id, trace_id, definition = %saga.definition.reference, fin_code = code,
                     "rolling back: {}", cause_text(cause));
             }
             // An action in doubt is asked about, and not tried again: its failure is news all the same.

@@ -5,6 +5,7 @@ use crate::common::plan::Plan;
 use crate::common::{World, id, ms, quiet};
 use backstop_core::{Code, SagaState, Seq};
 use backstop_engine::EngineError;
+use std::time::Duration;
 
 fn line() -> Plan {
     Plan::new("line").step("a", &[]).step("b", &["a"]).step("c", &["b"])
@@ -78,7 +79,9 @@ async fn a_watcher_sees_what_is_reported_after_the_end() {
 #[tokio::test(start_paused = true)]
 async fn a_watcher_asks_the_store_only_when_something_has_happened() {
     let world = World::new();
-    let node = world.node_for(&line()).await;
+    // The doctor's rounds begin at a moment of their own, and read too.
+    let node = world.node_with(|settings| settings.doctor_every = Duration::ZERO).await;
+    node.register(&line()).await;
     world.bank.action("a", |_| Reply::Held);
     node.start("line", "pay-7").await;
     quiet().await;

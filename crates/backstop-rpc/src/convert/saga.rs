@@ -110,6 +110,11 @@ fn wire_branch(saga: &Saga, step: &Step, branch: &Branch) -> v1::Branch {
         next_attempt_time: awaited.and_then(|progress| progress.not_before).map(time::wire_timestamp),
         resolution: branch.resolution.map_or(v1::Resolution::Unspecified, wire_resolution).into(),
         settled_clock: branch.settled.map_or(0, |clock| clock.0),
+        compensation_participant: step
+            .compensation
+            .as_ref()
+            .map(|call| call.participant.to_string())
+            .unwrap_or_default(),
         asking: branch.asking,
         turn_time: turn_at.map(time::wire_timestamp),
         give_up_time: gives_up_at.map(time::wire_timestamp),

@@ -16,7 +16,7 @@ use super::codec::{self, Frame, Reply};
 use super::connection::{Connection, Dialling};
 use super::evidence::Failed;
 use super::metadata;
-use backstop_core::{Evidence, NoAnswer, NotSent};
+use backstop_core::{Code, Evidence, NoAnswer, NotSent};
 use backstop_engine::tenure::Clearance;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -29,6 +29,10 @@ use tokio::time::{Instant, timeout_at};
 const EJECTED_FOR_MIN: Duration = Duration::from_millis(100);
 /// Longest pause of an endpoint that could not be reached.
 const EJECTED_FOR_MAX: Duration = Duration::from_secs(10);
+/// How long before our own deadline a participant's clock may say that the call's time is over: `grpc-timeout` is rounded
+/// down, and timers go by the millisecond.
+const CUT_SHORT_BEFORE: Duration = Duration::from_millis(10);
+
 /// One unary call, ready to be sent.
 #[derive(Debug, Clone)]
 pub(super) struct Unary {
@@ -237,7 +241,11 @@ impl Endpoint {
                 return Err(too_late());
             };
             let reply = read.map_err(Failed::unread)?;
-            return if reply.status == 0 { Ok(reply) } else { Err(Failed::said(&reply)) };
+            return match reply.status {
+                0 => Ok(reply),
+                _ if is_cut_short(&reply, call.deadline) => Err(too_late()),
+                _ => Err(Failed::said(&reply)),
+            };
         }
         failed.message.push_str(" each time");
         Err(failed)
@@ -252,6 +260,13 @@ impl Endpoint {
         metadata::protocol(request.headers_mut(), call.deadline.saturating_duration_since(Instant::now()));
         request
     }
+}
+
+/// True for what a participant's own library makes of the time that we have given it: tonic's servers answer CANCELLED when
+/// `grpc-timeout` is over, a moment before or after our own clock says the same. It is the call's end that is told
+/// so, and not a word of the business code.
+fn is_cut_short(reply: &Reply, deadline: Instant) -> bool {
+    Code::from_number(reply.status) == Code::Cancelled && Instant::now() + CUT_SHORT_BEFORE >= deadline
 }
 
 fn too_late() -> Failed {

@@ -2,9 +2,9 @@
 //! had the request. What comes back and is no good answer: `answers`.
 
 use crate::fixture::LONG;
-use crate::peer::{Peer, answer_ok, dead_endpoint, drive, framed, grpc_headers, hear, reset};
+use crate::peer::{Peer, answer_ok, answer_status, dead_endpoint, drive, framed, grpc_headers, hear, reset};
 use crate::world::{DEADLINE, DRAINING, LOST, NO_CONNECTION, REFUSED, World, evidence, participant, reply};
-use backstop_core::{Evidence, Outcome};
+use backstop_core::{Code, Evidence, Outcome};
 use backstop_engine::ports::participants::Participants;
 use backstop_rpc::participants::ParticipantSettings;
 use h2::{Reason, server};
@@ -188,6 +188,21 @@ async fn no_reply_ends_at_the_deadline() {
     })
     .await;
     concludes(&peer, SHORT, DEADLINE).await;
+}
+
+#[tokio::test]
+async fn a_participant_whose_library_answers_cancelled_when_the_time_is_over_has_not_answered() {
+    let peer = Peer::answering(|respond| {
+        // As tonic's servers do by `grpc-timeout`; whether ours or theirs comes first is open.
+        tokio::spawn(async move {
+            tokio::time::sleep(SHORT.saturating_sub(Duration::from_millis(3))).await;
+            answer_status(respond, &[("grpc-status", "1"), ("grpc-message", "Timeout expired")]);
+        });
+    })
+    .await;
+    concludes(&peer, SHORT, DEADLINE).await;
+    let peer = Peer::answering(|respond| answer_status(respond, &[("grpc-status", "1")])).await;
+    concludes(&peer, LONG, Evidence::ParticipantSaid(Code::Cancelled)).await;
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ async fn many(session: &mut Session<'_>, decision: Decision, word: Word) -> Resu
     let mut plan = Plan { is_cut: found.is_cut, ..Plan::default() };
     for saga in &found.sagas {
         for waits in waiting(saga) {
-            if !which.takes_branch(waits.fin_code(), &waits.branch.participant) {
+            if !which.takes_branch(waits.fin_code(), waits.participant()) {
                 continue;
             }
             if let Word::Resolve(resolution) = word

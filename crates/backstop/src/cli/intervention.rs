@@ -97,8 +97,7 @@ impl Which {
             return false;
         }
         let waits = waiting(saga);
-        let some_fit =
-            waits.iter().any(|waits| self.takes_branch(waits.fin_code(), &waits.branch.participant));
+        let some_fit = waits.iter().any(|waits| self.takes_branch(waits.fin_code(), waits.participant()));
         // The branches of one in quarantine cannot be told: it fits where neither is asked for.
         (some_fit || (waits.is_empty() && self.takes_branch("", ""))) && self.is_old_enough(saga, now)
     }
@@ -153,7 +152,7 @@ impl List {
         let shown = if session.connect.json {
             json::document(&document(&found, now))
         } else {
-            queue(&found, now, session.terminal.width, session.terminal.paint)
+            queue(&found, now, session.terminal.line_width(), session.terminal.paint)
         };
         session.terminal.print(&shown)?;
         Ok(if self.fail_if_any && !found.sagas.is_empty() { Exit::NeedsIntervention } else { Exit::Done })

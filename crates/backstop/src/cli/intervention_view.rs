@@ -115,9 +115,8 @@ fn row(saga: &Saga, waits: Option<&Waiting<'_>>, now: Now) -> Row {
         none if none.is_empty() => "nothing".to_owned(),
         some => some,
     };
-    let (step, participant, fin_code) = waits.map_or(("", "", ""), |waits| {
-        (waits.branch.step.as_str(), waits.branch.participant.as_str(), waits.fin_code())
-    });
+    let (step, participant, fin_code) = waits
+        .map_or(("", "", ""), |waits| (waits.branch.step.as_str(), waits.participant(), waits.fin_code()));
     let tier = waits.and_then(|waits| waits.failure).map_or(Tier::Unspecified, Failure::tier);
     let why = match waits {
         Some(waits) => why(waits),
@@ -204,7 +203,7 @@ fn entry(saga: &Saga, now: Now) -> Value {
         .map(|waits| {
             json!({
                 "step": waits.branch.step,
-                "participant": waits.branch.participant,
+                "participant": waits.participant(),
                 "finCode": waits.fin_code(),
                 "tier": waits.tier(),
                 "grpcCode": waits.failure.map(|failure| failure.grpc_code.as_str()).unwrap_or_default(),

@@ -72,23 +72,25 @@ pub(crate) struct Screen {
 impl Screen {
     /// What does not go to a terminal, and is as wide as most are.
     const PAPER: Self = Self { is_terminal: false, width: 100, height: 24, is_ascii: false };
-    /// Narrower than this nothing is laid out.
-    const WIDTH_MIN: usize = 60;
 
     /// The process's own, as it is now: a window may change its size.
     pub(crate) fn of_stdout() -> Self {
         let is_terminal = io::stdout().is_terminal();
-        let size = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|_| is_terminal);
+        let size = is_terminal.then(crossterm::terminal::size).and_then(Result::ok);
         let (width, height) = match size {
-            Some(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+            Some((columns, lines)) if columns > 0 && lines > 0 => (columns.into(), lines.into()),
             Some(_) | None => (columns_variable().unwrap_or(Self::PAPER.width), Self::PAPER.height),
         };
-        Self { is_terminal, width: width.max(Self::WIDTH_MIN), height, is_ascii: !is_utf8_locale() }
+        Self { is_terminal, width, height, is_ascii: !is_utf8_locale() }
     }
 }
 
+/// The width that a shell or a script asks for where there is no terminal.
 fn columns_variable() -> Option<usize> {
-    std::env::var("COLUMNS").ok()?.parse().ok()
+    /// Wider than anything that is looked at, and no reason to fill memory with blanks.
+    const WIDTH_MAX: usize = 1_000;
+    let columns: usize = std::env::var("COLUMNS").ok()?.parse().ok()?;
+    (columns > 0).then_some(columns.min(WIDTH_MAX))
 }
 
 /// By the variables that decide about characters, in their order of precedence.
@@ -107,8 +109,6 @@ pub(crate) struct Terminal {
     answers: Option<Box<dyn BufRead + Send>>,
     /// Whether notes go to a terminal, so that progress can be shown on one line.
     shows_progress: bool,
-    /// Characters on a line, if results go to a terminal.
-    pub(crate) width: Option<usize>,
     /// For results.
     pub(crate) paint: Paint,
     /// For notes and errors.
@@ -124,7 +124,6 @@ impl Terminal {
         Self {
             answers: is_asking.then(|| Box::new(io::BufReader::new(io::stdin())) as _),
             shows_progress: io::stderr().is_terminal(),
-            width: io::stdout().is_terminal().then(width_of_line).flatten(),
             paint: Paint::for_stream(io::stdout().is_terminal()),
             paint_err: Paint::for_stream(io::stderr().is_terminal()),
             out: Box::new(io::stdout()),
@@ -136,6 +135,11 @@ impl Terminal {
     /// What results are shown on, as it is now.
     pub(crate) fn screen(&self) -> Screen {
         self.fixed.unwrap_or_else(Screen::of_stdout)
+    }
+
+    /// Characters on a line, if results go to a terminal.
+    pub(crate) fn line_width(&self) -> Option<usize> {
+        Some(self.screen()).filter(|screen| screen.is_terminal).map(|screen| screen.width)
     }
 
     /// Writes as it is, and sends it off: for what is drawn over.
@@ -177,10 +181,6 @@ impl Terminal {
     pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
         write_text(&mut self.err, text)
     }
-}
-
-fn width_of_line() -> Option<usize> {
-    crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns)).filter(|columns| *columns > 0)
 }
 
 fn write_text(to: &mut dyn Write, text: &str) -> io::Result<()> {
@@ -234,7 +234,6 @@ pub(crate) mod captured {
             err: Box::new(err.clone()),
             answers: None,
             shows_progress: false,
-            width: None,
             paint: Paint::OFF,
             paint_err: Paint::OFF,
             fixed: Some(super::Screen::PAPER),

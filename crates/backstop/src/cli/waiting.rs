@@ -22,6 +22,16 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
+    /// Whom the call went to that it waits with: a compensation may call somebody else than the action did.
+    pub(super) fn participant(&self) -> &str {
+        match self.branch.state() {
+            BranchState::Stuck if !self.branch.compensation_participant.is_empty() => {
+                &self.branch.compensation_participant
+            }
+            _ => &self.branch.participant,
+        }
+    }
+
     /// `FIN-50099`; empty if there is no failure.
     pub(super) fn fin_code(&self) -> &str {
         self.failure.map(|failure| failure.fin_code.as_str()).unwrap_or_default()
@@ -94,10 +104,10 @@ pub(super) fn waiting(saga: &Saga) -> Vec<Waiting<'_>> {
 /// Effects that stand, or may stand (`?`), on the books of participants: `credit@ledger_b`, `debit@ledger_a?`.
 /// What only reads leaves none.
 pub(super) fn exposed(saga: &Saga) -> Vec<String> {
-    let effects = saga.branches.iter().filter(|branch| branch.kind() != StepKind::ReadOnly);
-    effects
+    saga.branches
+        .iter()
         .filter_map(|branch| {
-            let doubt = match stands(branch)? {
+            let doubt = match standing(branch, true)? {
                 Standing::Surely => "",
                 Standing::Perhaps => "?",
             };
@@ -106,17 +116,26 @@ pub(super) fn exposed(saga: &Saga) -> Vec<String> {
         .collect()
 }
 
-enum Standing {
+/// How surely an effect is on the books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It took effect and is not undone.
     Surely,
+    /// It may have taken effect, or may be undone already.
     Perhaps,
 }
 
-/// What is known of a branch's effect on the books; `None` if there is none.
-fn stands(branch: &Branch) -> Option<Standing> {
+/// What is known of a branch's effect on the books; `None` if there is none. `is_out`: a call for it may be out now.
+pub(super) fn standing(branch: &Branch, is_out: bool) -> Option<Standing> {
     let perhaps_if = |doubt: bool| Some(if doubt { Standing::Perhaps } else { Standing::Surely });
+    if branch.kind() == StepKind::ReadOnly {
+        return None;
+    }
     match branch.state() {
         BranchState::Succeeded => Some(Standing::Surely),
-        BranchState::InDoubt | BranchState::Running | BranchState::Compensating => Some(Standing::Perhaps),
+        BranchState::InDoubt => Some(Standing::Perhaps),
+        BranchState::Running => (branch.in_doubt || is_out).then_some(Standing::Perhaps),
+        BranchState::Compensating => perhaps_if(branch.in_doubt),
         BranchState::Stuck => {
             // What was refused has undone nothing; what was not answered may have.
             let undone = branch.compensation_failure.as_ref().map(Failure::effect);

@@ -26,6 +26,7 @@ mod interventions;
 mod metrics;
 mod operator;
 mod overview;
+mod pages;
 mod peer_failures;
 mod python;
 mod screens;

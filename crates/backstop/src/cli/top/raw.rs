@@ -12,6 +12,11 @@ use futures::StreamExt;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether there is anything to give back: to leave the screen twice would put the cursor into the middle of what a
+/// panic has said.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The terminal as a screen; given back when this is dropped.
 pub(super) struct Screen {
@@ -40,6 +45,7 @@ impl Screen {
             }));
         });
         enable_raw_mode()?;
+        IS_TAKEN.store(true, Ordering::SeqCst);
         // From here on it is given back also if the next step fails.
         let screen = Self { events: EventStream::new() };
         crossterm::execute!(io::stdout(), EnterAlternateScreen, Hide)?;
@@ -91,6 +97,9 @@ impl Drop for Screen {
 
 /// Nothing more can be done for a terminal that cannot be given back.
 fn give_back() {
+    if !IS_TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
     let _ = crossterm::execute!(io::stdout(), LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
 }

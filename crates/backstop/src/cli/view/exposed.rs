@@ -7,9 +7,10 @@
 use super::{Canvas, Phase, Story, compensation_key, counted, is_over, micros, waits_for_a_person};
 use crate::cli::out::Style;
 use crate::cli::text::safe;
+use crate::cli::waiting::{Standing, standing};
 use backstop_proto::v1::event;
 use backstop_proto::v1::failure::Effect;
-use backstop_proto::v1::{Branch, BranchState, Resolution, SagaState, StepKind};
+use backstop_proto::v1::{Branch, BranchState, Resolution, SagaState};
 use std::fmt::Write;
 
 /// Effects that are told of in full; the rest are counted. An operator who needs them all asks for
@@ -82,34 +83,32 @@ fn stand(count: usize) -> String {
 }
 
 fn exposure<'a>(story: &Story, branch: &'a Branch, now: i64) -> Option<Exposure<'a>> {
-    let certain = |what| Some(Exposure { branch, is_certain: true, what });
-    let doubt = |what| Some(Exposure { branch, is_certain: false, what });
-    if branch.kind() == StepKind::ReadOnly {
-        return None;
-    }
-    let goes_back = story.saga.cause.is_some();
     let is_out = branch.next_attempt_time.as_ref().is_none_or(|at| micros(at) <= now);
-    match branch.state() {
-        BranchState::Succeeded if goes_back => certain("took effect, not undone yet"),
-        BranchState::Succeeded => certain("took effect"),
-        BranchState::InDoubt => doubt("may have taken effect, not undone"),
-        BranchState::Running if branch.in_doubt => doubt("may have taken effect: no attempt has settled it"),
-        BranchState::Running if is_out => doubt("may be taking effect now: its call is out"),
-        BranchState::Compensating if branch.in_doubt => doubt("may have taken effect, being undone"),
-        BranchState::Compensating => certain("took effect, being undone"),
-        BranchState::Stuck if branch.in_doubt => doubt("may have taken effect, its undo is refused"),
-        BranchState::Stuck => certain("took effect, its undo is refused"),
-        BranchState::Resolved if branch.resolution() == Resolution::TookEffect => {
-            certain("took effect, says a person")
+    let standing = standing(branch, is_out)?;
+    let what = match (branch.state(), standing) {
+        (BranchState::Succeeded, _) if story.saga.cause.is_some() => "took effect, not undone yet",
+        (BranchState::Succeeded, _) => "took effect",
+        (BranchState::Running, _) if branch.in_doubt => "may have taken effect: no attempt has settled it",
+        (BranchState::Running, _) => "may be taking effect now: its call is out",
+        (BranchState::Compensating, Standing::Surely) => "took effect, being undone",
+        (BranchState::Compensating, Standing::Perhaps) => "may have taken effect, being undone",
+        (BranchState::Stuck, Standing::Surely) => "took effect, its undo is stuck",
+        (BranchState::Stuck, Standing::Perhaps) if branch.in_doubt => {
+            "may have taken effect, its undo is stuck"
         }
-        BranchState::Running
-        | BranchState::Resolved
-        | BranchState::Pending
-        | BranchState::Failed
-        | BranchState::Compensated
-        | BranchState::Skipped
-        | BranchState::Unspecified => None,
-    }
+        (BranchState::Stuck, Standing::Perhaps) => "took effect, its undo failed and may have worked",
+        (BranchState::Resolved, _) => "took effect, says a person",
+        (
+            BranchState::InDoubt
+            | BranchState::Failed
+            | BranchState::Pending
+            | BranchState::Compensated
+            | BranchState::Skipped
+            | BranchState::Unspecified,
+            _,
+        ) => "may have taken effect, not undone",
+    };
+    Some(Exposure { branch, is_certain: standing == Standing::Surely, what })
 }
 
 fn lines(story: &Story, one: &Exposure, width: usize, canvas: &Canvas) -> String {

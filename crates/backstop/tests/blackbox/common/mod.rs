@@ -4,8 +4,10 @@ pub(crate) mod api;
 pub(crate) mod bank;
 pub(crate) mod collector;
 pub(crate) mod definition;
+pub(crate) mod page;
 pub(crate) mod script;
 pub(crate) mod server;
+pub(crate) mod stage;
 pub(crate) mod tool;
 
 pub(crate) use api::Api;

@@ -57,7 +57,7 @@ TIME
 
 EXPOSED  by pay-7, NEEDS_INTERVENTION
 2 effects stand: 2 for certain
-  debit  certain: took effect, its undo is refused
+  debit  certain: took effect, its undo is stuck
          key pay-7/debit/action at ledger_a (bank.ledger.v1.Ledger/Debit)
          3 attempts to undo it, none with effect:
          key pay-7/debit/compensation at ledger_a (bank.ledger.v1.Ledger/ReverseDebit)
@@ -238,7 +238,7 @@ fn a_saga_of_256_steps_fits_the_page() {
     insta::assert_snapshot!(show(&story, &[Part::Exposed, Part::Awaited, Part::Next], &CANVAS).lines().take(4).collect::<Vec<_>>().join("\n"), @r#"
 EXPOSED
 101 effects stand: 101 for certain
-  step_100  certain: took effect, its undo is refused
+  step_100  certain: took effect, its undo is stuck
             key pay-7/step_100/action at bank
 "#);
     let steps = page.split("STEPS\n").nth(1).unwrap().split("\n\n").next().unwrap();
