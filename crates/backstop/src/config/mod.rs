@@ -3,6 +3,7 @@
 //! Parsed whole before anything is opened; every fault is told at once, and an unknown key is one.
 
 mod engine;
+mod environment;
 #[cfg(test)]
 mod fuzz;
 mod password;
@@ -23,11 +24,6 @@ use std::time::Duration;
 
 /// The defaults, and their documentation.
 pub(crate) const DEFAULTS: &str = include_str!("default.toml");
-
-/// Variables that begin like settings and are none.
-const OTHER_VARIABLES: [&str; 2] = ["BACKSTOP_SERVER", "BACKSTOP_CONFIG"];
-/// Prefix of what the project's own tests are told.
-const TEST_VARIABLES: &str = "BACKSTOP_TEST_";
 
 /// Flags that override settings.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -190,13 +186,8 @@ fn merged(flags: &Flags) -> anyhow::Result<Config> {
     if let Some(path) = &flags.config {
         builder = builder.add_source(File::from(path.as_path()).format(FileFormat::Toml));
     }
-    let ours = |name: &str| !OTHER_VARIABLES.contains(&name) && !name.starts_with(TEST_VARIABLES);
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with("BACKSTOP_") && ours(name))
-        .collect();
-    let environment = Environment::with_prefix("BACKSTOP").prefix_separator("_").separator("__");
-    builder = builder.add_source(environment.source(Some(variables)));
+    let prefixed = Environment::with_prefix("BACKSTOP").prefix_separator("_").separator("__");
+    builder = builder.add_source(prefixed.source(Some(environment::settings().collect())));
     builder = builder.set_override_option("store", flags.store.clone())?;
     builder = builder.set_override_option("listen", flags.listen.clone())?;
     builder = builder.set_override_option("metrics_listen", flags.metrics_listen.clone())?;
