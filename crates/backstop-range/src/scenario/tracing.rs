@@ -153,21 +153,25 @@ fn report(tracing: &Tracing, mut ways: Vec<Way>, failed: u64) -> Result<Report> 
         tracing.in_flight, tracing.rounds, tracing.sagas
     ));
     ways.sort_by_key(|way| ["off", "1 %", "100 %"].iter().position(|name| *name == way.name));
-    let (off_rate, off_cpu) = {
-        let off = ways.first_mut().context("a coordinator that traces nothing")?;
-        (median(&mut off.rates.clone()), median(&mut off.cpu_us.clone()))
-    };
+    let off = ways.first().context("a coordinator that traces nothing")?;
+    let (off_rates, off_cpu) = (off.rates.clone(), off.cpu_us.clone());
     for way in &mut ways {
+        // Round by round against the one that traces nothing: what the machine does meanwhile falls on both.
+        let of_off = |values: &[f64], off: &[f64]| {
+            let mut ratios: Vec<f64> = values.iter().zip(off).map(|(value, off)| value / off).collect();
+            (median(&mut ratios), ratios.first().copied(), ratios.last().copied())
+        };
+        let (rate_ratio, least, most) = of_off(&way.rates, &off_rates);
+        let (cpu_ratio, ..) = of_off(&way.cpu_us, &off_cpu);
         let (rate, cpu) = (median(&mut way.rates), median(&mut way.cpu_us));
-        let sagas = tracing.rounds * tracing.sagas;
+        let spans = number(way.spans) / number(tracing.rounds * tracing.sagas);
         report.figure(
             way.name,
             format!(
-                "{rate:.0} sagas/s ({:.3} of off), {cpu:.0} us of the coordinator's processor a saga ({:.3} of off), \
-                 {:.2} spans a saga",
-                rate / off_rate,
-                cpu / off_cpu,
-                number(way.spans) / number(sagas)
+                "{rate:.0} sagas/s ({rate_ratio:.3} of off; rounds {:.2} to {:.2}), {cpu:.0} us of the coordinator's \
+                 processor a saga ({cpu_ratio:.3} of off), {spans:.2} spans a saga",
+                least.unwrap_or(f64::NAN),
+                most.unwrap_or(f64::NAN),
             ),
         );
     }
