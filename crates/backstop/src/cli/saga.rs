@@ -20,6 +20,9 @@ pub(crate) enum Verb {
     ///
     /// Exit codes with --wait: 0 succeeded, 3 rolled back, 4 needs a person, 1 still going on when the
     /// time was up. Without: 0 accepted. Asking again with the same --id never starts a second saga.
+    ///
+    /// With OTEL_EXPORTER_OTLP_ENDPOINT set, the call is a span of its own, sent there, and the saga's trace begins
+    /// with it; TRACEPARENT names the span above it, if there is one.
     #[command(after_help = "Examples:\n  \
         backstop saga start transfer --id pay-7 --input '{\"from\": \"a\", \"to\": \"b\", \"amount\": \"1050\"}' --wait 30s\n  \
         backstop saga start transfer@3 --input @pay-7.json --label customer=42")]
