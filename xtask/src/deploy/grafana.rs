@@ -114,7 +114,7 @@ fn panel_json(panel: &Panel, id: usize, at: Value) -> Value {
         .map(|((expr, legend), id)| {
             json!({
                 "refId": id.to_string(), "datasource": datasource(), "expr": expr, "legendFormat": legend,
-                "instant": is_table, "range": !is_table, "exemplar": panel.shape == Shape::Lines,
+                "instant": is_table, "range": !is_table,
                 "format": if is_table { "table" } else { "time_series" },
             })
         })
