@@ -7,7 +7,7 @@
 
 use super::file::{Fault, Source};
 use super::out::{Paint, Style};
-use super::text::{duration, safe};
+use super::text::{counted, duration, safe};
 use backstop_core::status::Code;
 use std::error::Error;
 use std::fmt::Write;
@@ -250,10 +250,6 @@ impl CliError {
 
 fn headline(paint: Paint, text: &str) -> String {
     format!("{} {text}", paint.apply(Style::Bad, "error:"))
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn said(status: &tonic::Status, source: Option<&Source>, paint: Paint) -> String {

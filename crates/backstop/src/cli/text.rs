@@ -36,6 +36,11 @@ pub(crate) fn shell_word(text: &str) -> String {
     }
 }
 
+/// `3 attempts`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// One cell of a [`table`].
 pub(crate) struct Cell {
     text: String,

@@ -6,7 +6,8 @@
 //! (`what_stands_is_told_from_what_may_stand`).
 
 use super::text::short;
-use super::view::{head::failure_sentence, waits_for_a_person};
+use super::view::{head::failure_sentence, participant_of, waits_for_a_person};
+use backstop_core::Phase;
 use backstop_proto::v1::{
     Branch, BranchState, Failure, Resolution, Saga, SagaState, StepKind, Tier,
     failure::{Effect, Evidence},
@@ -24,12 +25,8 @@ pub(super) struct Waiting<'a> {
 impl Waiting<'_> {
     /// Whom the call went to that it waits with: a compensation may call somebody else than the action did.
     pub(super) fn participant(&self) -> &str {
-        match self.branch.state() {
-            BranchState::Stuck if !self.branch.compensation_participant.is_empty() => {
-                &self.branch.compensation_participant
-            }
-            _ => &self.branch.participant,
-        }
+        let is_stuck = self.branch.state() == BranchState::Stuck;
+        participant_of(self.branch, if is_stuck { Phase::Compensation } else { Phase::Action })
     }
 
     /// `FIN-50099`; empty if there is no failure.

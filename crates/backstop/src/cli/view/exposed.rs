@@ -4,9 +4,9 @@
 //! is, and is said to be in doubt (`what_is_exposed_is_what_may_stand`); each effect comes with the idempotency key
 //! to look for at the participant.
 
-use super::{Canvas, Phase, Story, compensation_key, counted, is_over, micros, waits_for_a_person};
+use super::{Canvas, Phase, Story, compensation_key, is_over, micros, waits_for_a_person};
 use crate::cli::out::Style;
-use crate::cli::text::safe;
+use crate::cli::text::{counted, safe};
 use crate::cli::waiting::{Standing, standing};
 use backstop_proto::v1::event;
 use backstop_proto::v1::failure::Effect;

@@ -25,6 +25,7 @@ mod tests;
 
 use super::out::{Paint, Screen, Style};
 use super::text::safe;
+use backstop_core::Phase;
 use backstop_proto::v1::{Branch, BranchState, Call, Definition, Event, Saga, SagaState, StepKind};
 use prost_types::Timestamp;
 use std::time::Duration;
@@ -181,38 +182,44 @@ fn transcript(saga: &Saga, is_bounded: bool) -> String {
     .concat()
 }
 
-/// A call of a branch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Action,
-    Query,
-    Compensation,
+/// How a step's call is defined, if it is.
+fn defined_call<'a>(definition: &'a Definition, step: &str, phase: Phase) -> Option<&'a Call> {
+    let step = definition.steps.iter().find(|other| other.name == step)?;
+    match phase {
+        Phase::Action => step.action.as_ref(),
+        Phase::Query => step.query.as_ref(),
+        Phase::Compensation => step.compensation.as_ref(),
+    }
+}
+
+/// Whom a call of a branch goes to, as far as the branch itself tells: it does not say whom a question goes to.
+pub(crate) fn participant_of(branch: &Branch, phase: Phase) -> &str {
+    match phase {
+        Phase::Compensation if !branch.compensation_participant.is_empty() => {
+            &branch.compensation_participant
+        }
+        Phase::Action | Phase::Query | Phase::Compensation => &branch.participant,
+    }
 }
 
 impl Story {
     /// How a step's call is defined, if the definition is known and has it.
     fn call(&self, step: &str, phase: Phase) -> Option<&Call> {
-        let steps = &self.definition.as_ref()?.steps;
-        let step = steps.iter().find(|other| other.name == step)?;
-        match phase {
-            Phase::Action => step.action.as_ref(),
-            Phase::Query => step.query.as_ref(),
-            Phase::Compensation => step.compensation.as_ref(),
-        }
+        defined_call(self.definition.as_ref()?, step, phase)
     }
 
     /// Whom a call goes to, safe to show: `bank (bank.v1.Ledger/Undo)`.
     fn target(&self, branch: &Branch, phase: Phase) -> String {
         match self.call(&branch.step, phase) {
             Some(call) => format!("{} ({})", safe(&call.participant), safe(&call.method)),
-            None => safe(&branch.participant),
+            None => safe(participant_of(branch, phase)),
         }
     }
 
     /// Whom a call goes to, by name alone.
     fn participant(&self, branch: &Branch, phase: Phase) -> String {
         let call = self.call(&branch.step, phase);
-        safe(call.map_or(branch.participant.as_str(), |call| call.participant.as_str()))
+        safe(call.map_or_else(|| participant_of(branch, phase), |call| call.participant.as_str()))
     }
 
     /// The branches in the definition's order, which stays the same while the saga goes on.
@@ -318,9 +325,4 @@ fn clock_time(at: i64, now: i64) -> String {
         (Ok(at), _) => at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
         (Err(_), _) => String::new(),
     }
-}
-
-/// `3 attempts`.
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

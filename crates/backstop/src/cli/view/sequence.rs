@@ -1,7 +1,9 @@
 //! Calls in their order as a Mermaid sequence diagram: Backstop on the left, a line a participant.
 
 use super::diagram::mermaid_text;
+use super::{defined_call, participant_of};
 use crate::cli::text::duration;
+use backstop_core::Phase;
 use backstop_proto::v1::{Definition, Event, Saga, event};
 use std::fmt::Write;
 
@@ -63,14 +65,14 @@ pub(crate) fn of_saga(saga: &Saga, events: &[Event], definition: Option<&Definit
     use event::Type;
     let mut sequence = Sequence::new();
     for event in events {
-        let call = |phase: &str| format!("{} {phase} #{}", event.step, event.attempt);
+        let call = |phase: Phase| format!("{} {} #{}", event.step, phase.as_str(), event.attempt);
         let (phase, is_good) = match event.r#type() {
-            Type::ActionSucceeded => ("action", true),
-            Type::ActionFailed => ("action", false),
-            Type::QueryAnswered => ("query", true),
-            Type::QueryFailed => ("query", false),
-            Type::CompensationSucceeded => ("compensation", true),
-            Type::CompensationFailed => ("compensation", false),
+            Type::ActionSucceeded => (Phase::Action, true),
+            Type::ActionFailed => (Phase::Action, false),
+            Type::QueryAnswered => (Phase::Query, true),
+            Type::QueryFailed => (Phase::Query, false),
+            Type::CompensationSucceeded => (Phase::Compensation, true),
+            Type::CompensationFailed => (Phase::Compensation, false),
             Type::Started
             | Type::Adopted
             | Type::RollbackDecided
@@ -98,20 +100,11 @@ pub(crate) fn of_saga(saga: &Saga, events: &[Event], definition: Option<&Definit
     sequence.render(&format!("{} ({}@{})", saga.id, saga.definition, saga.revision))
 }
 
-fn participant(saga: &Saga, definition: Option<&Definition>, step: &str, phase: &str) -> String {
-    let defined = definition.and_then(|definition| defined_participant(definition, step, phase));
+fn participant(saga: &Saga, definition: Option<&Definition>, step: &str, phase: Phase) -> String {
+    let defined = definition.and_then(|definition| defined_call(definition, step, phase));
     let branch = saga.branches.iter().find(|branch| branch.step == step);
-    defined.or_else(|| branch.map(|branch| branch.participant.clone())).unwrap_or_else(|| step.to_owned())
-}
-
-fn defined_participant(definition: &Definition, step: &str, phase: &str) -> Option<String> {
-    let step = definition.steps.iter().find(|other| other.name == step)?;
-    let call = match phase {
-        "compensation" => step.compensation.as_ref(),
-        "query" => step.query.as_ref(),
-        _ => step.action.as_ref(),
-    };
-    call.map(|call| call.participant.clone())
+    let told = || branch.map_or(step, |branch| participant_of(branch, phase));
+    defined.map_or_else(told, |call| call.participant.as_str()).to_owned()
 }
 
 /// The calls of a simulated run, `debit/action`, `debit/compensation #2`, and how it ends.
@@ -119,9 +112,9 @@ pub(crate) fn of_run(definition: &Definition, title: &str, calls: &[String], end
     let mut sequence = Sequence::new();
     for call in calls {
         let (step, rest) = call.split_once('/').unwrap_or((call, "action"));
-        let phase = rest.split_whitespace().next().unwrap_or("action");
-        let to = defined_participant(definition, step, phase).unwrap_or_else(|| step.to_owned());
-        sequence.call(&to, &format!("{step} {rest}"));
+        let phase = rest.split_whitespace().next().and_then(Phase::parse).unwrap_or(Phase::Action);
+        let to = defined_call(definition, step, phase).map_or(step, |call| call.participant.as_str());
+        sequence.call(to, &format!("{step} {rest}"));
     }
     sequence.note(end);
     sequence.render(title)
