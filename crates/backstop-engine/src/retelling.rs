@@ -10,12 +10,7 @@ use crate::ports::traces::Chapter;
 use crate::shared::Shared;
 use backstop_core::{Saga, Seq, Timestamp};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// How old the last events of a dead coordinator may be to be told again: those before are out, since it had its lease
-/// and its exporter for longer than that.
-const MAY_BE_UNTOLD: Duration = Duration::from_secs(30);
 
 /// A story to be told: the events of `saga` before `until`, and not before `since`.
 pub(crate) struct Story {
@@ -45,7 +40,7 @@ impl Shared {
 
     /// Has told what a coordinator that is gone may not have told any more.
     pub(crate) fn tell_what_was_left(&self, saga: &Arc<Saga>, until: Seq) {
-        let back = i64::try_from(MAY_BE_UNTOLD.as_micros()).unwrap_or(i64::MAX);
+        let back = i64::try_from(self.settings.retold_within.as_micros()).unwrap_or(i64::MAX);
         let since = Timestamp(saga.updated_at.0.saturating_sub(back));
         self.retell(Story { saga: Arc::clone(saga), since, until });
     }

@@ -57,6 +57,9 @@ pub struct Settings {
     pub watch_poll_every: Duration,
     /// Sagas whose traces wait to be told from their journals; more are counted as untold.
     pub retelling_queue_max: usize,
+    /// How old the last events of a dead coordinator may be, at the takeover, to be told again: those before are out,
+    /// since it had its lease and its exporter for longer than that.
+    pub retold_within: Duration,
     /// How long what has ended is kept.
     pub retention: Retention,
     /// How often it is looked for what can be retired.
@@ -125,6 +128,7 @@ impl Default for Settings {
             calls_waiting_max: 1_024,
             watch_poll_every: Duration::from_millis(200),
             retelling_queue_max: 1024,
+            retold_within: Duration::from_secs(30),
             retention: Retention {
                 journals_for: Duration::from_secs(30 * 24 * 3600),
                 ids_for: Duration::from_secs(90 * 24 * 3600),

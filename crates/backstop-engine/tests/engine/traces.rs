@@ -77,6 +77,25 @@ async fn who_takes_a_saga_over_tells_what_the_dead_one_may_not_have_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_happened_long_before_a_takeover_is_not_told_again() {
+    let world = World::new();
+    let node = world.node_for(&chain()).await;
+    world.bank.action("b", |_| Reply::Held);
+    let mut start = request("chain", "pay-7");
+    start.trace_parent = Some(SAMPLED.to_owned());
+    node.coordinator.start_saga(start).await.unwrap();
+    quiet().await;
+    node.crash();
+    // The lease alone takes longer to run out.
+    let other = world.node_with(|settings| settings.retold_within = ms(100)).await;
+    other.register(&chain()).await;
+    world.bank.action("b", |_| says(Code::FailedPrecondition));
+    world.ends("pay-7", SagaState::RolledBack).await;
+    quiet().await;
+    assert!(world.traces.of("pay-7", true).is_empty(), "{}", world.told("pay-7"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_saga_does_not_wait_for_its_story_to_be_told() {
     let world = World::new();
     let node = world.node_with(|settings| settings.retelling_queue_max = 1).await;

@@ -44,6 +44,7 @@ pub(super) fn read(reader: &mut Reader) -> Settings {
         calls_waiting_max: reader.count("participants.calls_waiting_max"),
         watch_poll_every: reader.duration("limits.watch_poll_every"),
         retelling_queue_max: reader.count("telemetry.retelling_queue_max"),
+        retold_within: reader.duration("telemetry.retold_within"),
         retention: Retention {
             journals_for: reader.duration("retention.journals_for"),
             ids_for: reader.duration("retention.ids_for"),
