@@ -10,14 +10,19 @@
 pub mod answer;
 mod backstop;
 mod database;
+mod disk;
 mod floor;
 mod ground;
 mod journal;
 mod load;
 mod measure;
+mod open;
+mod page;
+mod plot;
 pub mod result;
 mod shape;
 mod system;
+mod table;
 mod usage;
 
 use crate::report::{Kind, Report};
@@ -33,6 +38,8 @@ use std::sync::Arc;
 use std::time::Duration;
 pub use system::{Group, System, Written};
 
+/// The system that the others are compared with.
+const OURS: &str = "backstop";
 /// Before anything is measured: connections, plans, caches.
 const WARM: Duration = Duration::from_secs(1);
 /// Sagas in flight while warming.
@@ -41,11 +48,11 @@ const WARM_IN_FLIGHT: usize = 64;
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Bench {
-    /// A short run: the shapes that matter most, two seconds for each loop
+    /// A short run: what matters most, two seconds for each loop; some three minutes
     #[arg(long, conflicts_with_all = ["full", "shapes", "requests", "filler"])]
     pub quick: bool,
-    /// All shapes, requests and sizes, three rounds on each store, and ten minutes of open loop: some two hours
-    #[arg(long, conflicts_with_all = ["shapes", "requests", "filler", "store"])]
+    /// All there is: each kind of saga on both stores, three rounds, ten minutes of open loop on each; over an hour
+    #[arg(long, conflicts_with_all = ["shapes", "requests", "filler", "store", "in_flight", "rounds", "open"])]
     pub full: bool,
     /// Sagas in flight, one loop for each
     #[arg(long, value_delimiter = ',', default_value = "1,64,256")]
@@ -71,6 +78,15 @@ pub struct Bench {
     /// Leave out the floor
     #[arg(long)]
     pub no_floor: bool,
+    /// An open loop at this share of the highest rate that a closed loop reached, with the first kind of saga
+    #[arg(long, value_name = "SHARE", value_delimiter = ',')]
+    pub open: Vec<f64>,
+    /// An open loop at so many sagas a second
+    #[arg(long, value_name = "RATE", value_delimiter = ',')]
+    pub open_rate: Vec<f64>,
+    /// Minutes of each open loop
+    #[arg(long, default_value_t = 1.0)]
+    pub minutes: f64,
 }
 
 /// Runs it. `range` is this program, which is the participants as well.
@@ -78,34 +94,51 @@ pub struct Bench {
 /// # Errors
 /// If something does not come up.
 pub async fn run(program: &Path, range: &Path, bench: &Bench) -> Result<Report> {
-    let mut results = Results::default();
+    let bench = bench.settled();
+    let mut results = Results { machine: machine()?, ..Results::default() };
     for &store in &bench.store {
-        on_store(program, range, bench, store, &mut results).await?;
+        on_store(program, range, &bench, store, &mut results).await?;
     }
+    report(&results)
+}
+
+/// The results as they are told.
+fn report(results: &Results) -> Result<Report> {
     let mut report = Report::new("Benchmark: load, participants, coordinator and database on this machine");
-    for row in &results.rows {
-        report.check(
-            Kind::Safety,
-            "all sagas end as they should",
-            row.failed == 0,
-            format!("{}: {} did not: {}", row.system, row.failed, row.failure.as_deref().unwrap_or_default()),
-        );
-        report.figure(
-            &format!("{} {} x{}", row.system, row.cell.title(), row.cell.in_flight),
-            format!("{:?}", row),
-        );
+    for line in &results.machine {
+        report.text(format!("  {line}\n"));
     }
-    for floor in &results.floors {
-        report.figure(&floor.cell.title(), format!("{floor:?}"));
+    for (system, settings) in &results.settings {
+        report.text(format!("  {system}: {}\n", settings.join("; ")));
     }
-    report.file("results.json", format!("{:#}\n", serde_json::to_value(&results)?));
+    table::all(results).iter().for_each(|grid| report.text(grid.text()));
+    let rows = results.rows.iter().map(|row| (&row.system, row.failed, &row.failure));
+    for (system, failed, failure) in
+        rows.chain(results.open.iter().map(|open| (&open.system, open.failed, &open.failure)))
+    {
+        let text = format!("{system}: {failed} did not: {}", failure.as_deref().unwrap_or_default());
+        report.check(Kind::Safety, "all sagas end as they should", failed == 0, text);
+    }
+    report.file("results.json", format!("{:#}\n", serde_json::to_value(results)?));
+    report.file("bench.html", page::page(results));
     Ok(report)
+}
+
+/// The machine, in a few words.
+fn machine() -> Result<Vec<String>> {
+    let cores = std::thread::available_parallelism()?;
+    let info = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model =
+        info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    Ok(vec![format!("{cores} processors, {}, Linux {}", model.unwrap_or("unknown"), kernel.trim())])
 }
 
 /// The systems of a run, each ready on its own store.
 ///
 /// # Errors
 /// If one does not come up.
+#[allow(clippy::unused_async)] // a system starts by itself
 async fn systems(_ground: &Ground, backstop: Arc<Backstop>) -> Result<Vec<Arc<dyn System>>> {
     Ok(vec![backstop])
 }
@@ -128,19 +161,12 @@ async fn on_store(
     }
     let calls = floor::Calls::connect(&stage.ground).await?;
     let journal = floor::Journal::start(&stage.ground).await?;
-    let time = Duration::from_secs_f64(bench.seconds);
     for kind in bench.kinds(store) {
         let mut able = Vec::new();
         for system in &systems {
             if system.prepare(kind.saga()).await? {
-                load::closed(
-                    system,
-                    kind.saga(),
-                    &format!("{}-warm", kind.saga().name()),
-                    WARM_IN_FLIGHT,
-                    WARM,
-                )
-                .await?;
+                let run = format!("{}-warm", kind.saga().name());
+                load::closed(system, kind.saga(), &run, WARM_IN_FLIGHT, WARM).await?;
                 able.push(system);
             }
         }
@@ -151,29 +177,89 @@ async fn on_store(
                 let floor = if bench.no_floor {
                     None
                 } else {
-                    Some(stage.floor((&calls, &journal), cell, &sample, time / 2).await?)
+                    Some(stage.floor((&calls, &journal), cell, &sample, bench.time() / 2).await?)
                 };
                 for system in &able {
-                    let mut row = stage.row(system, cell, time).await?;
+                    let mut row = stage.row(system, cell, bench.time()).await?;
                     row.of_floor = floor.as_ref().map(|floor| row.rate / floor.rate);
+                    say(&table::line(&row));
                     results.rows.push(row);
                 }
                 results.floors.extend(floor);
             }
         }
     }
+    let Some(first) = bench.kinds(store).into_iter().next() else { return Ok(()) };
+    for system in &systems {
+        let peak = results.peak(system.name(), &first);
+        let shares = bench.open.iter().filter_map(|share| Some((share * peak?, Some(*share))));
+        for load in shares.chain(bench.open_rate.iter().map(|rate| (*rate, None))) {
+            say(&format!(
+                "{}: open loop at {:.0} sagas/s for {} minutes",
+                system.name(),
+                load.0,
+                bench.minutes
+            ));
+            let time = Duration::from_secs_f64(bench.minutes * 60.0);
+            results.open.push(stage.open(system, first, load, time).await?);
+        }
+    }
     Ok(())
 }
 
+/// A word on the way: a run is long.
+fn say(line: &str) {
+    use std::io::Write;
+    // Whoever does not want to hear it has closed it.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 impl Bench {
+    /// With what `--quick` and `--full` stand for.
+    fn settled(&self) -> Self {
+        let mut bench = self.clone();
+        if self.quick {
+            bench.seconds = bench.seconds.min(2.0);
+            bench.minutes = bench.minutes.min(0.2);
+            if bench.open.is_empty() {
+                bench.open = vec![0.33];
+            }
+        }
+        if self.full {
+            bench.in_flight = vec![1, 16, 64, 256, 1_024];
+            bench.rounds = 3;
+            bench.store = vec![Store::Postgres, Store::Sqlite];
+            bench.open = vec![0.33];
+            bench.minutes = 10.0;
+        }
+        bench
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
     /// Every kind of saga, with nothing in flight yet.
     fn kinds(&self, store: Store) -> Vec<Cell> {
+        let cell = |shape, requests, filler| Cell { store, shape, requests, filler, in_flight: 0, round: 0 };
+        if self.full || self.quick {
+            let mut kinds = vec![
+                cell(Shape::Concurrent, Requests::Raw, 0),
+                cell(Shape::Concurrent, Requests::Typed, 0),
+                cell(Shape::Sequential, Requests::Raw, 0),
+                cell(Shape::RolledBack, Requests::Raw, 0),
+            ];
+            if self.full {
+                kinds.push(cell(Shape::Diamond, Requests::Raw, 0));
+                kinds.push(cell(Shape::Concurrent, Requests::Raw, 4_096));
+                kinds.push(cell(Shape::Concurrent, Requests::Typed, 4_096));
+            }
+            return kinds;
+        }
         let mut kinds = Vec::new();
         for &shape in &self.shapes {
             for &requests in &self.requests {
-                for &filler in &self.filler {
-                    kinds.push(Cell { store, shape, requests, filler, in_flight: 0, round: 0 });
-                }
+                kinds.extend(self.filler.iter().map(|&filler| cell(shape, requests, filler)));
             }
         }
         kinds

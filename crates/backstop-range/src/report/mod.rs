@@ -9,6 +9,7 @@ pub mod sheet;
 mod timeline;
 
 use crate::oracle::Violation;
+pub(crate) use html::escape;
 use serde_json::{Map, Value, json};
 use sheet::{Check, Sheet};
 use std::fmt::Write;
