@@ -14,5 +14,5 @@ fn main() {
 #[divan::bench(args = Case::all())]
 fn case(bencher: Bencher<'_, '_>, case: &Case) {
     let run = case.prepare().expect("the case is ready");
-    bencher.bench_local(|| run());
+    bencher.bench_local(run);
 }

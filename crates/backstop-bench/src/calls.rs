@@ -6,7 +6,7 @@ use crate::{Broken, Entry, Run, require};
 use backstop_core::{
     Call, Code, DefinitionSpec, ErrorTable, Evidence, NoAnswer, NotSent, Outcome, Phase, Saga, effect, tier,
 };
-use backstop_rpc::participants::bench::{Refusal, Requests, metadata};
+use backstop_rpc::participants::bench::{Refusal, Requests};
 use serde_json::{Value as Json, json};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -122,10 +122,11 @@ fn compensation(spec: &DefinitionSpec) -> Result<(Arc<Saga>, Call), Broken> {
 
 fn metadata_of(saga: Arc<Saga>, call: Call, count: usize) -> Result<Run, Broken> {
     let left = Duration::from_millis(1999);
-    let headers = metadata(&saga, &call, left);
+    let requests = Requests::compile(&bank::three(), &bank::descriptors()).map_err(Broken::by)?;
+    let headers = requests.metadata(&saga, &call, left);
     require(headers.len() == count, &format!("there are {} headers", headers.len()))?;
     Ok(Box::new(move || {
-        black_box(metadata(black_box(&saga), &call, left));
+        black_box(requests.metadata(black_box(&saga), &call, left));
     }))
 }
 

@@ -46,22 +46,22 @@ impl Requests {
             Some(Source::Payload) | None => Err("the call has no template".to_owned()),
         }
     }
-}
 
-/// All that a call says beside its request.
-#[must_use]
-pub fn metadata(saga: &Saga, call: &Call, left: Duration) -> HeaderMap {
-    let mut headers = metadata::of_call(saga, call);
-    let step = saga.definition.steps.get(call.step);
-    let attempt = step.and_then(|step| {
-        let attempt = Attempt { step: step.name.as_str(), phase: call.phase, number: call.attempt };
-        place::of_attempt(saga, attempt)
-    });
-    if let Some(place) = attempt {
-        metadata::trace_parent(&mut headers, &place::written(&place));
+    /// All that a call says beside its request.
+    #[must_use]
+    pub fn metadata(&self, saga: &Saga, call: &Call, left: Duration) -> HeaderMap {
+        let mut headers = metadata::of_call(saga, call);
+        let step = saga.definition.steps.get(call.step);
+        let attempt = step.and_then(|step| {
+            let attempt = Attempt { step: step.name.as_str(), phase: call.phase, number: call.attempt };
+            place::of_attempt(saga, attempt)
+        });
+        if let Some(place) = attempt {
+            metadata::trace_parent(&mut headers, &place::written(&place));
+        }
+        metadata::protocol(&mut headers, left);
+        headers
     }
-    metadata::protocol(&mut headers, left);
-    headers
 }
 
 /// An answer that is not OK, as it came over the wire.
