@@ -1,5 +1,5 @@
 //! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | reference | deploy | stack | ci |
-//! figures`.
+//! instructions | figures`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -10,6 +10,7 @@ mod deploy;
 mod documents;
 mod figures;
 mod fuzz;
+mod instructions;
 mod model;
 mod mutants;
 mod peer_failures;
@@ -42,8 +43,12 @@ usage: cargo xtask <chore>
                                 against docs/metrics.md. --write: first writes what is made of something else
   stack [--keep]                the stack of docker-compose.yml as processes, with a load and four stories, asserting what
                                 an operator sees; --keep: stays until Enter is pressed
-  ci                            format, walls, proto lint, deploy, specification, clippy, simulator, model, docs, then test
+  ci                            format, walls, proto lint, deploy, specification, clippy, simulator, model, instructions, docs,
+                                then test
   fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
+  instructions [CASE ...] [--bless | --where CASE]
+                                counts the instructions of the cases in crates/backstop-bench and compares them with those on
+                                record. --bless: records them; --where: what a case spends them on
   figures                       lines of code, binary size, build profile";
 
 fn main() -> ExitCode {
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         "stack" => stack::run(&rest),
         "ci" => ci::run(),
         "fuzz" => fuzz::run(&rest),
+        "instructions" => instructions::count(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),
         _ => {
             println!("{USAGE}");

@@ -14,6 +14,8 @@
 //! Permits, the circuit breaker and retries: the engine and the core.
 
 mod address;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod calls;
 mod codec;
 mod connection;
