@@ -15,7 +15,7 @@ use crate::traces::place::{self, Attempt};
 use backstop_core::{Call, Code, DefinitionSpec, Fault, Saga};
 use backstop_engine::ports::participants::CallReply;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -23,6 +23,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 #[derive(Debug)]
 pub struct Requests {
     plan: Plan,
+    definition: HeaderValue,
     bytes_max: usize,
 }
 
@@ -33,7 +34,8 @@ impl Requests {
     /// Every fault of the definition.
     pub fn compile(spec: &DefinitionSpec, descriptors: &[u8]) -> Result<Self, Vec<Fault>> {
         let bytes_max = ParticipantSettings::default().request_bytes_max;
-        Ok(Self { plan: Plan::compile(spec, descriptors)?, bytes_max })
+        let plan = Plan::compile(spec, descriptors)?;
+        Ok(Self { plan, definition: HeaderValue::from_static("bench@1"), bytes_max })
     }
 
     /// The request of one call, from its template.
@@ -47,20 +49,18 @@ impl Requests {
         }
     }
 
-    /// All that a call says beside its request.
+    /// All that a call says beside its request; nothing if there is no such call.
     #[must_use]
-    pub fn metadata(&self, saga: &Saga, call: &Call, left: Duration) -> HeaderMap {
-        let mut headers = metadata::of_call(saga, call);
-        let step = saga.definition.steps.get(call.step);
-        let attempt = step.and_then(|step| {
-            let attempt = Attempt { step: step.name.as_str(), phase: call.phase, number: call.attempt };
-            place::of_attempt(saga, attempt)
-        });
-        if let Some(place) = attempt {
+    pub fn metadata(&self, saga: &Saga, call: &Call, left: Duration) -> Option<HeaderMap> {
+        let fixed = &self.plan.call(call.step, call.phase)?.metadata;
+        let mut headers = metadata::of_call(&self.definition, fixed, saga, call);
+        let step = saga.definition.steps.get(call.step)?.name.as_str();
+        let attempt = Attempt { step, phase: call.phase, number: call.attempt };
+        if let Some(place) = place::of_attempt(saga, attempt) {
             metadata::trace_parent(&mut headers, &place::written(&place));
         }
-        metadata::protocol(&mut headers, left);
-        headers
+        metadata::timeout(&mut headers, left);
+        Some(headers)
     }
 }
 
