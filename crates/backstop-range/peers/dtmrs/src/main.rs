@@ -6,7 +6,7 @@
 //! statement more than its own, and no polling. `GET /ends` counts the sagas by their state, for whoever must know
 //! afterwards that they did end.
 //!
-//! Usage: `peer-dtmrs ADDRESS STORE`; `DTMRS_*` as in dtmrs' own program. `PEER_SQLITE_SYNCHRONOUS=FULL` gives SQLite the
+//! Usage: `peer-dtmrs STORE --listen ADDRESS`; `DTMRS_*` as in dtmrs' own program. `PEER_SQLITE_SYNCHRONOUS=FULL` gives SQLite the
 //! durability that Backstop has: dtmrs' own setting is NORMAL, with which a power cut takes acknowledged sagas along.
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +25,7 @@ use sqlx::{AnyPool, Row};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+const USAGE: &str = "usage: peer-dtmrs STORE --listen ADDRESS";
 /// As dtmrs' own program has it.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -32,11 +33,12 @@ const TICK: Duration = Duration::from_secs(1);
 async fn main() -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let mut arguments = std::env::args().skip(1);
-    let (Some(address), Some(url), None) = (arguments.next(), arguments.next(), arguments.next()) else {
-        bail!("usage: peer-dtmrs ADDRESS STORE");
-    };
-    let store = Store::open(&url).await.with_context(|| format!("cannot open {url}"))?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [url, word, address] = arguments.as_slice() else { bail!(USAGE) };
+    if word != "--listen" {
+        bail!(USAGE);
+    }
+    let store = Store::open(url).await.with_context(|| format!("cannot open {url}"))?;
     if let Ok(level) = std::env::var("PEER_SQLITE_SYNCHRONOUS") {
         synchronous(&store, &level).await?;
     }
@@ -49,7 +51,8 @@ async fn main() -> Result<()> {
         .route("/ends", get(ends))
         .with_state(Peer { store, driver })
         .merge(router(App::new(api)));
-    let listener = tokio::net::TcpListener::bind(&address).await?;
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    println!("listening {}", listener.local_addr()?);
     // Answers are small and alone: Nagle would hold them back.
     let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
         let _ = socket.set_nodelay(true);
