@@ -1,5 +1,5 @@
 //! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | reference | deploy | stack | ci |
-//! figures`.
+//! figures | peers`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -13,6 +13,7 @@ mod fuzz;
 mod model;
 mod mutants;
 mod peer_failures;
+mod peers;
 mod prerequisites;
 mod process;
 mod reference;
@@ -44,7 +45,9 @@ usage: cargo xtask <chore>
                                 an operator sees; --keep: stays until Enter is pressed
   ci                            format, walls, proto lint, deploy, specification, clippy, simulator, model, docs, then test
   fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
-  figures                       lines of code, binary size, build profile";
+  figures                       lines of code, binary size, build profile
+  peers [dtmrs] [restate] [dtm] puts other orchestrators ready for `backstop-range bench --peer`: found, built or installed
+                                below target; all, or those named";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         "stack" => stack::run(&rest),
         "ci" => ci::run(),
         "fuzz" => fuzz::run(&rest),
+        "peers" => peers::chore(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),
         _ => {
             println!("{USAGE}");
