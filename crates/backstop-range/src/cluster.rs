@@ -50,16 +50,7 @@ impl Cluster {
         let (postgres, url) = started.await??;
         let (base, database) = url.rsplit_once('/').context("the URL names a database")?;
         let (_, target) = base.rsplit_once('@').context("the URL names a host")?;
-        let migrated = tokio::process::Command::new(program)
-            .args(["migrate", "--store", &url])
-            .env_clear()
-            .kill_on_drop(true)
-            .output()
-            .await
-            .with_context(|| format!("{}", program.display()))?;
-        if !migrated.status.success() {
-            bail!("backstop migrate: {}", String::from_utf8_lossy(&migrated.stderr));
-        }
+        migrate(program, &url).await?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(Duration::from_secs(20))
@@ -149,4 +140,22 @@ impl Cluster {
         };
         self.members.iter().map(of).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Brings the schema of a store to this `backstop`'s.
+///
+/// # Errors
+/// If it cannot be run, or fails.
+pub async fn migrate(program: &Path, url: &str) -> Result<()> {
+    let migrated = tokio::process::Command::new(program)
+        .args(["migrate", "--store", url])
+        .env_clear()
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("{}", program.display()))?;
+    if !migrated.status.success() {
+        bail!("backstop migrate: {}", String::from_utf8_lossy(&migrated.stderr));
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod bank;
+pub mod bench;
 pub mod call;
 pub mod client;
 pub mod cluster;

@@ -2,7 +2,7 @@
 
 use backstop_range::report::Report;
 use backstop_range::scenario::chaos::Programs;
-use backstop_range::{coordinator, ledger, scenario};
+use backstop_range::{bench, coordinator, ledger, scenario};
 use clap::Parser;
 use std::io::Write;
 use std::path::PathBuf;
@@ -46,6 +46,11 @@ enum Scenario {
     Hanging(scenario::hanging::Hanging),
     /// The same load without traces, with one in a hundred, and with all
     Tracing(scenario::tracing::Tracing),
+    /// How fast it is, beside the floor
+    Bench(bench::Bench),
+    /// One participant of the benchmark, as the benchmark starts it
+    #[command(hide = true)]
+    Answer(bench::answer::Answer),
     /// One ledger of the chaos, as the chaos starts it
     #[command(hide = true)]
     Ledger(ledger::Serve),
@@ -64,16 +69,23 @@ impl Scenario {
             Self::Takeover(takeover) => scenario::takeover::run(program, takeover).await,
             Self::Hanging(hanging) => scenario::hanging::run(program, hanging).await,
             Self::Tracing(tracing) => scenario::tracing::run(program, tracing).await,
-            // Told apart before: it needs no coordinator.
-            Self::Ledger(_) => anyhow::bail!("a ledger is no scenario"),
+            Self::Bench(bench) => bench::run(program, bench).await,
+            // Told apart before: they need no coordinator.
+            Self::Ledger(_) | Self::Answer(_) => anyhow::bail!("a participant is no scenario"),
         }
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let program = Program::parse();
-    match run(&program).await {
+    let mut runtime = match &program.scenario {
+        // What answers at once needs one thread, and no other thread to be woken.
+        Scenario::Answer(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let ended =
+        runtime.enable_all().build().map_err(Into::into).and_then(|runtime| runtime.block_on(run(&program)));
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -87,6 +99,9 @@ async fn main() -> ExitCode {
 async fn run(program: &Program) -> anyhow::Result<bool> {
     if let Scenario::Ledger(serve) = &program.scenario {
         return ledger::serve(serve).await.map(|()| true);
+    }
+    if let Scenario::Answer(answer) = &program.scenario {
+        return bench::answer::serve(answer).await.map(|()| true);
     }
     let backstop = coordinator::program(program.backstop.as_deref())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -110,6 +110,13 @@ impl Postgres {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The process that all others of the cluster descend from, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let lines = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).ok()?;
+        lines.lines().next()?.trim().parse().ok()
+    }
+
     /// Where it listens, for a [`Proxy`].
     #[must_use]
     pub fn address(&self) -> std::net::SocketAddr {

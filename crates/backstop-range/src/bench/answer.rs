@@ -1,0 +1,49 @@
+//! A participant of the benchmark as a process: answers at once, on one thread, and keeps nothing.
+
+use crate::wire::bench_server::{Bench, BenchServer};
+use crate::wire::{Done, Work};
+use anyhow::{Context, Result};
+use std::io::Write;
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+use tonic::{Request, Response, Status};
+
+/// How a participant is run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Answer {
+    /// Where it listens
+    #[arg(long)]
+    pub listen: SocketAddr,
+}
+
+struct AtOnce;
+
+#[tonic::async_trait]
+impl Bench for AtOnce {
+    async fn act(&self, _: Request<Work>) -> Result<Response<Done>, Status> {
+        Ok(Response::new(Done { receipt: "done".to_owned() }))
+    }
+
+    async fn undo(&self, _: Request<Work>) -> Result<Response<Done>, Status> {
+        Ok(Response::new(Done { receipt: "undone".to_owned() }))
+    }
+
+    async fn refuse(&self, _: Request<Work>) -> Result<Response<Done>, Status> {
+        Err(Status::failed_precondition("refused, as asked"))
+    }
+}
+
+/// Serves until the process is ended.
+///
+/// # Errors
+/// If its port cannot be had.
+pub async fn serve(answer: &Answer) -> Result<()> {
+    let listener = TcpListener::bind(answer.listen).await.with_context(|| format!("{}", answer.listen))?;
+    writeln!(std::io::stdout(), "listening {}", listener.local_addr()?)?;
+    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+    tonic::transport::Server::builder()
+        .add_service(BenchServer::new(AtOnce))
+        .serve_with_incoming(incoming)
+        .await?;
+    Ok(())
+}
