@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod load;
+mod peers;
 mod shape;
 mod usage;
 
@@ -41,6 +42,12 @@ pub struct Bench {
     /// Bytes that each request carries beside its few fields
     #[arg(long, default_value_t = 0)]
     pub filler: usize,
+    /// Other orchestrators in the same run.
+    #[arg(long = "peer", value_name = "PEER", help = peers::HELP)]
+    pub peers: Vec<peers::Wish>,
+    /// Where the peers' programs lie [default: where `cargo xtask peers` puts them]
+    #[arg(long, value_name = "DIR")]
+    pub peers_folder: Option<PathBuf>,
 }
 
 /// Runs it.
@@ -89,12 +96,22 @@ pub async fn run(program: PathBuf, bench: &Bench) -> Result<Report> {
         for &requests in &bench.requests {
             let saga = Saga { shape, requests, filler: bench.filler };
             api.define(saga.definition()).await?;
-            load::closed(&api, saga, &format!("{}-warm", saga.name()), 64, WARM).await?;
+            let run_one = {
+                let api = api.clone();
+                move |id| {
+                    let api = api.clone();
+                    async move {
+                        let ended = api.start(saga.request(id)).await;
+                        ended.is_ok_and(|ended| ended.state() == saga.shape.end())
+                    }
+                }
+            };
+            load::closed(run_one.clone(), &format!("{}-warm", saga.name()), 64, WARM).await?;
             for &in_flight in &bench.in_flight {
                 let before = times(&roots)?;
                 let run = format!("{}-{in_flight}", saga.name());
-                let ran =
-                    load::closed(&api, saga, &run, in_flight, Duration::from_secs(bench.seconds)).await?;
+                let ran = load::closed(run_one.clone(), &run, in_flight, Duration::from_secs(bench.seconds))
+                    .await?;
                 let after = times(&roots)?;
                 let sagas = number(ran.ended);
                 let spent: Vec<(&str, f64)> = after
@@ -126,6 +143,13 @@ pub async fn run(program: PathBuf, bench: &Bench) -> Result<Report> {
     }
     let rss = coordinator.vitals().await?.rss_kb;
     report.figure("coordinator's memory at the end", format!("{:.1} MB", number(rss) / 1024.0));
+    // It would hold its timers and its connections beside the peers' loops.
+    coordinator.terminate().await?;
+    let mut participants = Vec::new();
+    for process in &answering {
+        participants.push(process.address()?);
+    }
+    peers::run(bench, &postgres, &participants, &roots, &mut report).await?;
     Ok(report)
 }
 

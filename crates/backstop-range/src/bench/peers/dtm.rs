@@ -68,11 +68,11 @@ impl Dtm {
     /// One of our own.
     pub(super) async fn start(ground: &Ground<'_>) -> Result<Self> {
         let schema = std::fs::read_to_string(ground.programs.file("dtm.sql")?)?;
-        let url = ground.postgres.create_database()?;
-        let (base, database) = url.rsplit_once('/').context("the URL names a database")?;
-        let user = base.split_once("://").and_then(|(_, rest)| rest.split_once('@')).context("a user")?.0;
+        let (url, database) = ground.database()?;
+        let user = url.split_once("://").and_then(|(_, rest)| rest.split_once('@')).context("a user")?.0;
         let mut connection = PgConnection::connect(&url).await?;
-        sqlx::raw_sql(&schema).execute(&mut connection).await.context("dtm.sql")?;
+        // The tables that DTM ships for itself.
+        sqlx::raw_sql(sqlx::AssertSqlSafe(schema)).execute(&mut connection).await.context("dtm.sql")?;
         let [http, grpc, json_rpc] = free_ports()?;
         let server = ground.postgres.address();
         let settings = vec![
@@ -81,7 +81,7 @@ impl Dtm {
             ("STORE_PORT", server.port().to_string()),
             ("STORE_USER", user.to_owned()),
             ("STORE_PASSWORD", "none".to_owned()),
-            ("STORE_DB", database.to_owned()),
+            ("STORE_DB", database.clone()),
             ("STORE_MAX_OPEN_CONNS", CONNECTIONS_MAX.to_string()),
             ("STORE_MAX_IDLE_CONNS", CONNECTIONS_MAX.to_string()),
             // Else it answers before the branches' states are stored: less than Backstop promises.
@@ -93,13 +93,12 @@ impl Dtm {
             ("GIN_MODE", "release".to_owned()),
         ];
         let process = ground.programs.run_foreign("dtm", grpc, settings).await?;
-        let reached = eventually("DTM", START_MAX, || async {
-            Ok(tokio::net::TcpStream::connect(grpc).await.ok())
-        });
+        let reached =
+            eventually("DTM", START_MAX, || async { Ok(tokio::net::TcpStream::connect(grpc).await.ok()) });
         if let Err(error) = reached.await {
             bail!("{error:#}:\n{}", process.last_lines(20).join("\n"));
         }
-        let own = Own { pid: pid(&process).await?, process, database: database.to_owned(), url: url.clone() };
+        let own = Own { pid: pid(&process).await?, process, database, url };
         Ok(Self { own: Some(own), ..Self::at(&format!("http://{grpc}"), ground)? })
     }
 }
@@ -148,13 +147,17 @@ impl Peer for Dtm {
                 Way::Concurrent => json!({ "concurrent": true }).to_string(),
                 Way::Sequential | Way::RolledBack => String::new(),
             },
-            payloads: vec![crate::wire::Work { saga: id.to_owned(), ..Default::default() }.encode_to_vec(); BRANCHES],
+            payloads: vec![
+                crate::wire::Work { saga: id.to_owned(), ..Default::default() }.encode_to_vec();
+                BRANCHES
+            ],
             steps: serde_json::Value::from_iter(steps).to_string(),
         };
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await?;
         let path = PathAndQuery::from_static("/dtmgimp.Dtm/Submit");
-        let answer = client.unary(tonic::Request::new(submit), path, ProstCodec::<Submit, ()>::default()).await;
+        let answer =
+            client.unary(tonic::Request::new(submit), path, ProstCodec::<Submit, ()>::default()).await;
         match (answer, way) {
             (Ok(_), Way::Concurrent | Way::Sequential) => Ok(true),
             (Err(status), Way::RolledBack) if status.code() == Code::Aborted => Ok(true),

@@ -5,7 +5,7 @@ use super::programs::pid;
 use super::wish::DtmrsStore;
 use super::{BRANCHES, Counted, Ground, Peer, UNDO, Way};
 use crate::process::Process;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use hyper::{Method, Uri};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -26,8 +26,7 @@ impl Dtmrs {
         let mut settings = vec![("RUST_LOG", "warn".to_owned())];
         let (url, database) = match store {
             DtmrsStore::Postgres => {
-                let url = ground.postgres.create_database()?;
-                let database = url.rsplit_once('/').context("the URL names a database")?.1.to_owned();
+                let (url, database) = ground.database()?;
                 (url, Some(database))
             }
             DtmrsStore::SqliteNormal | DtmrsStore::SqliteFull => {
@@ -69,7 +68,9 @@ impl Peer for Dtmrs {
             DtmrsStore::SqliteNormal => {
                 "SQLite with synchronous = NORMAL, its own setting: a power cut may take acknowledged sagas along"
             }
-            DtmrsStore::SqliteFull => "SQLite with synchronous = FULL, which it has no setting for and was given",
+            DtmrsStore::SqliteFull => {
+                "SQLite with synchronous = FULL, which it has no setting for and was given"
+            }
         };
         let order = match way {
             Way::Concurrent => "its branches are called one after the other: it knows no other way; ",

@@ -112,7 +112,8 @@ impl Peer for Http {
     }
 
     fn said(&self, _: Way) -> String {
-        "whatever answers there; how durable it is and where it runs is for whoever started it to say".to_owned()
+        "whatever answers there; how durable it is and where it runs is for whoever started it to say"
+            .to_owned()
     }
 
     fn can(&self, way: Way) -> bool {

@@ -15,14 +15,16 @@ mod dtmrs;
 mod http;
 mod programs;
 mod restate;
+mod run;
 #[cfg(test)]
 mod tests;
 mod wish;
 
-use anyhow::Result;
-pub(super) use programs::Programs;
+use anyhow::{Context, Result};
+use programs::Programs;
+pub(super) use run::run;
 use std::net::SocketAddr;
-pub(super) use wish::Wish;
+pub(super) use wish::{HELP, Wish};
 
 /// How many branches a saga has.
 const BRANCHES: usize = 3;
@@ -34,7 +36,7 @@ const ABORT: &str = "range.v1.Bench/Abort";
 
 /// What is asked of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+enum Way {
     /// Three branches at once; a peer that cannot takes one after the other, and says so.
     Concurrent,
     /// Three steps, one after the other.
@@ -51,21 +53,29 @@ impl Way {
 }
 
 /// What the run gives to its peers.
-#[derive(Debug)]
-pub(super) struct Ground<'a> {
+struct Ground<'a> {
     /// The cluster that Backstop has its database in.
-    pub(super) postgres: &'a backstop_sql::testing::Postgres,
+    postgres: &'a backstop_sql::testing::Postgres,
     /// Where the participants answer.
-    pub(super) participants: [SocketAddr; BRANCHES],
+    participants: [SocketAddr; BRANCHES],
     /// What `cargo xtask peers` has put ready.
-    pub(super) programs: &'a Programs,
+    programs: &'a Programs,
     /// A folder for stores that are files; on the disk that Postgres writes to.
-    pub(super) folder: &'a std::path::Path,
+    folder: &'a std::path::Path,
+}
+
+impl Ground<'_> {
+    /// A new database in the run's cluster: its URL and its name.
+    fn database(&self) -> Result<(String, String)> {
+        let url = tokio::task::block_in_place(|| self.postgres.create_database())?;
+        let database = url.rsplit_once('/').context("the URL names a database")?.1.to_owned();
+        Ok((url, database))
+    }
 }
 
 /// An orchestrator that is there.
 #[tonic::async_trait]
-pub(super) trait Peer: Send + Sync {
+trait Peer: Send + Sync {
     /// What it is called in the report.
     fn name(&self) -> String;
 
@@ -102,18 +112,18 @@ pub(super) trait Peer: Send + Sync {
 
 /// Sagas that a peer is known to have ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counted {
+struct Counted {
     /// With all branches done.
-    pub(super) succeeded: u64,
+    succeeded: u64,
     /// With what was done undone.
-    pub(super) rolled_back: u64,
+    rolled_back: u64,
 }
 
 /// Starts, or reaches, what was wished for.
 ///
 /// # Errors
 /// If it is not there or does not come up; with what to do about it.
-pub(super) async fn start(wish: &Wish, ground: &Ground<'_>) -> Result<Box<dyn Peer>> {
+async fn start(wish: &Wish, ground: &Ground<'_>) -> Result<Box<dyn Peer>> {
     Ok(match wish {
         Wish::Dtmrs(store) => Box::new(dtmrs::Dtmrs::start(*store, ground).await?),
         Wish::Restate { partitions, manner } => {

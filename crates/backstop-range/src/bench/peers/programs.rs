@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 /// What `cargo xtask peers` has put ready.
 #[derive(Debug)]
-pub(in crate::bench) struct Programs(PathBuf);
+pub(super) struct Programs(PathBuf);
 
 impl Programs {
     /// In the folder given, else where the chore puts them: below the target directory that this program was built in.
     ///
     /// # Errors
     /// If it is not known where this program lies.
-    pub(in crate::bench) fn find(folder: Option<PathBuf>) -> Result<Self> {
+    pub(super) fn find(folder: Option<PathBuf>) -> Result<Self> {
         if let Some(folder) = folder {
             return Ok(Self(folder));
         }
@@ -46,8 +46,11 @@ impl Programs {
         arguments: Vec<String>,
         settings: Vec<(&str, String)>,
     ) -> Result<Process> {
-        started(name, Plan { program: self.file(name)?, arguments, settings: owned(settings), listener: mute() })
-            .await
+        started(
+            name,
+            Plan { program: self.file(name)?, arguments, settings: owned(settings), listener: mute() },
+        )
+        .await
     }
 
     /// One that is told its ports by its settings: a shell says where it will listen and becomes it. It may take a
@@ -62,7 +65,11 @@ impl Programs {
         settings: Vec<(&str, String)>,
     ) -> Result<Process> {
         let file = self.file(name)?;
-        let arguments = vec!["-c".to_owned(), format!("echo listening {address}; exec \"$0\""), file.display().to_string()];
+        let arguments = vec![
+            "-c".to_owned(),
+            format!("echo listening {address}; exec \"$0\""),
+            file.display().to_string(),
+        ];
         let plan = Plan { program: "sh".into(), arguments, settings: owned(settings), listener: mute() };
         started(name, plan).await
     }

@@ -50,7 +50,7 @@ pub enum Manner {
 const PARTITIONS: u16 = 1;
 
 /// The text of `--peer` in `--help`.
-pub const HELP: &str = "Another orchestrator in the same run; may be given several times:\n  \
+pub(in crate::bench) const HELP: &str = "Another orchestrator in the same run; may be given several times:\n  \
     dtmrs | dtmrs=sqlite | dtmrs=sqlite-full\n  \
     restate | restate=PARTITIONS | restate=PARTITIONS:sequential | restate=PARTITIONS:one-step\n  \
     dtm                        DTM's server, on the run's Postgres, branch updates synchronous\n  \
@@ -89,11 +89,12 @@ fn restate(text: &str) -> Result<Wish> {
         "one-step" => Manner::OneStep,
         other => bail!("restate's sagas go :sequential or :one-step, not {other}"),
     };
-    let partitions = match partitions {
-        "" => PARTITIONS,
-        number => number.parse().ok().filter(|&number| number > 0).with_context(|| {
-            format!("restate=PARTITIONS, a number from 1 to {}, not {number}", u16::MAX)
-        })?,
-    };
+    let partitions =
+        match partitions {
+            "" => PARTITIONS,
+            number => number.parse().ok().filter(|&number| number > 0).with_context(|| {
+                format!("restate=PARTITIONS, a number from 1 to {}, not {number}", u16::MAX)
+            })?,
+        };
     Ok(Wish::Restate { partitions, manner })
 }
