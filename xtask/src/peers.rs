@@ -61,16 +61,17 @@ fn bin() -> PathBuf {
     folder().join("bin")
 }
 
-/// Builds a program of the workspace of peers. Cargo knows whether there is anything to do.
+/// Builds the workspace of peers, whole: with one package alone cargo would choose other features and build all anew. It
+/// knows whether there is anything to do.
 fn ours(program: &str, library: &str) -> Result<String> {
     let workspace = root().join(WORKSPACE);
     let build = folder().join("build");
     if !build.join("release").join(program).is_file() {
-        println!("building {program}; once, and it takes minutes");
+        println!("building {}; once, and it takes minutes", workspace.display());
     }
     let began = Instant::now();
     let mut cargo = cargo();
-    cargo.current_dir(&workspace).args(["build", "--release", "--locked", "--quiet", "--package", program]);
+    cargo.current_dir(&workspace).args(["build", "--release", "--locked", "--quiet"]);
     run(cargo.arg("--target-dir").arg(&build))?;
     put(&build.join("release").join(program), program)?;
     let version = locked(&workspace.join("Cargo.lock"), library)?;
