@@ -69,7 +69,7 @@ impl Scenario {
             Self::Takeover(takeover) => scenario::takeover::run(program, takeover).await,
             Self::Hanging(hanging) => scenario::hanging::run(program, hanging).await,
             Self::Tracing(tracing) => scenario::tracing::run(program, tracing).await,
-            Self::Bench(bench) => bench::run(program, bench).await,
+            Self::Bench(bench) => bench::run(&program, &std::env::current_exe()?, bench).await,
             // Told apart before: they need no coordinator.
             Self::Ledger(_) | Self::Answer(_) => anyhow::bail!("a participant is no scenario"),
         }

@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
+/// Longest answer of the stand-in.
+const ANSWER_MAX: usize = 1 << 20;
+
 /// How a participant is run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Answer {
@@ -26,6 +29,11 @@ impl Bench for AtOnce {
 
     async fn undo(&self, _: Request<Work>) -> Result<Response<Done>, Status> {
         Ok(Response::new(Done { receipt: "undone".to_owned() }))
+    }
+
+    async fn start(&self, request: Request<Work>) -> Result<Response<Done>, Status> {
+        let answer = usize::try_from(request.get_ref().answer).unwrap_or_default().min(ANSWER_MAX);
+        Ok(Response::new(Done { receipt: "x".repeat(answer) }))
     }
 
     async fn refuse(&self, _: Request<Work>) -> Result<Response<Done>, Status> {

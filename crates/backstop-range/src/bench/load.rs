@@ -1,6 +1,11 @@
 //! A closed loop: so many sagas in flight, each client starts its next when it has seen the end of its last.
 
+use super::result::Quantiles;
+use super::shape::Saga;
+use super::system::System;
+use anyhow::Result;
 use hdrhistogram::Histogram;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,54 +16,126 @@ use tokio::time::Instant;
 const LATENCY_MAX_US: u64 = 120_000_000;
 
 /// What a loop came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ran {
-    /// Sagas that ended as they should.
-    pub(super) ended: u64,
+    /// How long each saga took that ended as it should, by its number, in microseconds.
+    pub(super) sagas: Vec<(u64, u64)>,
     /// Sagas that did not.
     pub(super) failed: u64,
+    /// What was said of one of them.
+    pub(super) failure: Option<String>,
     /// From the first start to the last end.
     pub(super) took: Duration,
-    /// From start to end of each, in microseconds.
-    pub(super) latency: Histogram<u64>,
 }
 
-/// Runs a loop for so long. `run_one` takes a saga's id, and answers at its end whether that was as it should be.
+/// An empty histogram of microseconds.
 ///
 /// # Errors
-/// If the histogram cannot be made.
-pub(super) async fn closed<F: Future<Output = bool> + Send>(
-    run_one: impl Fn(String) -> F + Clone + Send + 'static,
+/// If it cannot be made.
+pub(super) fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)?)
+}
+
+/// Runs a loop for so long.
+///
+/// # Errors
+/// If a client panics.
+pub(super) async fn closed(
+    system: &Arc<dyn System>,
+    saga: Saga,
     run: &str,
     in_flight: usize,
     time: Duration,
-) -> anyhow::Result<Ran> {
+) -> Result<Ran> {
+    let system = Arc::clone(system);
+    let run = run.to_owned();
+    repeat(in_flight, time, move |number| {
+        let (system, id) = (Arc::clone(&system), format!("{run}-{number}"));
+        async move { system.run_one(saga, id).await }
+    })
+    .await
+}
+
+/// Does a thing over and over for so long, so many at once.
+///
+/// # Errors
+/// If one panics.
+pub(super) async fn repeat<F>(
+    in_flight: usize,
+    time: Duration,
+    one: impl Fn(u64) -> F + Clone + Send + 'static,
+) -> Result<Ran>
+where
+    F: Future<Output = Result<()>> + Send,
+{
     let next = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
     let until = began + time;
     let mut clients = JoinSet::new();
     for _ in 0..in_flight {
-        let (run_one, next, run) = (run_one.clone(), Arc::clone(&next), run.to_owned());
+        let (one, next) = (one.clone(), Arc::clone(&next));
         clients.spawn(async move {
-            let mut latency = Histogram::<u64>::new_with_bounds(1, LATENCY_MAX_US, 3)?;
-            let mut failed = 0;
+            let mut ran = Ran::default();
             while Instant::now() < until {
-                let id = format!("{run}-{}", next.fetch_add(1, Ordering::Relaxed));
+                let number = next.fetch_add(1, Ordering::Relaxed);
                 let started = Instant::now();
-                let as_it_should = run_one(id).await;
-                latency.saturating_record(u64::try_from(started.elapsed().as_micros())?);
-                failed += u64::from(!as_it_should);
+                match one(number).await {
+                    Ok(()) => ran.sagas.push((number, micros(started.elapsed()))),
+                    Err(error) => ran.fails(&error),
+                }
             }
-            anyhow::Ok((latency, failed))
+            ran
         });
     }
-    let mut latency = Histogram::<u64>::new_with_bounds(1, LATENCY_MAX_US, 3)?;
-    let mut failed = 0;
+    let mut all = Ran::default();
     while let Some(client) = clients.join_next().await {
-        let (one, failures) = client??;
-        latency.add(&one)?;
-        failed += failures;
+        let one = client?;
+        all.sagas.extend(one.sagas);
+        all.failed += one.failed;
+        all.failure = all.failure.or(one.failure);
     }
-    let took = began.elapsed();
-    Ok(Ran { ended: latency.len() - failed, failed, took, latency })
+    all.took = began.elapsed();
+    Ok(all)
+}
+
+/// A duration in whole microseconds.
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Ran {
+    /// Counts one that failed.
+    pub(super) fn fails(&mut self, error: &anyhow::Error) {
+        self.failed += 1;
+        self.failure.get_or_insert_with(|| format!("{error:#}"));
+    }
+
+    /// Sagas that ended as they should, a second.
+    pub(super) fn rate(&self) -> f64 {
+        super::number(self.sagas.len()) / self.took.as_secs_f64()
+    }
+
+    /// How long they took.
+    ///
+    /// # Errors
+    /// If the histogram cannot be made.
+    pub(super) fn latency(&self) -> Result<Quantiles> {
+        let mut latency = histogram()?;
+        self.sagas.iter().for_each(|(_, took)| latency.saturating_record(*took));
+        Ok(Quantiles::of(&latency))
+    }
+
+    /// How long they took but for the time in which a call of theirs was out.
+    ///
+    /// # Errors
+    /// If the histogram cannot be made.
+    pub(super) fn overhead(&self, called: &HashMap<u64, u64>) -> Result<Quantiles> {
+        let mut overhead = histogram()?;
+        for (number, took) in &self.sagas {
+            if let Some(called) = called.get(number) {
+                overhead.saturating_record(took.saturating_sub(*called));
+            }
+        }
+        Ok(Quantiles::of(&overhead))
+    }
 }

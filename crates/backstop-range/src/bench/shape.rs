@@ -1,21 +1,24 @@
 //! The sagas of the benchmark: how their steps hang together, and the requests that start them.
 
+use crate::rng::Rng;
 use crate::wire::Work;
 use backstop_proto::v1::{SagaState, StartSagaRequest};
 use prost::Message;
 use prost_types::{Struct, Value as Field, value::Kind};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The participants of the benchmark.
-pub(super) const PARTICIPANTS: [&str; 3] = ["answer_a", "answer_b", "answer_c"];
+pub const PARTICIPANTS: [&str; 3] = ["answer_a", "answer_b", "answer_c"];
 /// Longest time for one saga; nothing in a healthy run comes near it.
 const SAGA_MAX: i64 = 60;
 /// Time for one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a saga's steps hang together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Shape {
     /// Three branches at once
     Concurrent,
@@ -28,7 +31,7 @@ pub enum Shape {
 }
 
 /// Where requests come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Requests {
     /// Raw bytes that the client sends with StartSaga
     Raw,
@@ -38,16 +41,52 @@ pub enum Requests {
 
 /// One kind of saga.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Saga {
+pub struct Saga {
     /// Its steps.
-    pub(super) shape: Shape,
+    pub shape: Shape,
     /// Their requests.
-    pub(super) requests: Requests,
+    pub requests: Requests,
     /// Bytes that each request carries beside its few fields.
-    pub(super) filler: usize,
+    pub filler: usize,
 }
 
 impl Shape {
+    /// For people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Concurrent => "concurrent",
+            Self::Sequential => "sequential",
+            Self::Diamond => "diamond",
+            Self::RolledBack => "rolled back",
+        }
+    }
+
+    /// Calls that go out together, one round after the other.
+    #[must_use]
+    pub fn rounds(self) -> &'static [usize] {
+        match self {
+            Self::Concurrent => &[3],
+            Self::Sequential => &[1, 1, 1],
+            Self::Diamond => &[1, 6, 1],
+            Self::RolledBack => &[3, 2],
+        }
+    }
+
+    /// Events of each append that has to be on disk before the next thing may happen.
+    #[must_use]
+    pub fn appends(self) -> &'static [usize] {
+        match self {
+            // Started; three successes and the end.
+            Self::Concurrent => &[1, 4],
+            // What a later step waits for is written before that step is called.
+            Self::Sequential => &[1, 1, 1, 2],
+            Self::Diamond => &[1, 1, 6, 2],
+            // Started; two successes, the refusal and the decision; two undone and the end.
+            Self::RolledBack => &[1, 4, 3],
+        }
+    }
+
     /// Each step's name, the steps before it, and whether it is refused.
     fn steps(self) -> Vec<(String, Vec<String>, bool)> {
         let step = |name: &str, after: &[&str], refused: bool| {
@@ -71,17 +110,16 @@ impl Shape {
 
     /// How such a saga ends.
     #[must_use]
-    pub(super) fn end(self) -> SagaState {
+    pub fn end(self) -> SagaState {
         match self {
             Self::Concurrent | Self::Sequential | Self::Diamond => SagaState::Succeeded,
             Self::RolledBack => SagaState::RolledBack,
         }
     }
 
-    #[allow(dead_code)] // the table of calls a second
     /// Calls to participants that such a saga takes.
     #[must_use]
-    pub(super) fn calls(self) -> u64 {
+    pub fn calls(self) -> u64 {
         match self {
             Self::Concurrent | Self::Sequential => 3,
             Self::Diamond => 8,
@@ -90,16 +128,48 @@ impl Shape {
     }
 }
 
+impl Requests {
+    /// For people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Typed => "typed",
+        }
+    }
+}
+
+/// Longest filler.
+const FILLER_MAX: usize = 1 << 20;
+
+/// Bytes that no database can make smaller: any others would be compressed away before they are written.
+pub(super) fn filler(length: usize) -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    let bytes = BYTES.get_or_init(|| {
+        let mut rng = Rng::of(6, &["filler"]);
+        std::iter::repeat_with(|| rng.next_u64().to_le_bytes()).take(FILLER_MAX / 8).flatten().collect()
+    });
+    bytes.get(..length.min(FILLER_MAX)).unwrap_or_default()
+}
+
+/// The same as base64, near enough: letters, four for three bytes.
+fn letters(length: usize) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let letter = |byte: &u8| LETTERS.get(usize::from(byte % 64)).copied().unwrap_or(b'A');
+    filler(length / 3 * 4).iter().map(letter).map(char::from).collect()
+}
+
 impl Saga {
     /// The name of its definition.
     #[must_use]
-    pub(super) fn name(&self) -> String {
-        format!("bench-{:?}-{:?}", self.shape, self.requests).to_lowercase()
+    pub fn name(&self) -> String {
+        let filler = if self.filler == 0 { String::new() } else { format!("-{}", self.filler) };
+        format!("bench-{}-{}{filler}", self.shape.title().replace(' ', "-"), self.requests.title())
     }
 
     /// Its definition.
     #[must_use]
-    pub(super) fn definition(&self) -> Value {
+    pub fn definition(&self) -> Value {
         let timeout = format!("{}s", CALL_TIMEOUT.as_secs());
         let typed = json!({
             "saga": "${saga.id}", "account": "${input.account}", "amount": "${input.amount}",
@@ -124,7 +194,7 @@ impl Saga {
 
     /// The request that starts one.
     #[must_use]
-    pub(super) fn request(&self, id: String) -> StartSagaRequest {
+    pub fn request(&self, id: String) -> StartSagaRequest {
         let mut request = StartSagaRequest {
             saga_id: id,
             definition: self.name(),
@@ -137,7 +207,8 @@ impl Saga {
                     saga: request.saga_id.clone(),
                     account: "4711".to_owned(),
                     amount: 12_34,
-                    filler: vec![7; self.filler],
+                    filler: filler(self.filler).to_vec(),
+                    answer: 0,
                 };
                 let bytes = work.encode_to_vec();
                 let steps = self.shape.steps().into_iter().map(|(name, ..)| (name, bytes.clone().into()));
@@ -148,12 +219,32 @@ impl Saga {
                 let fields = [
                     ("account", "4711".to_owned()),
                     ("amount", "1234".to_owned()),
-                    ("filler", "Bwcr".repeat(self.filler / 3)),
+                    ("filler", letters(self.filler)),
                 ];
                 let fields = fields.map(|(name, value)| (name.to_owned(), text(value)));
                 request.input = Some(Struct { fields: fields.into_iter().collect() });
             }
         }
         request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum;
+
+    #[test]
+    fn rounds_are_the_calls_and_steps_of_a_shape() {
+        for shape in Shape::value_variants() {
+            assert_eq!(u64::try_from(shape.rounds().iter().sum::<usize>()).ok(), Some(shape.calls()));
+            let undone = if *shape == Shape::RolledBack { 2 } else { 0 };
+            assert_eq!(shape.steps().len() + undone, shape.rounds().iter().sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn a_filler_is_as_long_as_asked() {
+        assert_eq!((filler(4_096).len(), letters(4_096).len()), (4_096, 5_460));
     }
 }

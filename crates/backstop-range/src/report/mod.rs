@@ -9,6 +9,7 @@ pub mod sheet;
 mod timeline;
 
 use crate::oracle::Violation;
+pub(crate) use html::escape;
 use serde_json::{Map, Value, json};
 use sheet::{Check, Sheet};
 use std::fmt::Write;
@@ -49,6 +50,8 @@ pub struct Report {
     failures: Vec<Failure>,
     story: Vec<String>,
     sheet: Option<Sheet>,
+    texts: Vec<String>,
+    files: Vec<(String, String)>,
 }
 
 impl Report {
@@ -109,6 +112,16 @@ impl Report {
         self.sheet.get_or_insert_default()
     }
 
+    /// Text for the terminal, after the figures.
+    pub fn text(&mut self, text: String) {
+        self.texts.push(text);
+    }
+
+    /// A file more for the folder of the report.
+    pub fn file(&mut self, name: &str, text: String) {
+        self.files.push((name.to_owned(), text));
+    }
+
     /// The story of a saga that shows what is wrong.
     pub fn story(&mut self, lines: impl IntoIterator<Item = String>) {
         self.story.extend(lines);
@@ -147,6 +160,7 @@ impl Report {
         for table in self.sheet.iter().flat_map(|sheet| &sheet.tables) {
             text.push_str(&table.text(ROWS_MAX));
         }
+        self.texts.iter().for_each(|more| text.push_str(more));
         if self.passed() {
             text.push_str("PASSED\n");
             return text;
@@ -181,13 +195,16 @@ impl Report {
         std::fs::write(path, format!("{:#}\n", self.json()))
     }
 
-    /// Writes `report.json` and, if there is a sheet, `report.html` into a folder, which is made.
+    /// Writes `report.json` and, if there is a sheet, `report.html`, and what else the scenario adds, into a folder, which is made.
     ///
     /// # Errors
     /// If they cannot be written.
     pub fn write_folder(&self, folder: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
         self.write(&folder.join("report.json"))?;
+        for (name, text) in &self.files {
+            std::fs::write(folder.join(name), text)?;
+        }
         match &self.sheet {
             Some(sheet) => std::fs::write(folder.join("report.html"), html::page(self, sheet)),
             None => Ok(()),

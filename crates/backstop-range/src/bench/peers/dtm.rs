@@ -2,9 +2,14 @@
 //!
 //! A saga is one `dtmgimp.Dtm/Submit` that waits for its end; its branches are gRPC methods of the participants.
 
-use super::programs::{free_ports, pid};
-use super::{BRANCHES, Counted, Ground, Peer, UNDO, Way};
+use super::counted::Counted;
+use super::programs::{Programs, free_ports, group};
+use super::{BRANCHES, NOT_SUCH, UNDO, Way, participants};
+use crate::bench::ground::Ground;
+use crate::bench::shape::{Saga, filler};
+use crate::bench::system::{Group, System};
 use crate::process::{Process, eventually};
+use crate::wire::Work;
 use anyhow::{Context, Result, bail};
 use prost::Message;
 use serde_json::json;
@@ -49,39 +54,47 @@ pub(super) struct Dtm {
     own: Option<Own>,
     channel: Channel,
     participants: [SocketAddr; BRANCHES],
+    counted: Counted,
 }
 
 struct Own {
-    process: Process,
-    pid: u32,
+    /// Ends when it is dropped.
+    _process: Process,
+    group: Group,
     url: String,
-    database: String,
 }
 
 impl Dtm {
     /// One that runs.
-    pub(super) fn at(address: &str, ground: &Ground<'_>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If its address is none.
+    pub(super) fn at(address: &str, ground: &Ground) -> Result<Self> {
         let channel = Endpoint::from_shared(address.to_owned())?.tcp_nodelay(true).connect_lazy();
-        Ok(Self { own: None, channel, participants: ground.participants })
+        Ok(Self { own: None, channel, participants: participants(ground)?, counted: Counted::default() })
     }
 
-    /// One of our own.
-    pub(super) async fn start(ground: &Ground<'_>) -> Result<Self> {
-        let schema = std::fs::read_to_string(ground.programs.file("dtm.sql")?)?;
-        let (url, database) = ground.database()?;
+    /// One of our own, in a database of its own.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub(super) async fn start(ground: &Ground, programs: &Programs) -> Result<Self> {
+        let schema = std::fs::read_to_string(programs.file("dtm.sql")?)?;
+        let server = ground.postgres().context("a Postgres")?.address();
+        let url = tokio::task::block_in_place(|| ground.new_store("dtm"))?;
+        let database = url.rsplit_once('/').context("the URL names a database")?.1.to_owned();
         let user = url.split_once("://").and_then(|(_, rest)| rest.split_once('@')).context("a user")?.0;
         let mut connection = PgConnection::connect(&url).await?;
         // The tables that DTM ships for itself.
         sqlx::raw_sql(sqlx::AssertSqlSafe(schema)).execute(&mut connection).await.context("dtm.sql")?;
         let [http, grpc, json_rpc] = free_ports()?;
-        let server = ground.postgres.address();
         let settings = vec![
             ("STORE_DRIVER", "postgres".to_owned()),
             ("STORE_HOST", server.ip().to_string()),
             ("STORE_PORT", server.port().to_string()),
             ("STORE_USER", user.to_owned()),
             ("STORE_PASSWORD", "none".to_owned()),
-            ("STORE_DB", database.clone()),
+            ("STORE_DB", database),
             ("STORE_MAX_OPEN_CONNS", CONNECTIONS_MAX.to_string()),
             ("STORE_MAX_IDLE_CONNS", CONNECTIONS_MAX.to_string()),
             // Else it answers before the branches' states are stored: less than Backstop promises.
@@ -92,65 +105,57 @@ impl Dtm {
             ("LOG_LEVEL", "warn".to_owned()),
             ("GIN_MODE", "release".to_owned()),
         ];
-        let process = ground.programs.run_foreign("dtm", grpc, settings).await?;
+        let process = programs.run_foreign("dtm", grpc, settings).await?;
         let reached =
             eventually("DTM", START_MAX, || async { Ok(tokio::net::TcpStream::connect(grpc).await.ok()) });
         if let Err(error) = reached.await {
             bail!("{error:#}:\n{}", process.last_lines(20).join("\n"));
         }
-        let own = Own { pid: pid(&process).await?, process, database, url };
+        let own = Own { group: group("dtm", &process).await?, _process: process, url };
         Ok(Self { own: Some(own), ..Self::at(&format!("http://{grpc}"), ground)? })
     }
 }
 
 #[tonic::async_trait]
-impl Peer for Dtm {
-    fn name(&self) -> String {
-        if self.own.is_some() { "DTM, Postgres" } else { "DTM" }.to_owned()
+impl System for Dtm {
+    fn name(&self) -> &str {
+        if self.own.is_some() { "dtm" } else { "dtm-there" }
     }
 
-    fn said(&self, way: Way) -> String {
-        let order = match way {
-            Way::Concurrent => "branches at once; ",
-            Way::Sequential | Way::RolledBack => "one branch after the other; ",
-        };
+    fn processes(&self) -> Vec<Group> {
+        self.own.iter().map(|own| own.group.clone()).collect()
+    }
+
+    fn settings(&self) -> Vec<String> {
         let durable = if self.own.is_some() {
-            "the same Postgres cluster, fsync and synchronous_commit on, branch updates synchronous"
+            "the same Postgres cluster, fsync and synchronous_commit on; UpdateBranchSync = 1, so that it answers after \
+             its branches are stored"
         } else {
             "how durable it is and where it runs is for whoever started it to say"
         };
-        format!("{order}gRPC to the same participants with the same bytes; {durable}")
+        vec![durable.to_owned(), "gRPC to the same participants with the same bytes".to_owned()]
     }
 
-    fn can(&self, _: Way) -> bool {
-        true
+    async fn prepare(&self, saga: Saga) -> Result<bool> {
+        Ok(Way::of(saga).is_some())
     }
 
-    fn processes(&self) -> Vec<(&'static str, u32)> {
-        self.own.iter().map(|own| ("dtm", own.pid)).collect()
-    }
-
-    fn database(&self) -> Option<&str> {
-        self.own.as_ref().map(|own| own.database.as_str())
-    }
-
-    async fn run_one(&self, id: &str, way: Way) -> Result<bool> {
+    async fn run_one(&self, saga: Saga, id: String) -> Result<()> {
+        let way = Way::of(saga).context(NOT_SUCH)?;
         let steps = self.participants.iter().enumerate().map(|(branch, address)| {
             let (action, undo) = (way.action(branch), UNDO);
             json!({ "action": format!("{address}/{action}"), "compensate": format!("{address}/{undo}") })
         });
+        let work = Work { saga: id.clone(), filler: filler(saga.filler).to_vec(), ..Work::default() };
         let submit = Submit {
-            gid: id.to_owned(),
+            gid: id,
             trans_type: "saga".to_owned(),
             options: Some(Options { wait_result: true }),
             custom_data: match way {
-                Way::Concurrent => json!({ "concurrent": true }).to_string(),
-                Way::Sequential | Way::RolledBack => String::new(),
+                Way::Concurrent | Way::RolledBack => json!({ "concurrent": true }).to_string(),
+                Way::Sequential => String::new(),
             },
-            payloads: vec![
-                crate::wire::Work { saga: id.to_owned(), ..Default::default() }.encode_to_vec();
-                BRANCHES
-            ],
+            payloads: vec![work.encode_to_vec(); BRANCHES],
             steps: serde_json::Value::from_iter(steps).to_string(),
         };
         let mut client = tonic::client::Grpc::new(self.channel.clone());
@@ -159,31 +164,22 @@ impl Peer for Dtm {
         let answer =
             client.unary(tonic::Request::new(submit), path, ProstCodec::<Submit, ()>::default()).await;
         match (answer, way) {
-            (Ok(_), Way::Concurrent | Way::Sequential) => Ok(true),
-            (Err(status), Way::RolledBack) if status.code() == Code::Aborted => Ok(true),
-            (Ok(_), Way::RolledBack) => Ok(false),
-            (Err(status), _) => bail!("DTM: {:?} {}", status.code(), status.message()),
+            (Ok(_), Way::Concurrent | Way::Sequential) => {}
+            (Err(status), Way::RolledBack) if status.code() == Code::Aborted => {}
+            (Ok(_), Way::RolledBack) => bail!("it has succeeded"),
+            (Err(status), _) => bail!("{:?}: {}", status.code(), status.message()),
         }
+        self.counted.count(way);
+        Ok(())
     }
 
-    async fn check(&self, counted: Counted) -> Result<()> {
+    async fn settle(&self) -> Result<()> {
         let Some(own) = &self.own else { return Ok(()) };
         let mut connection = PgConnection::connect(&own.url).await?;
         let count = "SELECT COUNT(*) FILTER (WHERE status = 'succeed'), COUNT(*) FILTER (WHERE status = 'failed'), \
                      COUNT(*) FROM trans_global";
         let row = sqlx::query(count).fetch_one(&mut connection).await?;
         let read = |place: usize| anyhow::Ok(u64::try_from(row.try_get::<i64, _>(place)?)?);
-        let booked = Counted { succeeded: read(0)?, rolled_back: read(1)? };
-        if booked != counted || read(2)? != counted.succeeded + counted.rolled_back {
-            bail!("counted {counted:?}, its books say {booked:?} of {}", read(2)?);
-        }
-        Ok(())
-    }
-
-    async fn end(&self) -> Result<()> {
-        match &self.own {
-            Some(own) => own.process.kill().await,
-            None => Ok(()),
-        }
+        self.counted.agrees(read(0)?, read(1)?, read(2)?)
     }
 }

@@ -1,6 +1,9 @@
 //! One saga for one HTTP request: a small client, and the adapter that a user can point at anything.
 
-use super::{BRANCHES, Counted, Ground, Peer, Way};
+use super::{BRANCHES, Way, participants};
+use crate::bench::ground::Ground;
+use crate::bench::shape::Saga;
+use crate::bench::system::{Group, System};
 use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -94,53 +97,49 @@ pub(super) fn fill(text: &str, id: &str, participants: &[SocketAddr; BRANCHES]) 
 /// Whatever the user has pointed us at.
 #[derive(Debug)]
 pub(super) struct Http {
+    name: String,
     client: Client,
     template: Template,
     participants: [SocketAddr; BRANCHES],
 }
 
 impl Http {
-    pub(super) fn new(template: Template, ground: &Ground<'_>) -> Self {
-        Self { client: Client::new(), template, participants: ground.participants }
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// If the ground has not all its participants.
+    pub(super) fn new(template: Template, ground: &Ground) -> Result<Self> {
+        let name = format!("http {}", template.uri);
+        Ok(Self { name, client: Client::new(), template, participants: participants(ground)? })
     }
 }
 
 #[tonic::async_trait]
-impl Peer for Http {
-    fn name(&self) -> String {
-        format!("http {}", self.template.uri)
+impl System for Http {
+    fn name(&self) -> &str {
+        &self.name
     }
 
-    fn said(&self, _: Way) -> String {
-        "whatever answers there; how durable it is and where it runs is for whoever started it to say"
-            .to_owned()
-    }
-
-    fn can(&self, way: Way) -> bool {
-        // What a refusal does to the answer, only the user knows.
-        way != Way::RolledBack
-    }
-
-    fn processes(&self) -> Vec<(&'static str, u32)> {
+    fn processes(&self) -> Vec<Group> {
         Vec::new()
     }
 
-    fn database(&self) -> Option<&str> {
-        None
+    fn settings(&self) -> Vec<String> {
+        vec![
+            "whatever answers there; how durable it is and where it runs is for whoever started it to say"
+                .to_owned(),
+        ]
     }
 
-    async fn run_one(&self, id: &str, _: Way) -> Result<bool> {
-        let uri = fill(&self.template.uri, id, &self.participants).parse()?;
-        let body = fill(&self.template.body, id, &self.participants);
-        let (status, _) = self.client.ask(self.template.method.clone(), uri, body).await?;
-        Ok(status.is_success())
+    async fn prepare(&self, saga: Saga) -> Result<bool> {
+        // What a refusal does to the answer, only the user knows; and the shape is what the other side makes of it.
+        Ok(saga.filler == 0 && matches!(Way::of(saga), Some(Way::Concurrent | Way::Sequential)))
     }
 
-    async fn check(&self, _: Counted) -> Result<()> {
-        Ok(())
-    }
-
-    async fn end(&self) -> Result<()> {
+    async fn run_one(&self, _: Saga, id: String) -> Result<()> {
+        let uri = fill(&self.template.uri, &id, &self.participants);
+        let body = fill(&self.template.body, &id, &self.participants);
+        self.client.fetch(self.template.method.clone(), &uri, body).await?;
         Ok(())
     }
 }

@@ -3,28 +3,34 @@
 //!
 //! # Invariants
 //! * A saga counts when its client has been told of its end, and not before.
-//! * What a peer's own books say afterwards is held against what was counted, where it keeps books.
-//! * What a peer leaves out, or does otherwise than Backstop, is said beside its figures ([`Peer::said`]).
+//! * What a peer's own books say afterwards is held against what was counted, where it keeps books: `System::settle`.
+//! * What a peer leaves out, or does otherwise than Backstop, is said beside its figures: `System::settings`.
 //!
 //! # Not here
 //! The programs themselves: `crates/backstop-range/peers`, a workspace of its own, and `cargo xtask peers`, which builds or
 //! installs them.
 
+mod counted;
 mod dtm;
 mod dtmrs;
 mod http;
 mod programs;
 mod restate;
-mod run;
 #[cfg(test)]
 mod tests;
 mod wish;
 
+use super::ground::{Ground, Store};
+use super::shape::{Requests, Saga, Shape};
+use super::system::System;
 use anyhow::{Context, Result};
 use programs::Programs;
-pub(super) use run::run;
 use std::net::SocketAddr;
-pub(super) use wish::{HELP, Wish};
+use std::path::Path;
+use std::sync::Arc;
+use wish::Durability;
+pub(super) use wish::HELP;
+pub(super) use wish::Wish;
 
 /// How many branches a saga has.
 const BRANCHES: usize = 3;
@@ -46,91 +52,64 @@ enum Way {
 }
 
 impl Way {
+    /// What such a saga is to a peer; none if no peer has the like: they have no templates, and sagas of three branches.
+    fn of(saga: Saga) -> Option<Self> {
+        match (saga.shape, saga.requests) {
+            (Shape::Concurrent, Requests::Raw) => Some(Self::Concurrent),
+            (Shape::Sequential, Requests::Raw) => Some(Self::Sequential),
+            (Shape::RolledBack, Requests::Raw) => Some(Self::RolledBack),
+            (Shape::Diamond, _) | (_, Requests::Typed) => None,
+        }
+    }
+
     /// The method that the branch at this place calls.
     fn action(self, branch: usize) -> &'static str {
         if self == Self::RolledBack && branch + 1 == BRANCHES { ABORT } else { ACT }
     }
 }
 
-/// What the run gives to its peers.
-struct Ground<'a> {
-    /// The cluster that Backstop has its database in.
-    postgres: &'a backstop_sql::testing::Postgres,
-    /// Where the participants answer.
-    participants: [SocketAddr; BRANCHES],
-    /// What `cargo xtask peers` has put ready.
-    programs: &'a Programs,
-    /// A folder for stores that are files; on the disk that Postgres writes to.
-    folder: &'a std::path::Path,
-}
+/// What was asked for and is not there would be a table with a gap that nobody sees.
+const NOT_SUCH: &str = "no such sagas";
 
-impl Ground<'_> {
-    /// A new database in the run's cluster: its URL and its name.
-    fn database(&self) -> Result<(String, String)> {
-        let url = tokio::task::block_in_place(|| self.postgres.create_database())?;
-        let database = url.rsplit_once('/').context("the URL names a database")?.1.to_owned();
-        Ok((url, database))
-    }
-}
-
-/// An orchestrator that is there.
-#[tonic::async_trait]
-trait Peer: Send + Sync {
-    /// What it is called in the report.
-    fn name(&self) -> String;
-
-    /// What it does for such a saga, how durable that is, and what is not as in Backstop's run.
-    fn said(&self, way: Way) -> String;
-
-    /// Whether it can be asked for such a saga.
-    fn can(&self, way: Way) -> bool;
-
-    /// Its processes, with what each is called; none if somebody else has started it.
-    fn processes(&self) -> Vec<(&'static str, u32)>;
-
-    /// Its database in the run's Postgres, if it has one.
-    fn database(&self) -> Option<&str>;
-
-    /// Runs one saga and waits for its end; false if it ended otherwise than asked.
-    ///
-    /// # Errors
-    /// If it cannot be asked, or does not answer.
-    async fn run_one(&self, id: &str, way: Way) -> Result<bool>;
-
-    /// Holds its books against what was counted so far, over all loops.
-    ///
-    /// # Errors
-    /// With the difference.
-    async fn check(&self, counted: Counted) -> Result<()>;
-
-    /// Ends its processes.
-    ///
-    /// # Errors
-    /// If one does not end.
-    async fn end(&self) -> Result<()>;
-}
-
-/// Sagas that a peer is known to have ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counted {
-    /// With all branches done.
-    succeeded: u64,
-    /// With what was done undone.
-    rolled_back: u64,
-}
-
-/// Starts, or reaches, what was wished for.
+/// Starts, or reaches, what was wished for; on a store of its own, of the ground's kind if it can.
 ///
 /// # Errors
 /// If it is not there or does not come up; with what to do about it.
-async fn start(wish: &Wish, ground: &Ground<'_>) -> Result<Box<dyn Peer>> {
-    Ok(match wish {
-        Wish::Dtmrs(store) => Box::new(dtmrs::Dtmrs::start(*store, ground).await?),
-        Wish::Restate { partitions, manner } => {
-            Box::new(restate::Restate::start(*partitions, *manner, ground).await?)
+pub(super) async fn start(
+    wishes: &[Wish],
+    folder: Option<&Path>,
+    ground: &Ground,
+) -> Result<Vec<Arc<dyn System>>> {
+    let programs = Programs::find(folder)?;
+    let mut systems: Vec<Arc<dyn System>> = Vec::new();
+    for wish in wishes {
+        match wish {
+            Wish::Dtmrs => {
+                systems.push(Arc::new(dtmrs::Dtmrs::start(Durability::Full, ground, &programs).await?));
+                if ground.store() == Store::Sqlite {
+                    systems
+                        .push(Arc::new(dtmrs::Dtmrs::start(Durability::AsItComes, ground, &programs).await?));
+                }
+            }
+            Wish::Restate { partitions, manner } => {
+                systems
+                    .push(Arc::new(restate::Restate::start(*partitions, *manner, ground, &programs).await?));
+            }
+            // It has its tables for Postgres, and an embedded store that is not SQLite.
+            Wish::Dtm if ground.store() == Store::Sqlite => {}
+            Wish::Dtm => systems.push(Arc::new(dtm::Dtm::start(ground, &programs).await?)),
+            Wish::DtmAt(address) => systems.push(Arc::new(dtm::Dtm::at(address, ground)?)),
+            Wish::Http(template) => systems.push(Arc::new(http::Http::new(template.clone(), ground)?)),
         }
-        Wish::Dtm => Box::new(dtm::Dtm::start(ground).await?),
-        Wish::DtmAt(address) => Box::new(dtm::Dtm::at(address, ground)?),
-        Wish::Http(template) => Box::new(http::Http::new(template.clone(), ground)),
-    })
+    }
+    Ok(systems)
+}
+
+/// Where the participants answer.
+fn participants(ground: &Ground) -> Result<[SocketAddr; BRANCHES]> {
+    let mut addresses = Vec::new();
+    for (_, endpoint) in ground.endpoints()? {
+        addresses.push(endpoint.trim_start_matches("http://").parse()?);
+    }
+    addresses.try_into().ok().context("three participants")
 }

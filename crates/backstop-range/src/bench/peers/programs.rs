@@ -1,9 +1,11 @@
 //! The peers' programs: where they lie, and how one is run that knows nothing of our ways.
 
+use crate::bench::ground::pid;
+use crate::bench::system::Group;
 use crate::process::{Plan, Process};
 use anyhow::{Context, Result, bail};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What `cargo xtask peers` has put ready.
@@ -15,12 +17,12 @@ impl Programs {
     ///
     /// # Errors
     /// If it is not known where this program lies.
-    pub(super) fn find(folder: Option<PathBuf>) -> Result<Self> {
+    pub(super) fn find(folder: Option<&Path>) -> Result<Self> {
         if let Some(folder) = folder {
-            return Ok(Self(folder));
+            return Ok(Self(folder.to_owned()));
         }
         let this = std::env::current_exe()?;
-        let target = this.parent().and_then(std::path::Path::parent).context("a target directory")?;
+        let target = this.parent().and_then(Path::parent).context("a target directory")?;
         Ok(Self(target.join("xtask/peers/bin")))
     }
 
@@ -102,10 +104,10 @@ pub(super) fn free_ports<const COUNT: usize>() -> Result<[SocketAddr; COUNT]> {
     addresses.try_into().ok().context("as many addresses as listeners")
 }
 
-/// Its process id, as the report wants it.
+/// A process of a peer's, for the report.
 ///
 /// # Errors
 /// If it does not run.
-pub(super) async fn pid(process: &Process) -> Result<u32> {
-    Ok(u32::try_from(process.pid().await?.as_raw_nonzero().get())?)
+pub(super) async fn group(name: &str, process: &Process) -> Result<Group> {
+    Ok(Group { name: name.to_owned(), roots: vec![pid(process).await?], with_children: false })
 }

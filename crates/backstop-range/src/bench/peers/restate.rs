@@ -2,12 +2,15 @@
 //! `peers/restate`.
 
 use super::http::Client;
-use super::programs::{free_ports, pid};
+use super::programs::{Programs, free_ports, group};
 use super::wish::Manner;
-use super::{Counted, Ground, Peer, UNDO, Way};
+use super::{ABORT, ACT, NOT_SUCH, UNDO, Way, participants};
+use crate::bench::ground::Ground;
+use crate::bench::shape::Saga;
+use crate::bench::system::{Group, System};
 use crate::process::{Process, eventually};
-use anyhow::{Result, bail};
-use hyper::{Method, Uri};
+use anyhow::{Context, Result, ensure};
+use hyper::Method;
 use serde_json::json;
 use std::time::Duration;
 
@@ -15,27 +18,44 @@ use std::time::Duration;
 const START_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct Restate {
+    name: String,
     partitions: u16,
     manner: Manner,
-    server: Process,
-    service: Process,
-    pids: [u32; 2],
+    /// End when they are dropped.
+    _processes: [Process; 2],
+    groups: [Group; 2],
     client: Client,
-    ingress: String,
-    uris: [Uri; 3],
+    /// Where requests come in, up to the handler's name.
+    sagas: String,
 }
 
 impl Restate {
-    pub(super) async fn start(partitions: u16, manner: Manner, ground: &Ground<'_>) -> Result<Self> {
-        let participants = ground.participants.iter().map(|address| format!("http://{address}"));
-        let settings = vec![("RUST_LOG", "warn".to_owned())];
-        let service = ground.programs.run("peer-restate", participants.collect(), settings).await?;
+    /// Starts the server on a store of its own and makes the service known to it.
+    ///
+    /// # Errors
+    /// If one of the two does not come up.
+    pub(super) async fn start(
+        partitions: u16,
+        manner: Manner,
+        ground: &Ground,
+        programs: &Programs,
+    ) -> Result<Self> {
+        let name = format!(
+            "restate-{partitions}{}",
+            match manner {
+                Manner::AsAsked => "",
+                Manner::Sequential => "-sequential",
+                Manner::OneStep => "-one-step",
+            }
+        );
+        let addresses = participants(ground)?.map(|address| format!("http://{address}")).to_vec();
+        let service = programs.run("peer-restate", addresses, vec![("RUST_LOG", "warn".to_owned())]).await?;
         let [ingress, admin, node] = free_ports()?;
-        let folder = ground.folder.join(format!("restate-{partitions}-{manner:?}"));
-        // Durability is left as it comes: the log, which is the truth, is written to RocksDB's write-ahead log and
-        // flushed with fsync (both settings are there to turn that off); one copy, as one Postgres is one.
+        // Durability is left as it comes: the log, which is the truth, goes to RocksDB's write-ahead log and is flushed
+        // with fsync (there are settings to turn that off; here they are said to be what they are by default); one copy,
+        // as one Postgres is one.
         let settings = vec![
-            ("RESTATE_BASE_DIR", folder.display().to_string()),
+            ("RESTATE_BASE_DIR", ground.folder().join(&name).display().to_string()),
             ("RESTATE_DEFAULT_NUM_PARTITIONS", partitions.to_string()),
             ("RESTATE_BIFROST__LOCAL__ROCKSDB_DISABLE_WAL_FSYNC", "false".to_owned()),
             ("RESTATE_LOG_SERVER__ROCKSDB_DISABLE_WAL_FSYNC", "false".to_owned()),
@@ -43,108 +63,87 @@ impl Restate {
             ("RESTATE_INGRESS__BIND_ADDRESS", ingress.to_string()),
             ("RESTATE_ADMIN__BIND_ADDRESS", admin.to_string()),
             ("RESTATE_BIND_ADDRESS", node.to_string()),
-            ("RESTATE_NODE_NAME", "peer".to_owned()),
+            ("RESTATE_NODE_NAME", name.clone()),
             ("RESTATE_LOG_FILTER", "warn".to_owned()),
             ("RESTATE_DISABLE_TELEMETRY", "true".to_owned()),
             ("DO_NOT_TRACK", "1".to_owned()),
         ];
-        let server = ground.programs.run_foreign("restate-server", ingress, settings).await?;
+        let server = programs.run_foreign("restate-server", ingress, settings).await?;
         let client = Client::new();
         let health = format!("http://{admin}/health");
-        eventually("restate-server", START_MAX, || async {
+        let up = eventually("restate-server", START_MAX, || async {
             Ok(client.fetch(Method::GET, &health, String::new()).await.ok())
-        })
-        .await?;
+        });
+        up.await.with_context(|| server.last_lines(20).join("\n"))?;
         let deployment = json!({ "uri": format!("http://{}/", service.address()?) }).to_string();
         client.fetch(Method::POST, &format!("http://{admin}/deployments"), deployment).await?;
-        let uri = |handler: &str| format!("http://{ingress}/Saga/{handler}").parse::<Uri>();
+        let groups = [group("restate-server", &server).await?, group("its service", &service).await?];
         Ok(Self {
+            name,
             partitions,
             manner,
-            pids: [pid(&server).await?, pid(&service).await?],
-            server,
-            service,
+            _processes: [server, service],
+            groups,
             client,
-            ingress: ingress.to_string(),
-            uris: [uri("concurrent")?, uri("sequential")?, uri("one_step")?],
+            sagas: format!("http://{ingress}/Saga/"),
         })
     }
 
-    fn uri(&self, way: Way) -> &Uri {
-        let [concurrent, sequential, one_step] = &self.uris;
+    fn handler(&self, way: Way) -> &'static str {
         match (self.manner, way) {
-            (Manner::Sequential, _) | (Manner::AsAsked, Way::Sequential) => sequential,
-            (Manner::AsAsked, Way::Concurrent | Way::RolledBack) => concurrent,
-            (Manner::OneStep, _) => one_step,
+            (Manner::Sequential, _) | (Manner::AsAsked, Way::Sequential) => "sequential",
+            (Manner::AsAsked, Way::Concurrent | Way::RolledBack) => "concurrent",
+            (Manner::OneStep, _) => "one_step",
         }
     }
 }
 
 #[tonic::async_trait]
-impl Peer for Restate {
-    fn name(&self) -> String {
+impl System for Restate {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn processes(&self) -> Vec<Group> {
+        self.groups.to_vec()
+    }
+
+    fn settings(&self) -> Vec<String> {
         let manner = match self.manner {
-            Manner::AsAsked => "",
-            Manner::Sequential => ", sequential",
-            Manner::OneStep => ", one step",
-        };
-        format!("Restate, {} partitions{manner}", self.partitions)
-    }
-
-    fn said(&self, way: Way) -> String {
-        let steps = match (self.manner, way) {
-            (Manner::Sequential, _) | (Manner::AsAsked, Way::Sequential) => {
-                "three durable steps (ctx.run), one after the other"
+            Manner::AsAsked => {
+                "concurrent branches: durable calls of a second handler at once, each of which calls its participant; \
+                 sequential ones: durable steps (ctx.run)"
             }
-            (Manner::AsAsked, Way::Concurrent | Way::RolledBack) => {
-                "three durable calls of a second handler at once, each of which calls its participant"
-            }
-            (Manner::OneStep, _) => {
-                "one durable step with all three calls in it at once: no branch is on record by itself, so this \
-                 promises less than the others"
+            Manner::Sequential => "durable steps (ctx.run), one after the other whatever the shape",
+            Manner::OneStep => {
+                "one durable step with all three calls in it at once: no branch is on record by itself, which promises \
+                 less than the others do"
             }
         };
-        let undone = if way == Way::RolledBack { "; each compensation a durable step" } else { "" };
-        format!(
-            "{steps}{undone}; gRPC to the same participants with empty messages; no idempotency key on the request, so \
-             that a client that asks twice starts two; its log flushed with fsync, one copy"
-        )
+        vec![
+            "its own log, flushed with fsync, one copy".to_owned(),
+            format!("{} partitions", self.partitions),
+            format!("{manner}; each compensation a durable step"),
+            "gRPC to the same participants with empty messages".to_owned(),
+            "no idempotency key on the request: a client that asks twice starts two".to_owned(),
+        ]
     }
 
-    fn can(&self, _: Way) -> bool {
-        true
+    async fn prepare(&self, saga: Saga) -> Result<bool> {
+        Ok(saga.filler == 0 && Way::of(saga).is_some())
     }
 
-    fn processes(&self) -> Vec<(&'static str, u32)> {
-        let [server, service] = self.pids;
-        vec![("restate-server", server), ("its service", service)]
-    }
-
-    fn database(&self) -> Option<&str> {
-        None
-    }
-
-    async fn run_one(&self, _: &str, way: Way) -> Result<bool> {
-        let (action, last, compensation) =
-            (format!("/{}", way.action(0)), format!("/{}", way.action(2)), format!("/{UNDO}"));
-        let body = json!({ "action": action, "last": last, "compensation": compensation }).to_string();
-        let (status, answer) = self.client.ask(Method::POST, self.uri(way).clone(), body).await?;
-        if !status.is_success() {
-            bail!("{}: {status} {}", self.ingress, String::from_utf8_lossy(&answer));
-        }
-        Ok(match way {
-            Way::Concurrent | Way::Sequential => answer == "\"SUCCEEDED\"",
-            Way::RolledBack => answer == "\"ROLLED_BACK\"",
-        })
-    }
-
-    async fn check(&self, _: Counted) -> Result<()> {
-        // Each answer has said how its saga ended.
+    async fn run_one(&self, saga: Saga, _: String) -> Result<()> {
+        let way = Way::of(saga).context(NOT_SUCH)?;
+        let (last, end) = match way {
+            Way::Concurrent | Way::Sequential => (ACT, "\"SUCCEEDED\""),
+            Way::RolledBack => (ABORT, "\"ROLLED_BACK\""),
+        };
+        let path = |method| format!("/{method}");
+        let methods = json!({ "action": path(ACT), "last": path(last), "compensation": path(UNDO) });
+        let uri = format!("{}{}", self.sagas, self.handler(way));
+        let answer = self.client.fetch(Method::POST, &uri, methods.to_string()).await?;
+        ensure!(answer == end, "it is {}", String::from_utf8_lossy(&answer));
         Ok(())
-    }
-
-    async fn end(&self) -> Result<()> {
-        self.server.kill().await?;
-        self.service.kill().await
     }
 }

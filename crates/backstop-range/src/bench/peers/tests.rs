@@ -1,6 +1,8 @@
 //! What `--peer` takes, and what it does not.
 
-use super::wish::{DtmrsStore, Manner, Wish};
+use super::Way;
+use super::counted::Counted;
+use super::wish::{Manner, Wish};
 
 fn wish(text: &str) -> Result<Wish, String> {
     text.parse().map_err(|error: anyhow::Error| error.to_string())
@@ -8,8 +10,7 @@ fn wish(text: &str) -> Result<Wish, String> {
 
 #[test]
 fn a_wish_is_read_as_the_help_has_it() {
-    assert_eq!(wish("dtmrs"), Ok(Wish::Dtmrs(DtmrsStore::Postgres)));
-    assert_eq!(wish("dtmrs=sqlite-full"), Ok(Wish::Dtmrs(DtmrsStore::SqliteFull)));
+    assert_eq!(wish("dtmrs"), Ok(Wish::Dtmrs));
     assert_eq!(wish("restate"), Ok(Wish::Restate { partitions: 1, manner: Manner::AsAsked }));
     assert_eq!(wish("restate=4:sequential"), Ok(Wish::Restate { partitions: 4, manner: Manner::Sequential }));
     assert_eq!(wish("restate=:one-step"), Ok(Wish::Restate { partitions: 1, manner: Manner::OneStep }));
@@ -39,4 +40,15 @@ fn braces_that_are_not_ours_stay() {
     let addresses = [1, 2, 3].map(|port| std::net::SocketAddr::from(([127, 0, 0, 1], port)));
     let filled = super::http::fill(r#"{"id":"{id}","to":["{a}","{c}"],"x":{}}"#, "s-1", &addresses);
     assert_eq!(filled, r#"{"id":"s-1","to":["127.0.0.1:1","127.0.0.1:3"],"x":{}}"#);
+}
+
+#[test]
+fn a_saga_that_a_peer_has_not_ended_is_found() {
+    let counted = Counted::default();
+    counted.count(Way::Concurrent);
+    counted.count(Way::RolledBack);
+    assert!(counted.agrees(1, 1, 2).is_ok());
+    for (succeeded, rolled_back, all) in [(0, 1, 1), (1, 0, 1), (1, 1, 3), (2, 1, 3)] {
+        assert!(counted.agrees(succeeded, rolled_back, all).is_err(), "{succeeded} {rolled_back} {all}");
+    }
 }

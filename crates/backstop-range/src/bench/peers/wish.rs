@@ -7,8 +7,8 @@ use std::str::FromStr;
 /// A peer that is wished for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
-    /// `dtmrs`, `dtmrs=sqlite`, `dtmrs=sqlite-full`.
-    Dtmrs(DtmrsStore),
+    /// `dtmrs`.
+    Dtmrs,
     /// `restate`, `restate=PARTITIONS`, and `:sequential` or `:one-step` after either.
     Restate {
         /// How many partitions its log has.
@@ -24,15 +24,13 @@ pub enum Wish {
     Http(Template),
 }
 
-/// What dtmrs stores in.
+/// How durable SQLite is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DtmrsStore {
-    /// The run's cluster, a database of its own.
-    Postgres,
-    /// A file, `synchronous = NORMAL`: its own setting.
-    SqliteNormal,
-    /// A file, `synchronous = FULL`: as durable as Backstop.
-    SqliteFull,
+pub(super) enum Durability {
+    /// As Backstop's.
+    Full,
+    /// As the peer sets it.
+    AsItComes,
 }
 
 /// How Restate's sagas go about their branches.
@@ -51,7 +49,7 @@ const PARTITIONS: u16 = 1;
 
 /// The text of `--peer` in `--help`.
 pub(in crate::bench) const HELP: &str = "Another orchestrator in the same run; may be given several times:\n  \
-    dtmrs | dtmrs=sqlite | dtmrs=sqlite-full\n  \
+    dtmrs                      on SQLite twice: as durable as Backstop, and as it comes\n  \
     restate | restate=PARTITIONS | restate=PARTITIONS:sequential | restate=PARTITIONS:one-step\n  \
     dtm                        DTM's server, on the run's Postgres, branch updates synchronous\n  \
     dtm=grpc://HOST:PORT       a DTM that runs; it must reach the participants on 127.0.0.1\n  \
@@ -66,9 +64,7 @@ impl FromStr for Wish {
     fn from_str(text: &str) -> Result<Self> {
         let (name, rest) = text.split_once('=').map_or((text, None), |(name, rest)| (name, Some(rest)));
         Ok(match (name, rest) {
-            ("dtmrs", None | Some("postgres")) => Self::Dtmrs(DtmrsStore::Postgres),
-            ("dtmrs", Some("sqlite")) => Self::Dtmrs(DtmrsStore::SqliteNormal),
-            ("dtmrs", Some("sqlite-full")) => Self::Dtmrs(DtmrsStore::SqliteFull),
+            ("dtmrs", None) => Self::Dtmrs,
             ("restate", rest) => restate(rest.unwrap_or_default())?,
             ("dtm", None) => Self::Dtm,
             ("dtm", Some(address)) => match address.strip_prefix("grpc://") {
