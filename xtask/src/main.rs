@@ -1,5 +1,5 @@
 //! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | reference | deploy | stack | ci |
-//! instructions | figures`.
+//! instructions | figures | peers`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -14,6 +14,7 @@ mod instructions;
 mod model;
 mod mutants;
 mod peer_failures;
+mod peers;
 mod prerequisites;
 mod process;
 mod reference;
@@ -49,7 +50,9 @@ usage: cargo xtask <chore>
   instructions [CASE ...] [--bless | --where CASE]
                                 counts the instructions of the cases in crates/backstop-bench and compares them with those on
                                 record. --bless: records them; --where: what a case spends them on
-  figures                       lines of code, binary size, build profile";
+  figures                       lines of code, binary size, build profile
+  peers [dtmrs] [restate] [dtm] puts other orchestrators ready for `backstop-range bench --peer`: found, built or installed
+                                below target; all, or those named";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(),
         "fuzz" => fuzz::run(&rest),
         "instructions" => instructions::count(&rest),
+        "peers" => peers::chore(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),
         _ => {
             println!("{USAGE}");
