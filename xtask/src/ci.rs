@@ -4,7 +4,7 @@
 //! wrong; the tests come last, and their closing lines are the last that is printed.
 
 use crate::process::{cargo, command, on_path, root, show, tools};
-use crate::{deploy, model, process, sim, spec, test, walls};
+use crate::{deploy, instructions, model, process, sim, spec, test, walls};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -31,6 +31,7 @@ fn checks() -> Vec<String> {
     check("clippy", || announced(cargo().args(clippy)), &mut faults);
     check("simulator", sim::check, &mut faults);
     check("model", || model::run(&["--no-mutants".to_owned()]).and_then(all_held), &mut faults);
+    check("instructions", || instructions::count(&[]).and_then(all_held), &mut faults);
     let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
     check("docs", || announced(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings")), &mut faults);
     faults

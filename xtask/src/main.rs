@@ -1,5 +1,5 @@
 //! The project's chores: `cargo xtask test | model | sim | spec | fuzz | walls | reference | deploy | stack | ci |
-//! figures`.
+//! instructions | figures | peers`.
 //!
 //! Each chore prints what it does and ends non-zero if anything is wrong. `.ci/run` calls these and
 //! nothing else, so what CI checks can be checked at any desk.
@@ -10,9 +10,11 @@ mod deploy;
 mod documents;
 mod figures;
 mod fuzz;
+mod instructions;
 mod model;
 mod mutants;
 mod peer_failures;
+mod peers;
 mod prerequisites;
 mod process;
 mod reference;
@@ -42,9 +44,15 @@ usage: cargo xtask <chore>
                                 against docs/metrics.md. --write: first writes what is made of something else
   stack [--keep]                the stack of docker-compose.yml as processes, with a load and four stories, asserting what
                                 an operator sees; --keep: stays until Enter is pressed
-  ci                            format, walls, proto lint, deploy, specification, clippy, simulator, model, docs, then test
+  ci                            format, walls, proto lint, deploy, specification, clippy, simulator, model, instructions, docs,
+                                then test
   fuzz [--target NAME] [--count N] [--seed S]   long hunts on the fuzz targets (docs/fuzzing.md)
-  figures                       lines of code, binary size, build profile";
+  instructions [CASE ...] [--bless | --where CASE]
+                                counts the instructions of the cases in crates/backstop-bench and compares them with those on
+                                record. --bless: records them; --where: what a case spends them on
+  figures                       lines of code, binary size, build profile
+  peers [dtmrs] [restate] [dtm] puts other orchestrators ready for `backstop-range bench --peer`: found, built or installed
+                                below target; all, or those named";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -61,6 +69,8 @@ fn main() -> ExitCode {
         "stack" => stack::run(&rest),
         "ci" => ci::run(),
         "fuzz" => fuzz::run(&rest),
+        "instructions" => instructions::count(&rest),
+        "peers" => peers::chore(&rest),
         "figures" => figures::run().map(|()| ExitCode::SUCCESS),
         _ => {
             println!("{USAGE}");

@@ -95,7 +95,7 @@ fn go_install(package: &str, name: &str) -> Result<PathBuf> {
 
 /// Builds a program of a module that `go install` does not take because its go.mod replaces or excludes something: from
 /// a module of our own that needs it.
-fn go_build((module, version): (&str, &str), package: &str, name: &str) -> Result<PathBuf> {
+pub(crate) fn go_build((module, version): (&str, &str), package: &str, name: &str) -> Result<PathBuf> {
     let file = bin(name);
     if file.is_file() {
         return Ok(file);

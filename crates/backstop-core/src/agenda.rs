@@ -69,7 +69,9 @@ pub struct Signal {
 /// Reads the agenda off a saga.
 #[must_use]
 pub fn agenda(saga: &Saga, now: Timestamp) -> Agenda {
-    let mut agenda = Agenda::default();
+    // One allocation of the right size: the list is made several times a turn.
+    let under_way = saga.branches.iter().filter(|branch| branch.phase().is_some()).count();
+    let mut agenda = Agenda { calls: Vec::with_capacity(under_way), ..Agenda::default() };
     let clock = Clock(saga.clock.0 + 1);
     for (index, branch) in saga.branches.iter().enumerate() {
         let Some(phase) = branch.phase() else { continue };

@@ -144,6 +144,32 @@ impl StepSet {
 
     /// The steps in it, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..STEPS_MAX).filter(|step| self.contains(*step))
+        // From one member to the next: to ask for each of 256 steps was a quarter of what a rollback costs the core.
+        self.0.iter().zip(0..).flat_map(|(word, index)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros();
+                left &= left.checked_sub(1)?;
+                Some(index * 64 + bit as usize)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_steps_holds_what_was_put_in_ascending() {
+        let members = [0, 1, 31, 63, 64, 127, 128, 200, 255];
+        let mut set = StepSet::default();
+        for step in members.iter().rev() {
+            set.insert(*step);
+        }
+        set.insert(STEPS_MAX);
+        assert_eq!(set.iter().collect::<Vec<_>>(), members);
+        assert_eq!((0..STEPS_MAX).filter(|step| set.contains(*step)).collect::<Vec<_>>(), members);
+        assert_eq!(StepSet::default().iter().next(), None);
     }
 }

@@ -52,8 +52,15 @@ pub struct Definitions {
     clock: Arc<dyn Clock>,
     settings: Arc<Settings>,
     compiled: Mutex<CompiledRevisions>,
-    /// The newest revision of a name, and when that was looked up.
-    newest: Mutex<BTreeMap<DefinitionName, (Revision, Instant)>>,
+    newest: Mutex<BTreeMap<DefinitionName, Newest>>,
+}
+
+/// The newest revision of a name.
+struct Newest {
+    revision: Revision,
+    looked_up: Instant,
+    /// Somebody looks it up again.
+    asking: bool,
 }
 
 impl Definitions {
@@ -136,7 +143,7 @@ impl Definitions {
             .store
             .put_revision(&name, &candidate.spec, &candidate.descriptors, fingerprint, candidate.created_at)
             .await?;
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        self.newest_is(&name, stored.reference.revision, Instant::now());
         tracing::info!(definition = %stored.reference, "definition registered");
         Ok((stored, true))
     }
@@ -170,8 +177,7 @@ impl Definitions {
         let looked_up = Instant::now();
         let stored = self.stored(name, revision).await?;
         if revision.is_none() {
-            let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-            newest.insert(name.clone(), (stored.reference.revision, looked_up));
+            self.newest_is(name, stored.reference.revision, looked_up);
         }
         if let Some(compiled) = self.cached(&stored.reference) {
             return Ok(compiled);
@@ -281,9 +287,24 @@ impl Definitions {
     }
 
     fn newest_known(&self, name: &DefinitionName) -> Option<Revision> {
-        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let (revision, looked_up) = newest.get(name)?;
-        (looked_up.elapsed() < self.settings.newest_revision_age_max).then_some(*revision)
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = newest.get_mut(name)?;
+        let (age, age_max) = (newest.looked_up.elapsed(), self.settings.newest_revision_age_max);
+        // One asks again in good time while the others go on with what is known: else all sagas that start in the
+        // moment when it lapses would wait for a read of the store each.
+        if age >= age_max / 2 && !newest.asking {
+            newest.asking = true;
+            return None;
+        }
+        (age < age_max).then_some(newest.revision)
+    }
+
+    /// Notes what was looked up then, unless something newer is known.
+    fn newest_is(&self, name: &DefinitionName, revision: Revision, looked_up: Instant) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.get(name).is_none_or(|known| known.looked_up <= looked_up) {
+            newest.insert(name.clone(), Newest { revision, looked_up, asking: false });
+        }
     }
 
     async fn compile(&self, stored: &StoredRevision) -> Result<Compiled, EngineError> {

@@ -18,7 +18,8 @@ const INBOX_MAX: usize = 64;
 
 /// What a person or a client wants of a running saga.
 pub(crate) struct Command {
-    pub(crate) input: Input,
+    /// In a box: the inbox of each saga has room for 32 commands from the first moment on, 9 KB if they are whole.
+    pub(crate) input: Box<Input>,
     pub(crate) reply: oneshot::Sender<Result<Arc<Saga>, CommandFailed>>,
 }
 
@@ -141,7 +142,7 @@ impl Command {
     /// A command, and where its answer comes.
     pub(crate) fn new(input: Input) -> (Self, oneshot::Receiver<Result<Arc<Saga>, CommandFailed>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { input, reply }, answer)
+        (Self { input: Box::new(input), reply }, answer)
     }
 }
 

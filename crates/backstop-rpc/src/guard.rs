@@ -56,6 +56,7 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // Taken out of the request, so that tonic does not apply it too.
         let deadline = request.headers_mut().remove("grpc-timeout").and_then(|value| timeout(&value));
+        let callers = trace::callers(request.headers());
         let span = trace::server_span(request.uri().path(), request.headers());
         let answer = span.in_scope(|| self.inner.call(request));
         let guarded = async move {
@@ -76,7 +77,7 @@ where
             }
             answered
         };
-        Box::pin(guarded.instrument(span))
+        Box::pin(trace::placed(callers, guarded.instrument(span)))
     }
 }
 

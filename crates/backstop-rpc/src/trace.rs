@@ -5,6 +5,8 @@ use http::{HeaderMap, HeaderName};
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::TraceContextExt;
+use std::cell::OnceCell;
+use std::future::Future;
 use tonic::Code;
 use tonic::metadata::MetadataMap;
 use tracing::Span;
@@ -51,6 +53,22 @@ pub(crate) fn server_ended(span: &Span, code: Code) {
     }
 }
 
+tokio::task_local! {
+    /// The place of a request that has no span of its own, once somebody has asked for it: the caller's, or a new one.
+    static PLACE: OnceCell<String>;
+}
+
+/// Runs a request so that it has one place in one trace, also where no spans are made.
+pub(crate) async fn placed<F: Future>(callers: Option<String>, request: F) -> F::Output {
+    PLACE.scope(callers.map_or_else(OnceCell::new, OnceCell::from), request).await
+}
+
+/// The caller's place, if it has told one.
+pub(crate) fn callers(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    place::parse(text).map(|_| text.to_owned())
+}
+
 /// The `traceparent` that a new saga's calls descend from: the current span's, else the caller's own, else
 /// that of a new trace.
 pub(crate) fn trace_parent(metadata: &MetadataMap) -> String {
@@ -62,19 +80,29 @@ pub(crate) fn trace_parent(metadata: &MetadataMap) -> String {
         // Nothing is exported here, or there is no span: what the participants tell hangs from the caller's.
         Some((place, text)) if !own.is_valid() || place.is_sampled() && !own.is_sampled() => text.to_owned(),
         Some(_) | None if own.is_valid() => place::written(&own),
-        Some(_) | None => {
-            let trace = Uuid::now_v7().simple().to_string();
-            let span = &Uuid::now_v7().simple().to_string()[16..];
-            format!("00-{trace}-{span}-00")
-        }
+        Some(_) | None => unspanned(),
     }
 }
 
-/// The trace id of the span that is current here.
+/// Where a request stands that has no span.
+fn unspanned() -> String {
+    PLACE.try_with(|known| known.get_or_init(new_trace).clone()).unwrap_or_else(|_| new_trace())
+}
+
+fn new_trace() -> String {
+    let trace = Uuid::now_v7().simple().to_string();
+    let span = &Uuid::now_v7().simple().to_string()[16..];
+    format!("00-{trace}-{span}-00")
+}
+
+/// The trace id under which what happens here is to be found.
 pub(crate) fn current_trace_id() -> Option<String> {
     let context = Span::current().context();
     let context = context.span().span_context().clone();
-    context.is_valid().then(|| context.trace_id().to_string())
+    if context.is_valid() {
+        return Some(context.trace_id().to_string());
+    }
+    place::parse(&unspanned()).map(|place| place.trace_id().to_string())
 }
 
 struct Headers<'a>(&'a HeaderMap);

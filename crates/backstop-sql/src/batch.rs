@@ -58,11 +58,11 @@ pub(crate) fn encode(batch: &[Append]) -> StoreResult<Vec<EncodedAppend<'_>>> {
 }
 
 fn encode_append(append: &Append) -> StoreResult<EncodedAppend<'_>> {
-    let events = append
-        .events
-        .iter()
-        .map(|event| event::encode(append.saga.as_str(), append.head.epoch, event))
-        .collect::<StoreResult<_>>()?;
+    // Rows are large, and a `collect` that may fail moves them each time it has too little room.
+    let mut events = Vec::with_capacity(append.events.len());
+    for event in &append.events {
+        events.push(event::encode(append.saga.as_str(), append.head.epoch, event)?);
+    }
     Ok(EncodedAppend {
         expected: crate::codec::to_i64("seq", append.expected.0)?,
         head: head::encode(&append.head)?,

@@ -7,6 +7,8 @@
 //! The rules of a saga: no state is judged in SQL. Who writes when: `backstop-engine`.
 
 mod batch;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod codec;
 mod error;
 mod migrate;

@@ -16,6 +16,10 @@ use clap::{CommandFactory, Parser};
 use std::io::Write;
 use std::process::ExitCode;
 
+/// A saga is some hundred small allocations that are made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Saga orchestrator for systems that move money
 #[derive(Debug, Parser)]
 #[command(name = "backstop", version, after_help = cli::EXIT_CODES_HELP)]

@@ -48,6 +48,10 @@ impl Bench for AtOnce {
     async fn refuse(&self, _: Request<Work>) -> Result<Response<Done>, Status> {
         Err(Status::failed_precondition("refused, as asked"))
     }
+
+    async fn abort(&self, _: Request<Work>) -> Result<Response<Done>, Status> {
+        Err(Status::aborted("refused, as asked"))
+    }
 }
 
 /// Serves until the process is ended.

@@ -19,6 +19,7 @@ mod load;
 mod measure;
 mod open;
 mod page;
+mod peers;
 mod plot;
 pub mod result;
 mod shape;
@@ -37,7 +38,7 @@ pub use ground::{Ground, Store};
 use measure::Stage;
 use result::{Cell, Results};
 pub use shape::{PARTICIPANTS, Requests, Saga, Shape};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 pub use system::{Group, System, Written};
@@ -91,6 +92,12 @@ pub struct Bench {
     /// Minutes of each open loop
     #[arg(long, default_value_t = 1.0)]
     pub minutes: f64,
+    /// Other orchestrators in the same run.
+    #[arg(long = "peer", value_name = "PEER", help = peers::HELP)]
+    pub peers: Vec<peers::Wish>,
+    /// Where the peers' programs lie [default: where `cargo xtask peers` puts them]
+    #[arg(long, value_name = "DIR")]
+    pub peers_folder: Option<PathBuf>,
 }
 
 /// Runs it. `range` is this program, which is the participants as well.
@@ -123,6 +130,10 @@ fn report(results: &Results) -> Result<Report> {
         let text = format!("{system}: {failed} did not: {}", failure.as_deref().unwrap_or_default());
         report.check(Kind::Safety, "all sagas end as they should", failed == 0, text);
     }
+    for (system, wrong) in &results.books {
+        let text = format!("{system}: {}", wrong.as_deref().unwrap_or("they agree"));
+        report.check(Kind::Safety, "a system's own books say what was counted", wrong.is_none(), text);
+    }
     report.file("results.json", format!("{:#}\n", serde_json::to_value(results)?));
     report.file("bench.html", page::page(results));
     Ok(report)
@@ -142,9 +153,10 @@ fn machine() -> Result<Vec<String>> {
 ///
 /// # Errors
 /// If one does not come up.
-#[allow(clippy::unused_async)] // a system starts by itself
-async fn systems(_ground: &Ground, backstop: Arc<Backstop>) -> Result<Vec<Arc<dyn System>>> {
-    Ok(vec![backstop])
+async fn systems(bench: &Bench, ground: &Ground, backstop: Arc<Backstop>) -> Result<Vec<Arc<dyn System>>> {
+    let mut systems: Vec<Arc<dyn System>> = vec![backstop];
+    systems.extend(peers::start(&bench.peers, bench.peers_folder.as_deref(), ground).await?);
+    Ok(systems)
 }
 
 async fn on_store(
@@ -159,7 +171,7 @@ async fn on_store(
     let stage = Stage { ground, counters };
     results.machine.extend(stage.counters.describe().await?);
     let backstop = Arc::new(Backstop::start(program, &stage.ground, &[]).await?);
-    let systems = systems(&stage.ground, Arc::clone(&backstop)).await?;
+    let systems = systems(bench, &stage.ground, Arc::clone(&backstop)).await?;
     for system in &systems {
         results.settings.push((format!("{} on {}", system.name(), store.name()), system.settings()));
     }
@@ -207,6 +219,10 @@ async fn on_store(
             let time = Duration::from_secs_f64(bench.minutes * 60.0);
             results.open.push(stage.open(system, first, load, time).await?);
         }
+    }
+    for system in &systems {
+        let name = format!("{} on {}", system.name(), store.name());
+        results.books.push((name, system.settle().await.err().map(|error| format!("{error:#}"))));
     }
     Ok(())
 }

@@ -19,6 +19,9 @@ pub struct Results {
     pub floors: Vec<Floor>,
     /// Open loops.
     pub open: Vec<Open>,
+    /// Each system, and what its own books say otherwise than was counted; nothing if they agree, or if it has none.
+    #[serde(default)]
+    pub books: Vec<(String, Option<String>)>,
 }
 
 /// One kind of saga under one load.

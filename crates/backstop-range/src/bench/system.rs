@@ -69,4 +69,12 @@ pub trait System: Send + Sync {
     async fn written(&self) -> Result<Option<Written>> {
         Ok(None)
     }
+
+    /// Holds its own books, after the last loop, against what was counted of it.
+    ///
+    /// # Errors
+    /// If they say otherwise.
+    async fn settle(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -69,7 +69,7 @@ fn used(group: &Group) -> Result<Used> {
     for root in &group.roots {
         used.processor += match group.with_children {
             true => of_tree(*root)?,
-            false => own_time(*root).with_context(|| format!("no process {root}"))?,
+            false => own_time(*root)?,
         };
     }
     Ok(used)
@@ -113,9 +113,9 @@ fn tree(root: u32) -> Result<Vec<(u32, Duration)>> {
             continue;
         };
         // One that ends while we look has been waited for by its parent, or will be seen there the next time.
-        let Ok((parent, time)) = of_process(pid) else { continue };
-        children.entry(parent).or_default().push(pid);
-        times.insert(pid, time);
+        let Ok(found) = of_process(pid) else { continue };
+        children.entry(found.parent).or_default().push(pid);
+        times.insert(pid, found.own + found.waited);
     }
     let mut all = vec![(root, *times.get(&root).with_context(|| format!("no process {root}"))?)];
     let mut open = vec![root];
@@ -136,27 +136,28 @@ pub(super) fn of_tree(root: u32) -> Result<Duration> {
     Ok(tree(root)?.into_iter().map(|(_, time)| time).sum())
 }
 
-/// Its parent, and its own time with that of the children that it has waited for.
-fn of_process(pid: u32) -> Result<(u32, Duration)> {
+struct Times {
+    parent: u32,
+    own: Duration,
+    /// Of the children that it has waited for.
+    waited: Duration,
+}
+
+fn of_process(pid: u32) -> Result<Times> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may hold spaces and parentheses; what follows the last one is plain.
     let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let field = |place: usize| -> Result<u32> { Ok(fields.get(place).context("stat is short")?.parse()?) };
-    let waited = TICK * (field(13)? + field(14)?);
-    // Threads' own times are to the nanosecond.
-    let own = own_time(pid).unwrap_or(TICK * (field(11)? + field(12)?));
-    Ok((field(1)?, own + waited))
+    // Of all threads, those included that have ended: the sum over the threads that are there would shrink with each
+    // that ends.
+    let own = TICK * (field(11)? + field(12)?);
+    Ok(Times { parent: field(1)?, own, waited: TICK * (field(13)? + field(14)?) })
 }
 
-/// To the nanosecond, over its threads, as the scheduler counts it.
-fn own_time(pid: u32) -> Option<Duration> {
-    let mut nanos = 0_u64;
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        nanos += text.split_whitespace().next()?.parse::<u64>().ok()?;
-    }
-    Some(Duration::from_nanos(nanos))
+/// A process's own time.
+fn own_time(pid: u32) -> Result<Duration> {
+    of_process(pid).map(|times| times.own)
 }
 
 /// Resident memory of a process, in kB.

@@ -15,7 +15,7 @@ pub(crate) fn wire_saga(saga: &Saga) -> v1::Saga {
     // An order in which a branch stands after all that it depends on: by what is known of its end, then by
     // how much stands before it.
     let mut order: Vec<usize> = (0..saga.branches.len()).collect();
-    order.sort_by_key(|index| {
+    order.sort_by_cached_key(|index| {
         let settled = saga.branches[*index].settled.map_or(u64::MAX, |clock| clock.0);
         (settled, saga.definition.steps[*index].ancestors.iter().count(), *index)
     });

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use backstop_core::{Call, Evidence, NotSent, Outcome};
 use backstop_engine::ports::participants::{CallReply, CallRequest, Calls};
 use bytes::Bytes;
+use http::HeaderValue;
 use opentelemetry::trace::SpanContext;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use tokio::time::Instant;
 pub(super) struct RevisionCalls {
     pub(super) registry: Arc<Registry>,
     pub(super) plan: Plan,
+    /// How its calls name it.
+    pub(super) definition: HeaderValue,
 }
 
 #[async_trait]
@@ -48,7 +51,8 @@ impl RevisionCalls {
             let name = &planned.participant;
             Failed::not_sent(NotSent::NoConnection, format!("participant \"{name}\" is not known here"))
         })?;
-        let mut headers = metadata::of_call(&request.saga, &request.call);
+        let mut headers =
+            metadata::of_call(&self.definition, &planned.metadata, &request.saga, &request.call);
         if let Some(place) = place_of(request) {
             metadata::trace_parent(&mut headers, &place::written(&place));
         }

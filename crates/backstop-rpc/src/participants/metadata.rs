@@ -1,7 +1,7 @@
 //! What a call says beside its request: DESIGN 3.2, to the letter, and nothing else of ours.
 
 use crate::wire_failure;
-use backstop_core::{Call, Clock, Phase, Saga};
+use backstop_core::{Call, Clock, DefinitionRef, Phase, Saga};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT};
@@ -9,29 +9,43 @@ use prost::Message;
 use std::time::Duration;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 
+/// Room for all that a call says, so that the map is made once.
+const HEADERS: usize = 16;
 const CLOCK: &str = "backstop-clock";
 /// Largest `backstop-cause-bin` before base64, which adds a third. With all other metadata it stays below
 /// the 8 KiB of headers that some servers (Netty) take at most.
 pub(crate) const CAUSE_BYTES_MAX: usize = 4608;
 
-/// The metadata of one attempt, but for [`protocol`] and `traceparent`.
-pub(super) fn of_call(saga: &Saga, call: &Call) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
-    let mut put = |name: &'static str, text: &str| {
-        // Ids and names are visible ASCII by their own rules, and the rest is numbers.
-        if let Ok(value) = HeaderValue::from_str(text) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    let step = saga.definition.steps.get(call.step);
-    put("backstop-saga-id", saga.id.as_str());
-    put("backstop-definition", &saga.definition.reference.to_string());
-    put("backstop-step", step.map_or("", |step| step.name.as_str()));
-    put("backstop-phase", call.phase.as_str());
-    put("backstop-attempt", &call.attempt.to_string());
-    put(CLOCK, &call.clock.0.to_string());
-    put("backstop-epoch", &saga.epoch.0.to_string());
-    put("idempotency-key", call.key(saga).as_str());
+/// What all attempts of one step's call say alike, made once for each revision.
+#[derive(Debug)]
+pub(super) struct Fixed {
+    step: HeaderValue,
+    phase: HeaderValue,
+}
+
+impl Fixed {
+    pub(super) fn new(step: &str, phase: Phase) -> Self {
+        Self { step: text(step), phase: HeaderValue::from_static(phase.as_str()) }
+    }
+}
+
+/// How calls name their revision.
+pub(super) fn definition(reference: &DefinitionRef) -> HeaderValue {
+    text(&reference.to_string())
+}
+
+/// The metadata of one attempt, but for `grpc-timeout` and `traceparent`.
+pub(super) fn of_call(definition: &HeaderValue, fixed: &Fixed, saga: &Saga, call: &Call) -> HeaderMap {
+    let mut headers = protocol();
+    let mut put = |name: &'static str, value| headers.insert(HeaderName::from_static(name), value);
+    put("backstop-saga-id", once(saga.id.as_str()));
+    put("backstop-definition", definition.clone());
+    put("backstop-step", fixed.step.clone());
+    put("backstop-phase", fixed.phase.clone());
+    put("backstop-attempt", call.attempt.into());
+    put(CLOCK, call.clock.0.into());
+    put("backstop-epoch", saga.epoch.0.into());
+    put("idempotency-key", once(call.key(saga).as_str()));
     if let (Phase::Compensation, Some(cause)) = (call.phase, &saga.cause) {
         let cause = wire_failure::bounded_cause(&saga.definition.errors, cause, CAUSE_BYTES_MAX);
         put_binary(&mut headers, "backstop-cause-bin", cause.encode_to_vec().into());
@@ -39,21 +53,36 @@ pub(super) fn of_call(saga: &Saga, call: &Call) -> HeaderMap {
     headers
 }
 
-/// The saga's or the call's place in its trace.
-pub(super) fn trace_parent(headers: &mut HeaderMap, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert("traceparent", value);
-    }
+/// Ids and names are visible ASCII by their own rules, so nothing is ever left empty.
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// What gRPC itself wants, with the time that is left.
-pub(super) fn protocol(headers: &mut HeaderMap, left: Duration) {
+/// A value that no other call bears: HPACK is told not to index it (RFC 7541, 7.1.3). Indexed, each of them pushes
+/// out of the connection's small table what all calls share, at both ends.
+fn once(value: &str) -> HeaderValue {
+    let mut value = text(value);
+    value.set_sensitive(true);
+    value
+}
+
+/// The saga's or the call's place in its trace.
+pub(super) fn trace_parent(headers: &mut HeaderMap, value: &str) {
+    headers.insert("traceparent", once(value));
+}
+
+/// What gRPC itself wants of every call, but for the time that is left.
+pub(super) fn protocol() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("backstop/", env!("CARGO_PKG_VERSION"))));
-    if let Ok(value) = HeaderValue::from_str(&grpc_timeout(left)) {
-        headers.insert("grpc-timeout", value);
-    }
+    headers
+}
+
+/// The time that is left.
+pub(super) fn timeout(headers: &mut HeaderMap, left: Duration) {
+    headers.insert("grpc-timeout", once(&grpc_timeout(left)));
 }
 
 /// The participant's Lamport clock, from the headers or trailers of its answer; the later of the two.

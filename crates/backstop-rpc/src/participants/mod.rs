@@ -14,6 +14,8 @@
 //! Permits, the circuit breaker and retries: the engine and the core.
 
 mod address;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod calls;
 mod codec;
 mod connection;
@@ -128,7 +130,8 @@ impl Participants for ParticipantClient {
 
     fn prepare(&self, revision: &StoredRevision) -> Result<Arc<dyn Calls>, Vec<Fault>> {
         let plan = beside_the_runtime(|| Plan::compile(&revision.spec, &revision.descriptors))?;
-        Ok(Arc::new(RevisionCalls { registry: self.registry.clone(), plan }))
+        let definition = metadata::definition(&revision.reference);
+        Ok(Arc::new(RevisionCalls { registry: self.registry.clone(), plan, definition }))
     }
 
     async fn signal(&self, saga: &Saga, signal: &Signal, timeout: Duration) -> Result<(), String> {

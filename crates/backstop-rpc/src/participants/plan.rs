@@ -1,7 +1,7 @@
 //! A revision's calls, compiled: where each goes, what its request is made of, and what its reply must be.
 
-use super::descriptors;
 use super::template::{Scope, Template, Visible};
+use super::{descriptors, metadata};
 use backstop_core::{CallSpec, DefinitionSpec, Fault, ParticipantName, Phase, StepSpec};
 use http::uri::PathAndQuery;
 use prost::Message;
@@ -35,6 +35,7 @@ pub(super) struct PlannedCall {
     pub(super) path: PathAndQuery,
     pub(super) request: Source,
     pub(super) response: MessageDescriptor,
+    pub(super) metadata: metadata::Fixed,
 }
 
 /// What a request is made of.
@@ -89,7 +90,7 @@ impl Plan {
                     response: methods.action.as_ref().ok().map(MethodDescriptor::output),
                 };
                 let path = format!("steps[{index}].{}", phase.as_str());
-                PlannedCall::compile(call, method, &scope, &path, &mut faults)
+                PlannedCall::compile(call, method, &scope, &path, &mut faults, &step.name)
             };
             let action = compile(Phase::Action, &step.action, &methods.action);
             let compensation = step.compensation.as_ref().zip(methods.compensation.as_ref());
@@ -122,6 +123,7 @@ impl PlannedCall {
         scope: &Scope<'_>,
         path: &str,
         faults: &mut Vec<Fault>,
+        step: &str,
     ) -> Option<Self> {
         let method = match method {
             Ok(method) => method,
@@ -145,7 +147,14 @@ impl PlannedCall {
             .parse()
             .map_err(|_| faults.push(Fault::new(format!("{path}.method"), "is no path of a URI")))
             .ok();
-        Some(Self { participant: participant?, path: uri?, request: request?, response: method.output() })
+        let metadata = metadata::Fixed::new(step, scope.phase);
+        Some(Self {
+            participant: participant?,
+            path: uri?,
+            request: request?,
+            response: method.output(),
+            metadata,
+        })
     }
 }
 

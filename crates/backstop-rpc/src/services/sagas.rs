@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 /// The service.
 #[derive(Clone)]
@@ -42,11 +42,8 @@ impl Sagas {
         let (command, wait) = start_command(self.coordinator.settings(), request, trace_parent)
             .map_err(|faults| invalid(&faults))?;
         let asked_for = command.id.clone();
-        let coordinator = self.coordinator.clone();
-        // A task of its own: the caller may give up in the middle, the saga may not.
-        let started = tokio::spawn(async move { coordinator.start_saga(command).await }.in_current_span());
-        let started = started.await.map_err(|_| Status::unavailable("the coordinator is shutting down"))?;
-        let started = match (started, asked_for) {
+        // The caller may give up in the middle: a saga that is written has a runner of its own by then.
+        let started = match (self.coordinator.start_saga(command).await, asked_for) {
             (Ok(started), _) => started,
             // The very request has started it before; only its head row can be told of it.
             (Err(error @ (EngineError::Retired { .. } | EngineError::Quarantined { .. })), Some(id)) => {

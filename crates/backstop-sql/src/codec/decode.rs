@@ -25,11 +25,10 @@ use std::time::Duration;
 /// # Errors
 /// [`StoreError::Unreadable`] or [`StoreError::Newer`], naming saga and seq.
 pub(crate) fn decode(row: EventRow<'_>) -> StoreResult<Event> {
-    let place = format!("event {} of saga {}", row.seq, row.saga);
-    decode_row(row).map_err(|error| error.of(place))
+    decode_row(&row).map_err(|error| error.of(format!("event {} of saga {}", row.seq, row.saga)))
 }
 
-fn decode_row(row: EventRow<'_>) -> Result<Event, DecodeError> {
+fn decode_row(row: &EventRow<'_>) -> Result<Event, DecodeError> {
     if row.format != FORMAT {
         // Before anything else is looked at: a newer program may have kinds and fields of its own.
         return Err(DecodeError::format(i64::from(row.format), i64::from(FORMAT)));
@@ -38,7 +37,7 @@ fn decode_row(row: EventRow<'_>) -> Result<Event, DecodeError> {
         seq: Seq(from_i64("seq", row.seq)?),
         clock: Clock(from_i64("clock", row.clock)?),
         at: Timestamp(row.at),
-        kind: decode_kind(&row)?,
+        kind: decode_kind(row)?,
     })
 }
 

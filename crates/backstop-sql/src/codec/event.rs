@@ -175,14 +175,15 @@ impl<'a> EventRow<'a> {
 }
 
 fn started_payload(started: &Started) -> Vec<u8> {
+    // `as_str` and not `to_string`: that goes through the machinery of formatting, once for each step.
     let request = |(step, body): (&StepName, &bytes::Bytes)| payload::Request {
-        step: Some(step.to_string()),
+        step: Some(step.as_str().to_owned()),
         body: Some(body.clone()),
     };
     payload::Started {
-        definition: Some(started.definition.name.to_string()),
+        definition: Some(started.definition.name.as_str().to_owned()),
         revision: Some(started.definition.revision.0),
-        coordinator: Some(started.coordinator.to_string()),
+        coordinator: Some(started.coordinator.as_str().to_owned()),
         input: Some(started.input.clone()),
         requests: started.payloads.iter().map(request).collect(),
         labels: started.labels.clone(),

@@ -61,11 +61,10 @@ pub(crate) fn encode(head: &Head) -> StoreResult<HeadRow<'_>> {
 /// # Errors
 /// [`StoreError::Unreadable`], naming the saga.
 pub(crate) fn decode(row: HeadRow<'_>) -> StoreResult<Head> {
-    let place = format!("the head of saga {}", row.id);
-    decode_row(row).map_err(|error| error.of(place))
+    decode_row(&row).map_err(|error| error.of(format!("the head of saga {}", row.id)))
 }
 
-fn decode_row(row: HeadRow<'_>) -> Result<Head, DecodeError> {
+fn decode_row(row: &HeadRow<'_>) -> Result<Head, DecodeError> {
     let name = DefinitionName::parse(&row.definition)
         .map_err(|_| DecodeError::unknown("definition", row.definition.as_ref()))?;
     let owner = row.owner.as_deref();
@@ -106,16 +105,46 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> Result<[u8; 32], DecodeError> {
 
 /// Labels as a JSON object of strings; also the form of a filter.
 pub(crate) fn labels_to_column(labels: &BTreeMap<String, String>) -> StoreResult<String> {
-    let escaped: BTreeMap<_, _> =
-        labels.iter().map(|(key, value)| (text::to_column(key), text::to_column(value))).collect();
-    serde_json::to_string(&escaped).map_err(|error| StoreError::NotApplied(format!("labels: {error}")))
+    let json = if labels.iter().all(|(key, value)| text::is_plain(key) && text::is_plain(value)) {
+        serde_json::to_string(labels)
+    } else {
+        let escaped: BTreeMap<_, _> =
+            labels.iter().map(|(key, value)| (text::to_column(key), text::to_column(value))).collect();
+        serde_json::to_string(&escaped)
+    };
+    json.map_err(|error| StoreError::NotApplied(format!("labels: {error}")))
 }
 
 fn labels_from_column(column: &str) -> Result<BTreeMap<String, String>, DecodeError> {
     let escaped: BTreeMap<String, String> =
         serde_json::from_str(column).map_err(|error| DecodeError::malformed("labels", error))?;
+    if escaped.iter().all(|(key, value)| text::is_plain(key) && text::is_plain(value)) {
+        return Ok(escaped);
+    }
     escaped
         .into_iter()
         .map(|(key, value)| Ok((text::from_column("labels", &key)?, text::from_column("labels", &value)?)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_any_text_come_back_as_they_were() {
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        for (labels, column) in [
+            (labels(&[]), "{}"),
+            (labels(&[("b", "ü \" \\"), ("a", "")]), r#"{"a":"","b":"ü \" \\"}"#),
+            (labels(&[("a", "x"), ("b", "\0")]), r#"{"a":"x","b":"\u001a0"}"#),
+            (labels(&[("\u{1a}0", "x")]), r#"{"\u001a10":"x"}"#),
+        ] {
+            assert_eq!(labels_to_column(&labels).unwrap(), column);
+            assert_eq!(labels_from_column(column), Ok(labels));
+        }
+        assert!(labels_from_column(r#"{"a":"\u001a"}"#).is_err(), "a broken escape");
+    }
 }

@@ -68,11 +68,19 @@ pub(crate) fn start(settings: &Telemetry) -> anyhow::Result<Running> {
     } else {
         log.with_target(false).with_filter(filter()?).boxed()
     };
-    // Spans are for traces whatever the log shows; those of libraries are not ours to export.
-    let spans = tracing_opentelemetry::layer()
-        .with_tracer(traces.tracer("backstop"))
-        .with_filter(EnvFilter::new("off,backstop=info,backstop_rpc=info,backstop_engine=info"));
-    tracing_subscriber::registry().with(log).with(spans).try_init().context("a logger is set up already")?;
+    let started = match settings.otlp_endpoint {
+        // Nobody would see them, so none is made. (A layer that is `None` will not do: it wants every span of every
+        // library, which took a third of all instructions.)
+        None => tracing_subscriber::registry().with(log).try_init(),
+        // Spans are for traces whatever the log shows; those of libraries are not ours to export.
+        Some(_) => {
+            let spans = tracing_opentelemetry::layer()
+                .with_tracer(traces.tracer("backstop"))
+                .with_filter(EnvFilter::new("off,backstop=info,backstop_rpc=info,backstop_engine=info"));
+            tracing_subscriber::registry().with(log).with(spans).try_init()
+        }
+    };
+    started.context("a logger is set up already")?;
     Ok(Running { traces, metrics, registry, sagas })
 }
 

@@ -62,12 +62,8 @@ fn put_field(field: &FieldDescriptor, value: &Value, out: &mut Vec<u8>) {
                 put_value(number, &kind, field.is_group(), value, out);
             }
         }
-        value => {
-            let is_set = field.supports_presence() || !value.is_default_for_field(field);
-            if is_set {
-                put_value(number, &kind, field.is_group(), value, out);
-            }
-        }
+        // `DynamicMessage::fields` has left out what is the default and cannot be told from unset.
+        value => put_value(number, &kind, field.is_group(), value, out),
     }
 }
 

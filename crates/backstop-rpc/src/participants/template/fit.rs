@@ -95,11 +95,11 @@ fn shaped(env: &Env<'_>, val: &Val<'_>, shape: &Shape) -> Result<Value, Misfit> 
             env.spend_elements(val).map_err(|error| Misfit::new(error.text()))?;
             let mut map = HashMap::with_capacity(entries.len());
             for (key, item) in entries {
-                let step = path_step(&key_text(&key));
-                let key = map_key(&key, key_kind).map_err(|misfit| misfit.under(&step))?;
-                let item = single(env, &item, kind).map_err(|misfit| misfit.under(&step))?;
-                if map.insert(key, item).is_some() {
-                    return Err(Misfit::new("the key is there twice").under(&step));
+                let under = |misfit: Misfit| misfit.under(&path_step(&key_text(&key)));
+                let item_key = map_key(&key, key_kind).map_err(under)?;
+                let item = single(env, &item, kind).map_err(under)?;
+                if map.insert(item_key, item).is_some() {
+                    return Err(under(Misfit::new("the key is there twice")));
                 }
             }
             Ok(Value::Map(map))
@@ -217,7 +217,7 @@ pub(super) fn map_key(key: &Key, kind: &Kind) -> Result<MapKey, Misfit> {
         Key::Bool(_) => None,
     };
     match kind {
-        Kind::String => Ok(MapKey::String(key_text(key))),
+        Kind::String => Ok(MapKey::String(key_text(key).into_owned())),
         Kind::Bool => match key {
             Key::Bool(value) => Ok(MapKey::Bool(*value)),
             Key::Str(text) => text.parse().map(MapKey::Bool).map_err(|_| no()),
@@ -272,11 +272,12 @@ fn message(env: &Env<'_>, val: &Val<'_>, descriptor: &MessageDescriptor) -> Resu
             let mut built = DynamicMessage::new(descriptor.clone());
             for (key, item) in val.entries().unwrap_or_default() {
                 let name = key_text(&key);
-                let step = path_step(&name);
+                // Put together only for a misfit: for each field of each line it was an eighth of a long list.
+                let under = |misfit: Misfit| misfit.under(&path_step(&name));
                 let inner = named_field(descriptor, &name).ok_or_else(|| {
-                    Misfit::new(format!("{} has no such field", descriptor.full_name())).under(&step)
+                    under(Misfit::new(format!("{} has no such field", descriptor.full_name())))
                 })?;
-                if let Some(value) = field(env, &item, &inner).map_err(|misfit| misfit.under(&step))? {
+                if let Some(value) = field(env, &item, &inner).map_err(under)? {
                     built.set_field(&inner, value);
                 }
             }

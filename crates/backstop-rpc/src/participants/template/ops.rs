@@ -8,6 +8,7 @@ use super::expr::{Function, Op};
 use super::value::{Key, Val, WHOLE_DOUBLE_MAX, whole};
 use bytes::Bytes;
 use prost::Message;
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -271,10 +272,10 @@ fn to_string<'a>(val: &Val<'a>) -> Evaluated<'a> {
 }
 
 /// A key as protobuf's JSON mapping writes it.
-pub(super) fn key_text(key: &Key) -> String {
+pub(super) fn key_text(key: &Key) -> Cow<'_, str> {
     match key {
-        Key::Bool(value) => value.to_string(),
-        Key::Int(value) => value.to_string(),
-        Key::Str(text) => text.clone(),
+        Key::Bool(value) => value.to_string().into(),
+        Key::Int(value) => value.to_string().into(),
+        Key::Str(text) => text.into(),
     }
 }
