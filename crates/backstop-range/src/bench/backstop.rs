@@ -24,6 +24,7 @@ pub(super) struct Backstop {
     journal: Journal,
     pid: u32,
     durability: &'static str,
+    settings: Vec<(String, String)>,
 }
 
 impl Backstop {
@@ -49,14 +50,9 @@ impl Backstop {
         if ground.store() == Store::Postgres {
             crate::cluster::migrate(program, &store).await?;
         }
-        let plan = Plan {
-            program: program.to_owned(),
-            store: store.clone(),
-            settings: settings
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-        };
+        let settings: Vec<(String, String)> =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let plan = Plan { program: program.to_owned(), store: store.clone(), settings: settings.clone() };
         let coordinator = Coordinator::new("A", plan);
         coordinator.start().await?;
         let api = Api::at(coordinator.address()?)?;
@@ -66,7 +62,8 @@ impl Backstop {
             Store::Sqlite => "WAL, synchronous = FULL",
         };
         let pid = pid(&coordinator).await?;
-        Ok(Self { coordinator, api, journal: Journal::open(&store).await?, pid, durability })
+        let journal = Journal::open(&store).await?;
+        Ok(Self { coordinator, api, journal, pid, durability, settings })
     }
 
     /// Its API.
@@ -101,7 +98,10 @@ impl System for Backstop {
     }
 
     fn settings(&self) -> Vec<String> {
-        vec![format!("{}; all else as it is by itself", self.durability)]
+        let mut lines = vec![self.durability.to_owned()];
+        lines.extend(self.settings.iter().map(|(name, value)| format!("{name}={value}")));
+        lines.push("all else as it is by itself".to_owned());
+        lines
     }
 
     async fn prepare(&self, saga: Saga) -> Result<bool> {

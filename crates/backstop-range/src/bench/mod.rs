@@ -92,6 +92,9 @@ pub struct Bench {
     /// Minutes of each open loop
     #[arg(long, default_value_t = 1.0)]
     pub minutes: f64,
+    /// A setting of the coordinator beside those that it has by itself
+    #[arg(long = "setting", value_name = "BACKSTOP_NAME=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
     /// Other orchestrators in the same run.
     #[arg(long = "peer", value_name = "PEER", help = peers::HELP)]
     pub peers: Vec<peers::Wish>,
@@ -170,7 +173,9 @@ async fn on_store(
     let counters = Counters::of(&ground).await?;
     let stage = Stage { ground, counters };
     results.machine.extend(stage.counters.describe().await?);
-    let backstop = Arc::new(Backstop::start(program, &stage.ground, &[]).await?);
+    let settings: Vec<(&str, &str)> =
+        bench.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let backstop = Arc::new(Backstop::start(program, &stage.ground, &settings).await?);
     let systems = systems(bench, &stage.ground, Arc::clone(&backstop)).await?;
     for system in &systems {
         results.settings.push((format!("{} on {}", system.name(), store.name()), system.settings()));
@@ -225,6 +230,12 @@ async fn on_store(
         results.books.push((name, system.settle().await.err().map(|error| format!("{error:#}"))));
     }
     Ok(())
+}
+
+/// `BACKSTOP_JOURNAL__QUEUE_MAX=1`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a setting is BACKSTOP_NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// A word on the way: a run is long.

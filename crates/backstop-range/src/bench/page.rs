@@ -18,8 +18,12 @@ const OWN_STYLE: &str = include_str!("page.css");
 pub(super) fn page(results: &Results) -> String {
     let mut body = String::new();
     for kind in kinds(results) {
-        let rows: Vec<&Row> =
-            results.middle().into_iter().map(|(row, ..)| row).filter(|row| row.cell.is_like(&kind)).collect();
+        let rows: Vec<&Row> = results
+            .middle()
+            .into_iter()
+            .map(|rounds| rounds.row)
+            .filter(|row| row.cell.is_like(&kind))
+            .collect();
         let _ = write!(body, "<section><h2>{}</h2>", escape(&kind.title()));
         body.push_str(&rates(results, &rows));
         body.push_str(&times(&rows));

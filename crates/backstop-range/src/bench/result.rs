@@ -191,6 +191,28 @@ pub struct Batches {
     pub events_per_write: f64,
 }
 
+/// The rounds of one closed loop as one.
+#[derive(Debug, Clone, Copy)]
+pub struct Middle<'a> {
+    /// The one in the middle by its rate.
+    pub row: &'a Row,
+    /// The lowest rate of them.
+    pub lowest: f64,
+    /// The highest.
+    pub highest: f64,
+    /// The rate as a share of the floor's: in each round against the floor of that round, then the middle.
+    pub of_floor: Option<f64>,
+    /// The median time over the floor's, likewise.
+    pub of_floor_p50: Option<f64>,
+}
+
+/// The one in the middle; none of none.
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
 impl Cell {
     /// Its kind of saga.
     #[must_use]
@@ -245,25 +267,28 @@ impl Usage {
 }
 
 impl Results {
-    /// Of all rounds of each closed loop the one in the middle by its rate, in the order in which they ran; with the
-    /// lowest and the highest rate of them.
+    /// Each closed loop in the order in which they ran, its rounds as one.
     #[must_use]
-    pub fn middle(&self) -> Vec<(&Row, f64, f64)> {
-        let mut middle: Vec<(&Row, f64, f64)> = Vec::new();
-        for first in self.rows.iter().filter(|row| row.cell.round == 0) {
-            let mut rounds: Vec<&Row> = self
-                .rows
-                .iter()
-                .filter(|row| row.system == first.system && Cell { round: 0, ..row.cell } == first.cell)
-                .collect();
-            rounds.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-            let (lowest, highest) = (rounds.first(), rounds.last());
-            if let (Some(row), Some(lowest), Some(highest)) = (rounds.get(rounds.len() / 2), lowest, highest)
-            {
-                middle.push((row, lowest.rate, highest.rate));
-            }
-        }
-        middle
+    pub fn middle(&self) -> Vec<Middle<'_>> {
+        let firsts = self.rows.iter().filter(|row| row.cell.round == 0);
+        firsts.filter_map(|first| self.rounds_of(first)).collect()
+    }
+
+    fn rounds_of(&self, first: &Row) -> Option<Middle<'_>> {
+        let is_round = |row: &&Row| row.system == first.system && Cell { round: 0, ..row.cell } == first.cell;
+        let mut rounds: Vec<&Row> = self.rows.iter().filter(is_round).collect();
+        rounds.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+        let alone = |row: &&Row| {
+            let floor = self.floor(row)?.latency_p50_us.max(1);
+            Some(super::number(row.latency.p50) / super::number(floor))
+        };
+        Some(Middle {
+            row: rounds.get(rounds.len() / 2)?,
+            lowest: rounds.first()?.rate,
+            highest: rounds.last()?.rate,
+            of_floor: median(rounds.iter().filter_map(|row| row.of_floor)),
+            of_floor_p50: median(rounds.iter().filter_map(alone)),
+        })
     }
 
     /// The floor of a row, measured beside it.

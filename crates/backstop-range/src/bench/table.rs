@@ -1,6 +1,6 @@
 //! The results as tables, for the terminal and for the page.
 
-use super::result::{Batches, Cell, Database, Quantiles, Results, Row, Usage};
+use super::result::{Batches, Cell, Database, Middle, Quantiles, Results, Row, Usage};
 
 /// A table. Its first columns are words, the others are figures.
 #[derive(Debug, Clone)]
@@ -60,7 +60,8 @@ fn closed(results: &Results) -> Grid {
         "Closed loop",
         "Times in milliseconds. Of several rounds the one in the middle by its rate, and the slowest and the quickest \
          rate. Overhead is what is left of a saga's time without that in which a call of it was out. Backstop's rate \
-         over another's stands under ‘times’.",
+         over another's stands under ‘times’. What is compared with the floor is compared in each round, with the floor of \
+         that round; with one in flight the median time over the floor's counts, with many the share of its rate.",
         &["system", "sagas"],
         &[
             "in flight",
@@ -68,6 +69,7 @@ fn closed(results: &Results) -> Grid {
             "rounds",
             "calls/s",
             "of floor",
+            "p50 of floor",
             "times",
             "p50",
             "p99",
@@ -83,23 +85,24 @@ fn closed(results: &Results) -> Grid {
         ],
     );
     let middle = results.middle();
-    for (row, lowest, highest) in &middle {
-        let ours = middle.iter().find(|(other, ..)| {
-            other.system == super::OURS && at_round(other.cell, 0) == at_round(row.cell, 0)
-        });
-        let times = match ours {
-            Some((ours, ..)) if row.system != super::OURS => format!("{:.2}", ours.rate / row.rate),
-            _ => String::new(),
-        };
+    for rounds in &middle {
+        let row = rounds.row;
+        let ours = middle
+            .iter()
+            .map(|other| other.row)
+            .find(|other| other.system == super::OURS && at_round(other.cell, 0) == at_round(row.cell, 0));
+        let times = ours.filter(|_| row.system != super::OURS).map(|ours| ours.rate / row.rate);
+        let ratio = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
         let mut cells = vec![
             row.system.clone(),
             row.cell.title(),
             row.cell.in_flight.to_string(),
             format!("{:.0}", row.rate),
-            format!("{lowest:.0}–{highest:.0}"),
+            format!("{:.0}–{:.0}", rounds.lowest, rounds.highest),
             format!("{:.0}", row.calls_rate),
-            row.of_floor.map_or_else(String::new, |share| format!("{share:.2}")),
-            times,
+            ratio(rounds.of_floor),
+            ratio(rounds.of_floor_p50),
+            ratio(times),
         ];
         cells.extend(quantiles(Some(&row.latency)));
         cells.extend(quantiles(row.overhead.as_ref()));
@@ -142,7 +145,7 @@ fn cost(results: &Results) -> Grid {
             "others",
         ],
     );
-    for (row, ..) in results.middle() {
+    for Middle { row, .. } in results.middle() {
         let mut cells = vec![row.system.clone(), row.cell.title(), row.cell.in_flight.to_string()];
         cells.extend(processor(&row.usage));
         cells.extend(database(&row.database));
