@@ -48,6 +48,12 @@ enum Scenario {
     Tracing(scenario::tracing::Tracing),
     /// How fast it is, beside the floor
     Bench(bench::Bench),
+    /// What a saga costs beside very many others, and how long a recovery takes
+    Growth(bench::growth::Growth),
+    /// The coordinator's memory over a long time under load
+    Soak(bench::soak::Soak),
+    /// From the start of the coordinator to its first saga
+    Startup(bench::startup::Startup),
     /// One participant of the benchmark, as the benchmark starts it
     #[command(hide = true)]
     Answer(bench::answer::Answer),
@@ -70,6 +76,9 @@ impl Scenario {
             Self::Hanging(hanging) => scenario::hanging::run(program, hanging).await,
             Self::Tracing(tracing) => scenario::tracing::run(program, tracing).await,
             Self::Bench(bench) => bench::run(&program, &std::env::current_exe()?, bench).await,
+            Self::Growth(growth) => bench::growth::run(&program, &std::env::current_exe()?, growth).await,
+            Self::Soak(soak) => bench::soak::run(&program, &std::env::current_exe()?, soak).await,
+            Self::Startup(startup) => bench::startup::run(&program, &std::env::current_exe()?, startup).await,
             // Told apart before: they need no coordinator.
             Self::Ledger(_) | Self::Answer(_) => anyhow::bail!("a participant is no scenario"),
         }

@@ -3,6 +3,7 @@
 //!
 //! # Invariants
 //! * Columns are listed from the database, not from memory: a column more is copied along.
+//! * A copy's events go to the partition of its birth.
 //! * The model's rows are taken aside in one transaction; what happens to it afterwards is not copied.
 //!
 //! # Not here
@@ -27,6 +28,8 @@ pub struct Model {
 pub struct Anew {
     /// `wake_at`, and nobody is the owner.
     pub wake_at: Option<Moment>,
+    /// Each copy was born, went on and ended one microsecond before the copy of the number before.
+    pub apart: bool,
 }
 
 impl Model {
@@ -36,7 +39,7 @@ impl Model {
     /// If there is no such saga.
     pub async fn take(pool: &PgPool, saga: &str) -> Result<Self> {
         let mut transaction = pool.begin().await?;
-        for (table, key) in [("saga", "id"), ("saga_event", "saga_id")] {
+        for (table, key) in [("saga", "id"), ("journal", "saga_id")] {
             let sql = format!("CREATE TABLE range_{table} AS SELECT * FROM {table} WHERE {key} = $1");
             sqlx::query(AssertSqlSafe(sql))
                 .bind(saga)
@@ -57,21 +60,45 @@ impl Model {
     /// # Errors
     /// If the rows do not fit.
     pub async fn plant(&self, prefix: &str, count: u64, anew: &Anew) -> Result<()> {
+        self.plant_more(prefix, 1..=count, anew).await
+    }
+
+    /// Plants the copies of these numbers.
+    ///
+    /// # Errors
+    /// If the rows do not fit.
+    pub async fn plant_more(
+        &self,
+        prefix: &str,
+        numbers: std::ops::RangeInclusive<u64>,
+        anew: &Anew,
+    ) -> Result<()> {
+        let is_time = |column: &str| {
+            anew.apart && ["created_at", "updated_at", "ended_at", "at", "born"].contains(&column)
+        };
         let mut heads = Vec::new();
         for column in self.columns("saga").await? {
             heads.push(match (column.as_str(), anew.wake_at) {
                 ("id", _) => (column, "$3 || number".to_owned()),
                 ("owner", Some(_)) => (column, "NULL".to_owned()),
                 ("wake_at", Some(at)) => (column, format!("{at} + number")),
+                (name, _) if is_time(name) => {
+                    let value = format!("\"{name}\" - number");
+                    (column, value)
+                }
                 (_, _) => (column.clone(), format!("\"{column}\"")),
             });
         }
         let mut events = Vec::new();
-        for column in self.columns("saga_event").await? {
-            let value = if column == "saga_id" { "$3 || number".to_owned() } else { format!("\"{column}\"") };
+        for column in self.columns("journal").await? {
+            let value = match column.as_str() {
+                "saga_id" => "$3 || number".to_owned(),
+                name if is_time(name) => format!("\"{name}\" - number"),
+                name => format!("\"{name}\""),
+            };
             events.push((column, value));
         }
-        for (table, columns) in [("saga", heads), ("saga_event", events)] {
+        for (table, columns) in [("saga", heads), ("journal", events)] {
             let (names, values): (Vec<_>, Vec<_>) =
                 columns.into_iter().map(|(name, value)| (format!("\"{name}\""), value)).unzip();
             let sql = format!(
@@ -79,8 +106,8 @@ impl Model {
                 names.join(", "),
                 values.join(", ")
             );
-            for from in (1..=count).step_by(usize::try_from(BATCH)?) {
-                let until = (from + BATCH - 1).min(count);
+            for from in numbers.clone().step_by(usize::try_from(BATCH)?) {
+                let until = (from + BATCH - 1).min(*numbers.end());
                 sqlx::query(AssertSqlSafe(sql.clone()))
                     .bind(i64::try_from(from)?)
                     .bind(i64::try_from(until)?)
@@ -90,9 +117,18 @@ impl Model {
                     .with_context(|| format!("copies of {} in {table}", self.saga))?;
             }
         }
-        for table in ["saga", "saga_event"] {
+        for table in ["saga", "journal"] {
             sqlx::query(AssertSqlSafe(format!("VACUUM ANALYZE {table}"))).execute(&self.pool).await?;
         }
+        Ok(())
+    }
+
+    /// Takes the rows that were kept aside away, so that another model may be taken.
+    ///
+    /// # Errors
+    /// If the database does not.
+    pub async fn put_away(self) -> Result<()> {
+        sqlx::query("DROP TABLE range_saga, range_journal").execute(&self.pool).await?;
         Ok(())
     }
 

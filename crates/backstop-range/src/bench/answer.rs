@@ -5,9 +5,13 @@ use crate::wire::{Done, Work};
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::net::TcpListener;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
+/// When a saga that is to wait shall come back: the longest that Backstop follows.
+const LATER: Duration = Duration::from_secs(3_600);
 /// Longest answer of the stand-in.
 const ANSWER_MAX: usize = 1 << 20;
 
@@ -34,6 +38,11 @@ impl Bench for AtOnce {
     async fn start(&self, request: Request<Work>) -> Result<Response<Done>, Status> {
         let answer = usize::try_from(request.get_ref().answer).unwrap_or_default().min(ANSWER_MAX);
         Ok(Response::new(Done { receipt: "x".repeat(answer) }))
+    }
+
+    async fn later(&self, _: Request<Work>) -> Result<Response<Done>, Status> {
+        let details = ErrorDetails::with_retry_info(Some(LATER));
+        Err(Status::with_error_details(Code::Aborted, "come back later", details))
     }
 
     async fn refuse(&self, _: Request<Work>) -> Result<Response<Done>, Status> {

@@ -79,6 +79,11 @@ impl Backstop {
         &self.coordinator
     }
 
+    /// The id of its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Its journal, as the store has it.
     pub(super) fn journal(&self) -> &Journal {
         &self.journal

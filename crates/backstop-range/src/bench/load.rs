@@ -68,23 +68,52 @@ pub(super) async fn repeat<F>(
 where
     F: Future<Output = Result<()>> + Send,
 {
+    let until = Instant::now() + time;
+    spread(in_flight, move |_| Instant::now() < until, one).await
+}
+
+/// Does a thing so many times, so many at once.
+///
+/// # Errors
+/// If one panics.
+pub(super) async fn times<F>(
+    in_flight: usize,
+    count: u64,
+    one: impl Fn(u64) -> F + Clone + Send + 'static,
+) -> Result<Ran>
+where
+    F: Future<Output = Result<()>> + Send,
+{
+    spread(in_flight, move |number| number < count, one).await
+}
+
+/// Does a thing as long as the next number may be done, so many at once.
+async fn spread<F>(
+    in_flight: usize,
+    may: impl Fn(u64) -> bool + Clone + Send + 'static,
+    one: impl Fn(u64) -> F + Clone + Send + 'static,
+) -> Result<Ran>
+where
+    F: Future<Output = Result<()>> + Send,
+{
     let next = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
-    let until = began + time;
     let mut clients = JoinSet::new();
     for _ in 0..in_flight {
-        let (one, next) = (one.clone(), Arc::clone(&next));
+        let (one, may, next) = (one.clone(), may.clone(), Arc::clone(&next));
         clients.spawn(async move {
             let mut ran = Ran::default();
-            while Instant::now() < until {
+            loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
+                if !may(number) {
+                    return ran;
+                }
                 let started = Instant::now();
                 match one(number).await {
                     Ok(()) => ran.sagas.push((number, micros(started.elapsed()))),
                     Err(error) => ran.fails(&error),
                 }
             }
-            ran
         });
     }
     let mut all = Ran::default();

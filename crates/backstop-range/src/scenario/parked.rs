@@ -79,7 +79,7 @@ pub async fn run(program: PathBuf, parked: &Parked) -> Result<Report> {
     let model = Model::take(pool, "model").await?;
     let planting = now();
     let far = planting + micros(FAR);
-    model.plant("parked-", parked.sagas, &Anew { wake_at: Some(far) }).await?;
+    model.plant("parked-", parked.sagas, &Anew { wake_at: Some(far), apart: false }).await?;
     report.duration("planted in", now() - planting);
     // The copies' next attempt is as old as the model's.
     let left = pushed_back + micros(PUSHBACK) + 1_000_000 - now();
