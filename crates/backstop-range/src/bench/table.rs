@@ -164,7 +164,8 @@ const GROUND: [&str; 3] = ["load", "participants", "postgres"];
 /// In all, of each of the ground's groups, and of the system.
 fn processor(usage: &Usage) -> Vec<String> {
     let of = |name: &str| usage.processor_us.iter().find(|(other, _)| other == name).map(|(_, spent)| *spent);
-    let system: f64 = own(&usage.processor_us).sum();
+    // Not `sum`: that of nothing is -0, and what somebody else has started has no processes of ours.
+    let system: f64 = own(&usage.processor_us).fold(0.0, |sum, spent| sum + spent);
     let mut cells = vec![format!("{:.0}", usage.processor_total_us())];
     cells.extend(GROUND.map(|name| of(name).map_or_else(String::new, |spent| format!("{spent:.0}"))));
     cells.push(format!("{system:.0}"));

@@ -130,7 +130,10 @@ impl System for Restate {
     }
 
     async fn prepare(&self, saga: Saga) -> Result<bool> {
-        Ok(saga.filler == 0 && Way::of(saga).is_some())
+        let way = Way::of(saga);
+        // One step makes its calls at once: for steps one after the other it would be no answer.
+        let is_out_of_order = self.manner == Manner::OneStep && way == Some(Way::Sequential);
+        Ok(saga.filler == 0 && way.is_some() && !is_out_of_order)
     }
 
     async fn run_one(&self, saga: Saga, _: String) -> Result<()> {

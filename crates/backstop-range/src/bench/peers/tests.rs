@@ -2,6 +2,8 @@
 
 use super::Way;
 use super::counted::Counted;
+use super::http::Client;
+use super::programs::Programs;
 use super::wish::{Manner, Wish};
 
 fn wish(text: &str) -> Result<Wish, String> {
@@ -51,4 +53,38 @@ fn a_saga_that_a_peer_has_not_ended_is_found() {
     for (succeeded, rolled_back, all) in [(0, 1, 1), (1, 0, 1), (1, 1, 3), (2, 1, 3)] {
         assert!(counted.agrees(succeeded, rolled_back, all).is_err(), "{succeeded} {rolled_back} {all}");
     }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_said_with_how_to_get_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = Programs::find(Some(folder.path())).unwrap();
+    let error = programs.file("peer-dtmrs").unwrap_err().to_string();
+    assert!(error.contains("peer-dtmrs") && error.contains("cargo xtask peers"), "{error}");
+}
+
+/// Answers each connection once with this status and body.
+async fn answering(status: &'static str, body: &'static str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut asked = [0; 1024];
+            let _ = socket.read(&mut asked).await.unwrap();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close", body.len());
+            socket.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
+        }
+    });
+    format!("http://{address}/run")
+}
+
+#[tokio::test]
+async fn only_2xx_is_an_end_and_anything_else_says_what_was_answered() {
+    let client = Client::new();
+    let there = answering("201 Created", "done").await;
+    assert_eq!(client.fetch(hyper::Method::POST, &there, "{}".to_owned()).await.unwrap(), "done");
+    let broken = answering("503 Service Unavailable", "no store").await;
+    let error = client.fetch(hyper::Method::POST, &broken, "{}".to_owned()).await.unwrap_err().to_string();
+    assert!(error.contains("503") && error.contains("no store"), "{error}");
 }

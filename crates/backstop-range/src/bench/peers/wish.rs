@@ -50,13 +50,14 @@ const PARTITIONS: u16 = 1;
 /// The text of `--peer` in `--help`.
 pub(in crate::bench) const HELP: &str = "Another orchestrator in the same run; may be given several times:\n  \
     dtmrs                      on SQLite twice: as durable as Backstop, and as it comes\n  \
-    restate | restate=PARTITIONS | restate=PARTITIONS:sequential | restate=PARTITIONS:one-step\n  \
+    restate | restate=PARTITIONS, and :sequential or :one-step after either: its fastest ways\n  \
     dtm                        DTM's server, on the run's Postgres, branch updates synchronous\n  \
-    dtm=grpc://HOST:PORT       a DTM that runs; it must reach the participants on 127.0.0.1\n  \
-    http='METHOD URL TEMPLATE' anything that runs one saga per request and answers 2xx at its end, for example a front of\n                             \
-    Temporal's with a worker of yours. In URL and TEMPLATE stand {id} for the saga and {a} {b} {c}\n                             \
-    for the participants' HOST:PORT; each serves gRPC, range.v1.Bench/Act and /Undo\n\
-    `cargo xtask peers` puts dtmrs, restate and dtm ready";
+    dtm=grpc://HOST:PORT       a DTM that runs (tried with 1.19.0) and reaches this machine's 127.0.0.1\n  \
+    http='METHOD URL TEMPLATE' whatever runs one saga for a request and answers 2xx at its end. In URL and TEMPLATE\n                             \
+    stand {id} for the saga, {a} {b} {c} for the participants' HOST:PORT; they serve gRPC,\n                             \
+    range.v1.Bench/Act. (Temporal: a front of your own that starts a workflow and waits for\n                             \
+    its result, and a worker whose activities make the calls; not tried here.)\n\
+    `cargo xtask peers` puts dtmrs, restate and dtm ready.";
 
 impl FromStr for Wish {
     type Err = anyhow::Error;
