@@ -4,7 +4,7 @@ use crate::traces::place;
 use http::{HeaderMap, HeaderName};
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
 use std::cell::OnceCell;
 use std::future::Future;
 use tonic::Code;
@@ -27,6 +27,9 @@ pub(crate) fn server_span(path: &str, headers: &HeaderMap) -> Span {
         backstop.saga.id = tracing::field::Empty,
         backstop.definition = tracing::field::Empty,
     );
+    if span.is_disabled() {
+        return span;
+    }
     let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
     if parent.span().span_context().is_valid() {
         // Fails only where no OpenTelemetry layer is installed; then there is nothing to be a child of.
@@ -59,14 +62,15 @@ tokio::task_local! {
 }
 
 /// Runs a request so that it has one place in one trace, also where no spans are made.
-pub(crate) async fn placed<F: Future>(callers: Option<String>, request: F) -> F::Output {
-    PLACE.scope(callers.map_or_else(OnceCell::new, OnceCell::from), request).await
+pub(crate) async fn placed<F: Future>(callers: Option<(SpanContext, String)>, request: F) -> F::Output {
+    let place = callers.map_or_else(OnceCell::new, |(_, text)| OnceCell::from(text));
+    PLACE.scope(place, request).await
 }
 
-/// The caller's place, if it has told one.
-pub(crate) fn callers(headers: &HeaderMap) -> Option<String> {
+/// The caller's place, and as it is written, if it has told one.
+pub(crate) fn callers(headers: &HeaderMap) -> Option<(SpanContext, String)> {
     let text = headers.get("traceparent")?.to_str().ok()?;
-    place::parse(text).map(|_| text.to_owned())
+    Some((place::parse(text)?, text.to_owned()))
 }
 
 /// The `traceparent` that a new saga's calls descend from: the current span's, else the caller's own, else
@@ -74,11 +78,9 @@ pub(crate) fn callers(headers: &HeaderMap) -> Option<String> {
 pub(crate) fn trace_parent(metadata: &MetadataMap) -> String {
     let own = Span::current().context();
     let own = own.span().span_context().clone();
-    let callers = metadata.get("traceparent").and_then(|value| value.to_str().ok());
-    let callers = callers.and_then(|text| Some((place::parse(text)?, text)));
-    match callers {
+    match callers(metadata.as_ref()) {
         // Nothing is exported here, or there is no span: what the participants tell hangs from the caller's.
-        Some((place, text)) if !own.is_valid() || place.is_sampled() && !own.is_sampled() => text.to_owned(),
+        Some((place, text)) if !own.is_valid() || place.is_sampled() && !own.is_sampled() => text,
         Some(_) | None if own.is_valid() => place::written(&own),
         Some(_) | None => unspanned(),
     }

@@ -59,7 +59,7 @@ impl Requests {
         if let Some(place) = place::of_attempt(saga, attempt) {
             metadata::trace_parent(&mut headers, &place::written(&place));
         }
-        metadata::timeout(&mut headers, left);
+        metadata::protocol(&mut headers, left);
         Some(headers)
     }
 }

@@ -9,7 +9,7 @@ use prost::Message;
 use std::time::Duration;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 
-/// Room for all that a call says, so that the map is made once.
+/// Room for all that a call says, [`protocol`] included, so that the map is made once.
 const HEADERS: usize = 16;
 const CLOCK: &str = "backstop-clock";
 /// Largest `backstop-cause-bin` before base64, which adds a third. With all other metadata it stays below
@@ -34,9 +34,9 @@ pub(super) fn definition(reference: &DefinitionRef) -> HeaderValue {
     text(&reference.to_string())
 }
 
-/// The metadata of one attempt, but for `grpc-timeout` and `traceparent`.
+/// The metadata of one attempt, but for [`protocol`] and `traceparent`.
 pub(super) fn of_call(definition: &HeaderValue, fixed: &Fixed, saga: &Saga, call: &Call) -> HeaderMap {
-    let mut headers = protocol();
+    let mut headers = HeaderMap::with_capacity(HEADERS);
     let mut put = |name: &'static str, value| headers.insert(HeaderName::from_static(name), value);
     put("backstop-saga-id", once(saga.id.as_str()));
     put("backstop-definition", definition.clone());
@@ -71,17 +71,11 @@ pub(super) fn trace_parent(headers: &mut HeaderMap, value: &str) {
     headers.insert("traceparent", once(value));
 }
 
-/// What gRPC itself wants of every call, but for the time that is left.
-pub(super) fn protocol() -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(HEADERS);
+/// What gRPC itself wants, with the time that is left.
+pub(super) fn protocol(headers: &mut HeaderMap, left: Duration) {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("backstop/", env!("CARGO_PKG_VERSION"))));
-    headers
-}
-
-/// The time that is left.
-pub(super) fn timeout(headers: &mut HeaderMap, left: Duration) {
     headers.insert("grpc-timeout", once(&grpc_timeout(left)));
 }
 

@@ -37,7 +37,7 @@ const CUT_SHORT_BEFORE: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub(super) struct Unary {
     pub(super) path: PathAndQuery,
-    /// All of them ([`metadata::protocol`] and more) but `grpc-timeout`, which says what is left when it goes out.
+    /// All but `grpc-timeout`, which says what is left when it goes out.
     pub(super) headers: HeaderMap,
     pub(super) message: Bytes,
     pub(super) deadline: Instant,
@@ -257,7 +257,7 @@ impl Endpoint {
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.address.uri(&call.path);
         *request.headers_mut() = call.headers.clone();
-        metadata::timeout(request.headers_mut(), call.deadline.saturating_duration_since(Instant::now()));
+        metadata::protocol(request.headers_mut(), call.deadline.saturating_duration_since(Instant::now()));
         request
     }
 }

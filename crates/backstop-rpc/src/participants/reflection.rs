@@ -5,10 +5,10 @@
 
 use super::descriptors::FILES_MAX;
 use super::evidence::Failed;
-use super::metadata;
 use super::pool::{Pool, Unary};
 use backstop_core::{Code, Evidence};
 use bytes::Bytes;
+use http::HeaderMap;
 use http::uri::PathAndQuery;
 use prost::Message;
 use prost_types::FileDescriptorProto;
@@ -91,7 +91,7 @@ impl Conversation<'_> {
             };
             let call = Unary {
                 path: PathAndQuery::from_static(path),
-                headers: metadata::protocol(),
+                headers: HeaderMap::new(),
                 message: message.clone(),
                 deadline: self.deadline,
                 clearance: None,

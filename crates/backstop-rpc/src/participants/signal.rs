@@ -5,6 +5,7 @@ use super::{Registry, metadata, span};
 use crate::wire_failure;
 use backstop_core::{IdempotencyKey, Phase, Saga, Signal};
 use backstop_proto::participant::v1::{OnRollbackRequest, OnRollbackResponse, on_rollback_request};
+use http::HeaderMap;
 use http::uri::PathAndQuery;
 use prost::Message;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub(super) async fn deliver(
     let name = &signal.participant;
     let pool = registry.pool(name).ok_or_else(|| format!("participant \"{name}\" is not known here"))?;
     let span = span::of_signal(saga, METHOD, name.as_str());
-    let mut headers = metadata::protocol();
+    let mut headers = HeaderMap::new();
     if let Some(place) = span::trace_parent(&span, saga) {
         metadata::trace_parent(&mut headers, &place);
     }
