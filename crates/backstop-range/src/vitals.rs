@@ -1,11 +1,13 @@
 //! What a process uses, and what its `/metrics` says.
 
 use anyhow::{Context, Result, bail};
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Ticks of processor time in a second: what Linux shows in /proc on every machine of ours.
-const TICKS_PER_SECOND: u64 = 100;
+/// A tick of processor time: 10 ms wherever Linux shows it to user space.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// What a process uses.
 #[derive(Debug, Clone, Copy)]
@@ -20,16 +22,37 @@ pub struct Vitals {
 ///
 /// # Errors
 /// If it is gone.
-pub fn of_process(pid: i32) -> Result<Vitals> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let rss_kb = rss.trim().trim_end_matches(" kB").parse()?;
+pub fn of_process(pid: impl Display) -> Result<Vitals> {
+    let cpu_ms = u64::try_from(times(&pid)?.own.as_millis())?;
+    Ok(Vitals { rss_kb: field(pid, "status", "VmRSS:")?, cpu_ms })
+}
+
+/// A number that a file of a process has under a name.
+pub(crate) fn field(pid: impl Display, file: &str, name: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}"))?;
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    Ok(value.split_whitespace().next().context("no number")?.parse()?)
+}
+
+/// Where a process comes from, and its processor time.
+pub(crate) struct Times {
+    pub(crate) parent: u32,
+    /// Of all its threads, those included that have ended: the sum over the threads that are there would shrink with
+    /// each that ends.
+    pub(crate) own: Duration,
+    /// Of the children that it has waited for.
+    pub(crate) waited: Duration,
+}
+
+pub(crate) fn times(pid: impl Display) -> Result<Times> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may hold spaces and parentheses; what follows the last one is plain.
     let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |place: usize| -> Result<u64> { Ok(fields.get(place).context("stat is short")?.parse()?) };
-    Ok(Vitals { rss_kb, cpu_ms: (ticks(11)? + ticks(12)?) * 1_000 / TICKS_PER_SECOND })
+    let field = |place: usize| -> Result<u32> { Ok(fields.get(place).context("stat is short")?.parse()?) };
+    let (own, waited) = (TICK * (field(11)? + field(12)?), TICK * (field(13)? + field(14)?));
+    Ok(Times { parent: field(1)?, own, waited })
 }
 
 /// The text of `/metrics`.
@@ -70,8 +93,20 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_thread_stays_when_it_has_ended() {
+        let own = || super::times(std::process::id()).unwrap().own;
+        let until = own() + 5 * super::TICK;
+        let works = move || {
+            while own() < until {
+                std::hint::black_box(0);
+            }
+        };
+        std::thread::spawn(works).join().unwrap();
+        assert!(own() >= until);
+    }
+
+    #[test]
     fn this_process_has_memory() {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        assert!(super::of_process(pid).unwrap().rss_kb > 0);
+        assert!(super::of_process(std::process::id()).unwrap().rss_kb > 0);
     }
 }

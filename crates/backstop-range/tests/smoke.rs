@@ -6,45 +6,17 @@
 // Helpers of tests are not seen as tests by clippy.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use backstop_range::report::sheet::Cell;
 use backstop_range::report::{Kind, Report};
 use backstop_range::scenario::chaos::Programs;
 use backstop_range::scenario::{chaos, frozen, rolling};
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
-
-/// `backstop` beside this test's own program, built if it is not there.
-fn backstop() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let find = || {
-        // target/debug/deps/smoke-0123 → target/debug/backstop
-        let deps = std::env::current_exe().unwrap();
-        let folder = deps.parent().and_then(|deps| deps.parent()).unwrap();
-        let path = folder.join("backstop");
-        if !path.is_file() {
-            let mut build = Command::new(env!("CARGO"));
-            build.args(["build", "-p", "backstop", "--bin", "backstop"]);
-            build.arg("--target-dir").arg(folder.parent().unwrap());
-            if folder.ends_with("release") {
-                build.arg("--release");
-            }
-            assert!(build.status().unwrap().success(), "cargo build -p backstop");
-        }
-        path
-    };
-    BUILT.get_or_init(find).clone()
-}
+use common::{alone, backstop};
 
 fn holds(report: &Report) {
     let broken = report.failures().iter().any(|failure| failure.kind == Kind::Safety);
     assert!(!broken, "{}", report.table());
-}
-
-/// One at a time: each takes all of the machine.
-async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
-    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-    ALONE.lock().await
 }
 
 fn programs() -> Programs {

@@ -21,10 +21,11 @@ use super::shape::{Requests, Shape};
 use super::system::System;
 use super::table::{Grid, millis};
 use super::waiting;
-use super::{WARM, WARM_IN_FLIGHT, number, page, say, usage};
+use super::{WARM, WARM_IN_FLIGHT, number, page, say};
 use crate::planting::{Anew, Model};
 use crate::process::eventually;
 use crate::report::{Kind, Report};
+use crate::vitals;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -238,7 +239,7 @@ impl<'a> Place<'a> {
 
     async fn cost(&mut self, growth: &Growth) -> Result<Cost> {
         self.step += 1;
-        let resident_kb = usage::resident_kb(self.backstop.pid())?;
+        let resident_kb = vitals::of_process(self.backstop.pid())?.rss_kb;
         let cell = Cell { in_flight: growth.in_flight, round: self.step, ..CELL };
         let system: Arc<dyn System> = Arc::clone(&self.backstop) as _;
         let row = self.stage.row(&system, cell, Duration::from_secs_f64(growth.seconds)).await?;

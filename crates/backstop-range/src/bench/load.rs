@@ -17,11 +17,11 @@ const LATENCY_MAX_US: u64 = 120_000_000;
 
 /// What a loop came to.
 #[derive(Debug, Default)]
-pub(super) struct Ran {
+pub(crate) struct Ran {
     /// How long each saga took that ended as it should, by its number, in microseconds.
     pub(super) sagas: Vec<(u64, u64)>,
     /// Sagas that did not.
-    pub(super) failed: u64,
+    pub(crate) failed: u64,
     /// What was said of one of them.
     pub(super) failure: Option<String>,
     /// From the first start to the last end.
@@ -76,7 +76,7 @@ where
 ///
 /// # Errors
 /// If one panics.
-pub(super) async fn times<F>(
+pub(crate) async fn times<F>(
     in_flight: usize,
     count: u64,
     one: impl Fn(u64) -> F + Clone + Send + 'static,

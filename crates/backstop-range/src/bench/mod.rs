@@ -15,7 +15,7 @@ mod floor;
 mod ground;
 pub mod growth;
 mod journal;
-mod load;
+pub(crate) mod load;
 mod measure;
 mod open;
 mod page;
@@ -298,7 +298,7 @@ impl Bench {
 }
 
 /// A count as a number to divide with.
-fn number(count: impl TryInto<u64>) -> f64 {
+pub(crate) fn number(count: impl TryInto<u64>) -> f64 {
     #[allow(clippy::cast_precision_loss)] // counts of a bench
     let number = count.try_into().unwrap_or(u64::MAX) as f64;
     number

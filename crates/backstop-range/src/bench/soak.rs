@@ -11,8 +11,9 @@ use super::result::Quantiles;
 use super::shape::{Requests, Saga, Shape};
 use super::system::System;
 use super::table::{Grid, millis};
-use super::{WARM, WARM_IN_FLIGHT, number, page, say, usage};
+use super::{WARM, WARM_IN_FLIGHT, number, page, say};
 use crate::report::{Kind, Report};
+use crate::vitals;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -73,7 +74,7 @@ pub async fn run(program: &Path, range: &Path, soak: &Soak) -> Result<Report> {
     let system: Arc<dyn System> = Arc::clone(&backstop) as _;
     let saga = Saga { shape: Shape::Concurrent, requests: Requests::Raw, filler: 0 };
     backstop.prepare(saga).await?;
-    let idle_kb = usage::resident_kb(backstop.pid())?;
+    let idle_kb = vitals::of_process(backstop.pid())?.rss_kb;
     load::closed(&system, saga, "warm", WARM_IN_FLIGHT, WARM).await?;
     let rate = match soak.rate {
         Some(rate) => rate,
@@ -94,7 +95,7 @@ async fn looks(pid: u32, time: Duration) -> Result<Vec<(f64, u64)>> {
     let mut looks = Vec::new();
     while began.elapsed() < time {
         every.tick().await;
-        looks.push((began.elapsed().as_secs_f64(), usage::resident_kb(pid)?));
+        looks.push((began.elapsed().as_secs_f64(), vitals::of_process(pid)?.rss_kb));
     }
     Ok(looks)
 }

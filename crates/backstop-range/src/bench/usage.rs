@@ -2,12 +2,10 @@
 
 use super::result::Usage;
 use super::system::Group;
+use crate::vitals::{self, TICK, field};
 use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-
-/// A tick of processor time: 10 ms wherever Linux shows it to user space.
-const TICK: Duration = Duration::from_millis(10);
 
 /// What groups of processes had used at some time.
 #[derive(Debug)]
@@ -69,7 +67,7 @@ fn used(group: &Group) -> Result<Used> {
     for root in &group.roots {
         used.processor += match group.with_children {
             true => of_tree(*root)?,
-            false => own_time(*root)?,
+            false => vitals::times(*root)?.own,
         };
     }
     Ok(used)
@@ -84,12 +82,6 @@ fn pids(group: &Group) -> Result<Vec<u32>> {
         all.extend(tree(*root)?.into_iter().map(|(pid, _)| pid));
     }
     Ok(all)
-}
-
-fn field(pid: u32, file: &str, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
-    value.split_whitespace().next()?.parse().ok()
 }
 
 /// Processor time of the whole machine: of programs and of the kernel for them.
@@ -113,7 +105,7 @@ fn tree(root: u32) -> Result<Vec<(u32, Duration)>> {
             continue;
         };
         // One that ends while we look has been waited for by its parent, or will be seen there the next time.
-        let Ok(found) = of_process(pid) else { continue };
+        let Ok(found) = vitals::times(pid) else { continue };
         children.entry(found.parent).or_default().push(pid);
         times.insert(pid, found.own + found.waited);
     }
@@ -134,35 +126,6 @@ fn tree(root: u32) -> Result<Vec<(u32, Duration)>> {
 /// If it is gone.
 pub(super) fn of_tree(root: u32) -> Result<Duration> {
     Ok(tree(root)?.into_iter().map(|(_, time)| time).sum())
-}
-
-struct Times {
-    parent: u32,
-    own: Duration,
-    /// Of the children that it has waited for.
-    waited: Duration,
-}
-
-fn of_process(pid: u32) -> Result<Times> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name may hold spaces and parentheses; what follows the last one is plain.
-    let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let field = |place: usize| -> Result<u32> { Ok(fields.get(place).context("stat is short")?.parse()?) };
-    // Of all threads, those included that have ended: the sum over the threads that are there would shrink with each
-    // that ends.
-    let own = TICK * (field(11)? + field(12)?);
-    Ok(Times { parent: field(1)?, own, waited: TICK * (field(13)? + field(14)?) })
-}
-
-/// A process's own time.
-fn own_time(pid: u32) -> Result<Duration> {
-    of_process(pid).map(|times| times.own)
-}
-
-/// Resident memory of a process, in kB.
-pub(super) fn resident_kb(pid: u32) -> Result<u64> {
-    field(pid, "status", "VmRSS:").with_context(|| format!("no process {pid}"))
 }
 
 #[cfg(test)]

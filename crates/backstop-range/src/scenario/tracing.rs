@@ -8,11 +8,12 @@
 use super::prompt;
 use crate::api::Api;
 use crate::bank::Bank;
+use crate::bench::{load, number};
 use crate::cluster::{Cluster, Member};
 use crate::definition;
 use crate::report::{Kind, Report};
 use crate::vitals::{self, Vitals};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use backstop_proto::v1::SagaState;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -25,7 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -47,7 +47,7 @@ pub struct Tracing {
     pub rounds: u64,
     /// Sagas in flight
     #[arg(long, default_value_t = 64)]
-    pub in_flight: u64,
+    pub in_flight: usize,
 }
 
 #[derive(Clone, Default)]
@@ -119,7 +119,7 @@ async fn measure(program: PathBuf, tracing: &Tracing, sink: &Sink, endpoint: &st
     }
     let mut failed = 0;
     for way in &ways {
-        failed += load(&way.api, &format!("warm-{}", way.name), WARM, tracing.in_flight).await;
+        failed += load(&way.api, &format!("warm-{}", way.name), WARM, tracing.in_flight).await?;
     }
     for round in 0..tracing.rounds {
         // Each begins a round in its turn.
@@ -128,7 +128,7 @@ async fn measure(program: PathBuf, tracing: &Tracing, sink: &Sink, endpoint: &st
             let before = (way.vitals().await?, sink.spans());
             let began = Instant::now();
             failed +=
-                load(&way.api, &format!("{}-{round}", way.name), tracing.sagas, tracing.in_flight).await;
+                load(&way.api, &format!("{}-{round}", way.name), tracing.sagas, tracing.in_flight).await?;
             let took = began.elapsed();
             // The last spans are sent within a second; they belong to this turn.
             tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -183,12 +183,6 @@ fn report(tracing: &Tracing, mut ways: Vec<Way>, failed: u64) -> Result<Report> 
     Ok(report)
 }
 
-fn number(count: u64) -> f64 {
-    #[allow(clippy::cast_precision_loss)] // counts of a bench
-    let number = count as f64;
-    number
-}
-
 fn per(count: u64, of: f64) -> f64 {
     number(count) / of
 }
@@ -199,25 +193,16 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// Runs sagas, so many at once; answers how many did not succeed.
-async fn load(api: &Api, prefix: &str, count: u64, in_flight: u64) -> u64 {
-    let next = Arc::new(AtomicU64::new(0));
-    let mut workers = JoinSet::new();
-    for _ in 0..in_flight {
-        let (api, next, prefix) = (api.clone(), Arc::clone(&next), prefix.to_owned());
-        workers.spawn(async move {
-            let mut failed = 0;
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count {
-                    return failed;
-                }
-                let id = format!("{prefix}-{number}").replace(' ', "");
-                let mut request = definition::request(&id, definition::CONCURRENT, 1, 2, 5);
-                request.wait = Some(prost_types::Duration { seconds: SAGA_MAX, nanos: 0 });
-                let ended = api.start(request).await;
-                failed += u64::from(!ended.is_ok_and(|saga| saga.state() == SagaState::Succeeded));
-            }
-        });
-    }
-    workers.join_all().await.into_iter().sum()
+async fn load(api: &Api, prefix: &str, count: u64, in_flight: usize) -> Result<u64> {
+    let (api, prefix) = (api.clone(), prefix.replace(' ', ""));
+    let ran = load::times(in_flight, count, move |number| {
+        let api = api.clone();
+        let mut request = definition::request(&format!("{prefix}-{number}"), definition::CONCURRENT, 1, 2, 5);
+        request.wait = Some(prost_types::Duration { seconds: SAGA_MAX, nanos: 0 });
+        async move {
+            let state = api.start(request).await?.state();
+            if state == SagaState::Succeeded { Ok(()) } else { bail!("it is {state:?}") }
+        }
+    });
+    Ok(ran.await?.failed)
 }
