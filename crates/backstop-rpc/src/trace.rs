@@ -118,3 +118,25 @@ impl Extractor for Headers<'_> {
         self.0.keys().map(HeaderName::as_str).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[tokio::test]
+    async fn a_request_without_a_span_has_one_place_in_its_callers_trace_or_in_a_new_one() {
+        let mut headers = HeaderMap::new();
+        let told = async { (current_trace_id(), current_trace_id(), trace_parent(&MetadataMap::new())) };
+        let (refused, again, started) = placed(callers(&headers), told).await;
+        assert_eq!(refused, again);
+        assert_eq!(place::parse(&started).map(|place| place.trace_id().to_string()), refused);
+
+        headers.insert("traceparent", CALLERS.parse().unwrap());
+        let told = async { (current_trace_id(), trace_parent(&MetadataMap::from_headers(headers.clone()))) };
+        let (refused, started) = placed(callers(&headers), told).await;
+        assert_eq!(refused.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
+        assert_eq!(started, CALLERS);
+    }
+}
