@@ -14,11 +14,13 @@ const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "journal", include_str!("../../../migrations/postgres/0001_journal.sql")),
     (2, "retirement", include_str!("../../../migrations/postgres/0002_retirement.sql")),
     (3, "journal_partitions", include_str!("../../../migrations/postgres/0003_journal_partitions.sql")),
+    (4, "append_rows", include_str!("../../../migrations/postgres/0004_append_rows.sql")),
 ];
 const SQLITE: &[(i64, &str, &str)] = &[
     (1, "journal", include_str!("../../../migrations/sqlite/0001_journal.sql")),
     (2, "retirement", include_str!("../../../migrations/sqlite/0002_retirement.sql")),
     (3, "journal_partitions", include_str!("../../../migrations/sqlite/0003_journal_partitions.sql")),
+    (4, "append_rows", include_str!("../../../migrations/sqlite/0004_append_rows.sql")),
 ];
 
 /// How often a Postgres migration that met another one is tried.

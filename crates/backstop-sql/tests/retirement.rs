@@ -87,7 +87,7 @@ async fn terminate_who_waits(url: &str) {
     let mut cut = false;
     while !cut {
         cut = sqlx::query_scalar(
-            "SELECT coalesce(bool_or(pg_terminate_backend(pid)), false) FROM pg_stat_activity
+            "SELECT coalesce(bool_or(pg_terminate_backend(pid, 10000)), false) FROM pg_stat_activity
              WHERE datname = current_database() AND wait_event_type = 'Lock'",
         )
         .fetch_one(&mut watch)

@@ -13,6 +13,7 @@
 
 use super::line::Line;
 use super::read::event_columns;
+use super::record;
 use crate::batch::{self, EncodedAppend, StoredRows};
 use crate::codec::event::EventRow;
 use crate::{error, rows};
@@ -24,12 +25,7 @@ use std::collections::BTreeSet;
 /// it into a join): the server makes one hash table of it, however large the batch.
 const APPEND: &str = "
 WITH head AS (
-    SELECT * FROM UNNEST(
-        $1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[],
-        $8::text[], $9::bigint[], $10::text[], $11::text[], $12::bytea[], $13::bigint[], $14::bigint[],
-        $15::bigint[]
-    ) AS h (id, expected, definition, revision, state, seq, epoch, owner, wake_at, fin_code, labels,
-            fingerprint, created_at, updated_at, ended_at)
+    SELECT * FROM UNNEST($1::append_head[])
 ), created AS (
     INSERT INTO saga (id, definition, revision, state, seq, epoch, owner, wake_at, fin_code, labels,
                       fingerprint, created_at, updated_at, ended_at)
@@ -51,12 +47,7 @@ WITH head AS (
 ), journal AS (
     INSERT INTO journal (saga_id, seq, kind, step, phase, attempt, status, evidence, effect, fin_code,
                          tier, clock, epoch, at, elapsed_us, message, format, payload, born)
-    SELECT * FROM UNNEST(
-        $16::text[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::bigint[], $22::text[],
-        $23::text[], $24::text[], $25::text[], $26::text[], $27::bigint[], $28::bigint[], $29::bigint[],
-        $30::bigint[], $31::text[], $32::smallint[], $33::bytea[], $34::bigint[]
-    ) AS e (saga_id, seq, kind, step, phase, attempt, status, evidence, effect, fin_code, tier, clock,
-            epoch, at, elapsed_us, message, format, payload, born)
+    SELECT * FROM UNNEST($2::append_event[]) AS e
     WHERE (e.saga_id IN (SELECT id FROM written)) IS TRUE
 )
 SELECT id FROM written";
@@ -109,43 +100,12 @@ async fn write_singly(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResul
 async fn write(line: &Line, appends: &[&EncodedAppend<'_>]) -> StoreResult<Written> {
     let mut appends = appends.to_vec();
     appends.sort_by(|a, b| a.head.id.cmp(&b.head.id));
-    let heads = || appends.iter().map(|append| &append.head);
-    let events: Vec<&EventRow<'_>> = appends.iter().flat_map(|append| &append.events).collect();
-    let query = sqlx::query(APPEND)
-        .bind(heads().map(|h| h.id.as_ref()).collect::<Vec<_>>())
-        .bind(appends.iter().map(|a| a.expected).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.definition.as_ref()).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.revision).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.state.as_ref()).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.seq).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.epoch).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.owner.as_deref()).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.wake_at).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.fin_code.as_deref()).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.labels.as_str()).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.fingerprint.as_ref()).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.created_at).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.updated_at).collect::<Vec<_>>())
-        .bind(heads().map(|h| h.ended_at).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.saga.as_ref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.seq).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.kind.as_ref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.step.as_deref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.phase.as_deref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.attempt).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.status.as_deref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.evidence.as_deref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.effect.as_deref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.fin_code.as_deref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.tier.as_deref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.clock).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.epoch).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.at).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.elapsed_us).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.message.as_deref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.format).collect::<Vec<_>>())
-        .bind(events.iter().map(|e| e.payload.as_slice()).collect::<Vec<_>>())
-        .bind(births(&appends));
+    let heads: Vec<_> = appends.iter().map(|append| record::Head(append)).collect();
+    let mut events = Vec::with_capacity(appends.iter().map(|append| append.events.len()).sum());
+    for append in &appends {
+        events.extend(append.events.iter().map(|event| record::Event(event, append.head.created_at)));
+    }
+    let query = sqlx::query(APPEND).bind(heads).bind(events);
     let mut turn = line.take().await?;
     let (connection, limit) = turn.parts();
     let answer = tokio::time::timeout(limit, query.fetch_all(connection)).await.ok();

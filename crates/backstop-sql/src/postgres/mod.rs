@@ -13,6 +13,7 @@ mod misfits;
 mod partitions;
 mod quarantine;
 mod read;
+mod record;
 mod registry;
 mod retire;
 mod unsettled;

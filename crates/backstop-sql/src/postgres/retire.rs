@@ -142,14 +142,17 @@ async fn retire_journals(pool: &PgPool, ranges: &[Range<i64>], until: i64, limit
 }
 
 /// Deletes head rows, and what is known about spans of which none is left.
+///
+/// By birth, which comes before the end: of what was born by then all but the few that live long is over, and gone with the
+/// next bites.
 async fn forget(pool: &PgPool, until: i64, limit: usize) -> StoreResult<u64> {
     let gone = sqlx::query(concat!(
         "DELETE FROM saga WHERE id IN (
              SELECT id FROM saga
-             WHERE ended_at <= $1 AND quarantine IS NULL AND (retired OR ",
+             WHERE created_at <= $1 AND ended_at <= $1 AND quarantine IS NULL AND (retired OR ",
         in_retired_span!(),
         ")
-             ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED)"
+             ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)"
     ))
     .bind(until)
     .bind(rows::limit(limit))
