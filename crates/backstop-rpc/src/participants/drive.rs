@@ -236,3 +236,45 @@ impl Keepalive {
         self.alarm.as_mut().reset(alarm);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn free(line: &Line) -> bool {
+        futures::FutureExt::now_or_never(line.slot(|| true)).is_some()
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_lowers_its_limit_is_followed_as_calls_end_and_one_that_raises_it_at_once() {
+        let line = Line::new(3);
+        let (a, b, c) = (line.slot(|| true).await, line.slot(|| true).await, line.slot(|| true).await);
+        assert!(!free(&line).await, "three are under way");
+        line.follow(3, 1);
+        drop(a);
+        assert!(!free(&line).await, "two are, and one is allowed");
+        drop(b);
+        assert!(!free(&line).await, "one is, and one is allowed");
+        drop(c);
+        let a = line.slot(|| true).await;
+        assert!(a.is_some() && !free(&line).await);
+        line.follow(1, 0);
+        line.follow(0, 2);
+        assert!(free(&line).await, "of two that are allowed one is under way");
+        let b = line.slot(|| true).await;
+        assert!(!free(&line).await);
+        drop((a, b));
+        let (a, b) = (line.slot(|| true).await, line.slot(|| true).await);
+        assert!(a.is_some() && b.is_some() && !free(&line).await);
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_falls_while_none_is_under_way_holds_at_once() {
+        let line = Line::new(100);
+        line.follow(100, 1);
+        let a = line.slot(|| true).await;
+        assert!(a.is_some() && !free(&line).await);
+        line.follow(1, Semaphore::MAX_PERMITS);
+        assert!(free(&line).await);
+    }
+}

@@ -196,8 +196,6 @@ impl Endpoint {
     }
 
     async fn call(&self, call: &Unary, framed: &Bytes, reply_bytes_max: usize) -> Result<Reply, Failed> {
-        let mut failed =
-            Failed::not_sent(NotSent::Draining, format!("{}: the connection was closing", self.address));
         // Each connection may turn out to be closing; after that one is dialled afresh.
         for _ in 0..=self.connections.len() {
             let Some(connection) = self.connection() else {
@@ -243,8 +241,8 @@ impl Endpoint {
                 Err(_) => Err(too_late()),
             };
         }
-        failed.message.push_str(" each time");
-        Err(failed)
+        let message = format!("{}: the connection was closing each time", self.address);
+        Err(Failed::not_sent(NotSent::Draining, message))
     }
 
     /// One exchange on one connection. What it has reached is known even when it is cut off.

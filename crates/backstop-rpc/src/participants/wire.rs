@@ -162,7 +162,7 @@ impl<'a> Exchange<'a> {
             Err(error) => return Err(Unanswered::Broken(error)),
         };
         slot.heard();
-        Ok((parts, Incoming { upload, stream, unreleased: 0, slot }))
+        Ok((parts, Incoming { upload, stream, unreleased: 0, is_cut: false, slot }))
     }
 }
 
@@ -172,6 +172,8 @@ pub(super) struct Incoming<'a> {
     upload: Upload,
     stream: RecvStream,
     unreleased: usize,
+    /// The peer has ended the stream before its end.
+    is_cut: bool,
     // Last, as in [`Exchange`].
     slot: Slot<'a>,
 }
@@ -183,7 +185,7 @@ impl Incoming<'_> {
     /// # Errors
     /// The stream or the connection broke off.
     pub(super) async fn data(&mut self) -> Result<Option<Bytes>, h2::Error> {
-        let Self { upload, stream, unreleased, slot } = self;
+        let Self { upload, stream, unreleased, is_cut, slot } = self;
         let piece = poll_fn(|cx| {
             upload.poll(cx);
             let polled = stream.poll_data(cx);
@@ -201,7 +203,10 @@ impl Incoming<'_> {
             }
             None => Ok(None),
             Some(Err(error)) => match error.reason() {
-                Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL) => Ok(None),
+                Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL) => {
+                    *is_cut = true;
+                    Ok(None)
+                }
                 Some(_) | None => Err(error),
             },
         }
@@ -212,6 +217,9 @@ impl Incoming<'_> {
     /// # Errors
     /// The stream or the connection broke off.
     pub(super) async fn trailers(&mut self) -> Result<Option<HeaderMap>, h2::Error> {
+        if self.is_cut {
+            return Ok(None);
+        }
         let trailers = poll_fn(|cx| {
             self.upload.poll(cx);
             self.stream.poll_trailers(cx)
