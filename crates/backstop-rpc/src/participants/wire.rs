@@ -2,9 +2,11 @@
 //!
 //! # Invariants
 //! * [`Closing`] is said of a request of which not one byte went out, and only where that is certain: h2 refused it before it
-//!   queued any of it, or its stream ended and nothing at all had been written since before it was queued.
-//! * A call waits for a free stream on our side, where it is known to be unsent, and never in h2's queue, from which it would
-//!   go out whenever there is room, whether or not it still may (`tests/participants/streams.rs`).
+//!   queued any of it, or its stream ended and nothing at all had been written since before it was queued
+//!   (`tests/participants/storm.rs`).
+//! * Once the peer has said how many streams it takes, a call waits for a free one on our side, where it is known to be unsent,
+//!   and not in h2's queue, from which it would go out whenever there is room, whether or not it still may
+//!   (`tests/participants/streams.rs`).
 //! * An exchange that is dropped before its end resets its stream, and frees it before the next call takes its place.
 //!
 //! # Not here
