@@ -6,57 +6,24 @@
 //! * A reply is never collected beyond the limit.
 //! * A status is reported only if the peer wrote one: nothing here makes one up (`tests/participants/answers.rs`).
 
+use super::wire::Incoming;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Response};
-use http_body::{Body, Frame as BodyFrame};
-use hyper::body::Incoming;
-use std::convert::Infallible;
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use http::{HeaderMap, response};
 
 /// Compression flag and length.
 const PREFIX_BYTES: usize = 5;
 
-/// A request body: one gRPC message. Its length is not announced, as gRPC clients do not.
-#[derive(Debug)]
-pub(super) struct Frame(Option<Bytes>);
-
-impl Frame {
-    /// One message behind its prefix.
-    ///
-    /// # Errors
-    /// The message is longer than a prefix can say.
-    pub(super) fn encode(message: &Bytes) -> Result<Bytes, String> {
-        let length =
-            u32::try_from(message.len()).map_err(|_| "the request is longer than 4 GiB".to_owned())?;
-        let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
-        framed.put_u8(0);
-        framed.put_u32(length);
-        framed.put_slice(message);
-        Ok(framed.freeze())
-    }
-
-    /// A body of what [`Frame::encode`] made.
-    pub(super) fn body(framed: Bytes) -> Self {
-        Self(Some(framed))
-    }
-}
-
-impl Body for Frame {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<BodyFrame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|framed| Ok(BodyFrame::data(framed))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
-    }
+/// One message behind its prefix: the whole body of a request.
+///
+/// # Errors
+/// The message is longer than a prefix can say.
+pub(super) fn framed(message: &Bytes) -> Result<Bytes, String> {
+    let length = u32::try_from(message.len()).map_err(|_| "the request is longer than 4 GiB".to_owned())?;
+    let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+    framed.put_u8(0);
+    framed.put_u32(length);
+    framed.put_slice(message);
+    Ok(framed.freeze())
 }
 
 /// What came back, with a status that the peer wrote.
@@ -78,15 +45,18 @@ pub(super) enum Unread {
     /// What came is no answer to a unary call.
     NoAnswerOfGrpc(String),
     /// It broke off.
-    Broken(hyper::Error),
+    Broken(h2::Error),
 }
 
 /// Reads a whole reply.
 ///
 /// # Errors
 /// [`Unread`]; the call may have taken effect.
-pub(super) async fn read(response: Response<Incoming>, bytes_max: usize) -> Result<Reply, Unread> {
-    let (parts, mut body) = response.into_parts();
+pub(super) async fn read(
+    parts: response::Parts,
+    mut body: Incoming<'_>,
+    bytes_max: usize,
+) -> Result<Reply, Unread> {
     let early = status_of(&parts.headers)?;
     if let Some(status) = early.filter(|status| *status != 0) {
         return Ok(Reply {
@@ -104,18 +74,13 @@ pub(super) async fn read(response: Response<Incoming>, bytes_max: usize) -> Resu
         return Err(Unread::NoAnswerOfGrpc("the content-type is not application/grpc".to_owned()));
     }
     let mut collected = Collected::default();
-    let mut trailers = None;
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        match frame.map_err(Unread::Broken)?.into_data() {
-            Ok(data) => {
-                if collected.len() + data.len() > bytes_max.saturating_add(PREFIX_BYTES) {
-                    return Err(Unread::NoAnswerOfGrpc(format!("the reply has more than {bytes_max} bytes")));
-                }
-                collected.push(data);
-            }
-            Err(other) => trailers = other.into_trailers().ok(),
+    while let Some(data) = body.data().await.map_err(Unread::Broken)? {
+        if collected.len() + data.len() > bytes_max.saturating_add(PREFIX_BYTES) {
+            return Err(Unread::NoAnswerOfGrpc(format!("the reply has more than {bytes_max} bytes")));
         }
+        collected.push(data);
     }
+    let trailers = body.trailers().await.map_err(Unread::Broken)?;
     let late = trailers.as_ref().map(status_of).transpose()?.flatten();
     let Some(status) = late.or(early) else {
         return Err(Unread::NoAnswerOfGrpc("the reply ended without a grpc-status".to_owned()));

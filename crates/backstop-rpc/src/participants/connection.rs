@@ -1,27 +1,21 @@
-//! One HTTP/2 connection to one endpoint: made when it is first needed, and again when it is gone.
+//! A place for a connection to one endpoint: dialled when it is first needed, and again when it is gone.
 //!
 //! Dialling and sending are two phases, so that "was it sent?" needs no guessing: while there is no
-//! sender, nothing can have been sent; what the sender hands back was not sent either.
+//! connection, nothing can have been sent.
 //!
 //! # Not here
-//! Which connection a call takes: `super::pool`. What a broken call means: `super::evidence`.
+//! HTTP/2 itself: `super::wire`. Which connection a call takes: `super::pool`.
 
 use super::address::Address;
-use super::codec::Frame;
 use super::settings::ParticipantSettings;
 use super::tls::Tls;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper::rt::{Read, Write};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use super::wire::{Pings, Wire};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
-/// Most bytes of headers and trailers taken from a peer. hyper's default of 16 KiB would turn a refusal
-/// with large details into a protocol error of our own.
-const HEADERS_BYTES_MAX: u32 = 128 << 10;
 /// So many calls in a row may pass their deadline without a sign of life before the connection is taken
 /// for dead and the next call dials anew. Without it a host that vanished would swallow calls until TCP
 /// gives up, a quarter of an hour later.
@@ -40,16 +34,16 @@ pub(super) struct Connection {
     address: Address,
     keepalive: Duration,
     dialling: Arc<Dialling>,
-    sender: Mutex<Option<SendRequest<Frame>>>,
+    wire: Mutex<Option<Arc<Wire>>>,
     /// Held while dialling; remembers how the last try failed, for those who waited for it.
     last_failure: tokio::sync::Mutex<Option<(Instant, String)>>,
     in_flight: AtomicUsize,
     silent: AtomicU32,
 }
 
-/// A sender, and whether it was made for this very call.
+/// A connection, and whether it was made for this very call.
 pub(super) struct Ready {
-    pub(super) sender: SendRequest<Frame>,
+    pub(super) wire: Arc<Wire>,
     pub(super) fresh: bool,
 }
 
@@ -59,7 +53,7 @@ impl Connection {
             address,
             keepalive,
             dialling,
-            sender: Mutex::new(None),
+            wire: Mutex::new(None),
             last_failure: tokio::sync::Mutex::new(None),
             in_flight: AtomicUsize::new(0),
             silent: AtomicU32::new(0),
@@ -79,7 +73,7 @@ impl Connection {
 
     /// True if a call would not have to dial.
     pub(super) fn is_open(&self) -> bool {
-        self.held().as_ref().is_some_and(|sender| !sender.is_closed())
+        self.held().as_ref().is_some_and(|wire| wire.is_open())
     }
 
     /// The peer has said something.
@@ -96,28 +90,28 @@ impl Connection {
         }
     }
 
-    /// The sender of a live connection, dialled if there is none. Callers that come meanwhile wait for the
+    /// A live connection, dialled if there is none. Callers that come meanwhile wait for the
     /// one dial and share its failure.
     ///
     /// # Errors
     /// Why there is no connection, for people.
     pub(super) async fn ready(&self) -> Result<Ready, String> {
-        if let Some(sender) = self.live() {
-            return Ok(Ready { sender, fresh: false });
+        if let Some(wire) = self.live() {
+            return Ok(Ready { wire, fresh: false });
         }
         let came = Instant::now();
         let mut last_failure = self.last_failure.lock().await;
-        if let Some(sender) = self.live() {
-            return Ok(Ready { sender, fresh: true });
+        if let Some(wire) = self.live() {
+            return Ok(Ready { wire, fresh: true });
         }
         if let Some((_, message)) = last_failure.as_ref().filter(|(at, _)| *at >= came) {
             return Err(message.clone());
         }
         match self.dial().await {
-            Ok(sender) => {
+            Ok(wire) => {
                 *last_failure = None;
-                *self.held() = Some(sender.clone());
-                Ok(Ready { sender, fresh: true })
+                *self.held() = Some(wire.clone());
+                Ok(Ready { wire, fresh: true })
             }
             Err(message) => {
                 let message = format!("{}: {message}", self.address);
@@ -127,23 +121,25 @@ impl Connection {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<SendRequest<Frame>>> {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Option<Arc<Wire>>> {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn live(&self) -> Option<SendRequest<Frame>> {
-        self.held().as_ref().filter(|sender| !sender.is_closed()).cloned()
+    fn live(&self) -> Option<Arc<Wire>> {
+        self.held().as_ref().filter(|wire| wire.is_open()).cloned()
     }
 
-    async fn dial(&self) -> Result<SendRequest<Frame>, String> {
+    async fn dial(&self) -> Result<Arc<Wire>, String> {
         let limit = self.dialling.settings.connect_timeout;
+        let pings = Pings { interval: self.keepalive, timeout: self.dialling.settings.keepalive_timeout };
+        let peer = self.address.to_string();
         let dialled = timeout(limit, async {
             let tcp = self.tcp().await?;
             if self.address.tls {
                 let tls = self.dialling.tls.connect(&self.address.host, tcp).await?;
-                self.handshake(TokioIo::new(tls)).await
+                Wire::open(tls, pings, peer).await
             } else {
-                self.handshake(TokioIo::new(tcp)).await
+                Wire::open(tcp, pings, peer).await
             }
         });
         dialled.await.unwrap_or_else(|_| Err(format!("no connection within {limit:?}")))
@@ -168,28 +164,6 @@ impl Connection {
             }
         }
         Err(last)
-    }
-
-    async fn handshake<T>(&self, io: T) -> Result<SendRequest<Frame>, String>
-    where
-        T: Read + Write + Unpin + Send + 'static,
-    {
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_header_list_size(HEADERS_BYTES_MAX)
-            .keep_alive_interval((!self.keepalive.is_zero()).then_some(self.keepalive))
-            .keep_alive_timeout(self.dialling.settings.keepalive_timeout)
-            .keep_alive_while_idle(false);
-        let (sender, connection) = builder.handshake(io).await.map_err(|e| e.to_string())?;
-        let address = self.address.to_string();
-        // Ends when the last sender is dropped and the last stream is done.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%address, %error, "connection to a participant ended");
-            }
-        });
-        Ok(sender)
     }
 }
 

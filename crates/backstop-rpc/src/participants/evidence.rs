@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! * `NotSent` is never said of a request that the application may have seen: it is said only when there
-//!   was no connection, when the connection handed the request back, or when the peer's transport refused
+//!   was no connection, when the connection did not take the request, or when the peer's transport refused
 //!   the stream before it answered anything (`tests/participants/evidence.rs`, a test for each way to fail).
 //! * `ParticipantSaid` is said only of a `grpc-status` that came over the wire.
 //!
@@ -15,7 +15,6 @@ use super::metadata;
 use backstop_core::failure::Pushback;
 use backstop_core::{Clock, Code, Details, Evidence, NoAnswer, NotSent, Outcome};
 use backstop_engine::ports::participants::CallReply;
-use std::error::Error;
 
 /// An attempt that did not end in OK.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,22 +52,24 @@ impl Failed {
         Self { evidence, message, details, pushback, peer_clock }
     }
 
-    /// A call that was handed to a connection and came back without response headers.
-    pub(super) fn without_headers(error: &hyper::Error) -> Self {
-        let refused = h2_error(error).is_some_and(|h2| {
-            h2.is_reset() && h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)
-        });
+    /// A call that a connection took and that ended without response headers.
+    ///
+    /// A GOAWAY that names an earlier stream as the last is no proof here: it is as good as the peer's bookkeeping of what it
+    /// has begun, of all streams at once and at a moment when it is failing. A doubt costs a question; the opposite, money.
+    pub(super) fn without_headers(error: &h2::Error) -> Self {
+        let refused =
+            error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
         if refused {
             return Self::not_sent(NotSent::Refused, "the peer's transport refused the stream");
         }
-        Self::new(broken(error), chain(error))
+        Self::new(broken(error), error.to_string())
     }
 
     /// A reply that could not be read to its end.
     pub(super) fn unread(unread: Unread) -> Self {
         match unread {
             Unread::NoAnswerOfGrpc(message) => Self::new(Evidence::BadAnswer, message),
-            Unread::Broken(error) => Self::new(broken(&error), chain(&error)),
+            Unread::Broken(error) => Self::new(broken(&error), error.to_string()),
         }
     }
 
@@ -81,42 +82,17 @@ impl Failed {
 
 /// The peer may have had the request. Either nothing more can be heard, or what was heard makes no sense
 /// as HTTP/2 (an HTTP/1 server, headers beyond the limit).
-fn broken(error: &hyper::Error) -> Evidence {
-    let makes_no_sense = h2_error(error).is_some_and(|h2| {
-        !h2.is_remote()
-            && matches!(
-                h2.reason(),
-                Some(
-                    h2::Reason::PROTOCOL_ERROR
-                        | h2::Reason::FRAME_SIZE_ERROR
-                        | h2::Reason::COMPRESSION_ERROR
-                        | h2::Reason::FLOW_CONTROL_ERROR
-                        | h2::Reason::STREAM_CLOSED
-                )
+fn broken(error: &h2::Error) -> Evidence {
+    let makes_no_sense = !error.is_remote()
+        && matches!(
+            error.reason(),
+            Some(
+                h2::Reason::PROTOCOL_ERROR
+                    | h2::Reason::FRAME_SIZE_ERROR
+                    | h2::Reason::COMPRESSION_ERROR
+                    | h2::Reason::FLOW_CONTROL_ERROR
+                    | h2::Reason::STREAM_CLOSED
             )
-    });
+        );
     if makes_no_sense { Evidence::BadAnswer } else { Evidence::NoAnswer(NoAnswer::ConnectionLost) }
-}
-
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(found) = error.downcast_ref::<h2::Error>() {
-            return Some(found);
-        }
-        source = error.source();
-    }
-    None
-}
-
-/// An error with its sources, as one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

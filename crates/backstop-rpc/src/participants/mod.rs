@@ -1,8 +1,8 @@
 //! The outgoing half: everything between the engine's `Participants` port and a participant's gRPC server.
 //!
 //! The way of one call: `calls` renders the request (`template`) and writes its metadata (`metadata`,
-//! `span`); `pool` picks an endpoint and sends it over a `connection`; `codec` reads the reply; `evidence`
-//! and `details` say what is known of its end. At registration `descriptors` gathers message types by
+//! `span`); `pool` picks an endpoint and a `connection` to it; `wire` sends it there, while `drive` keeps the
+//! connection going; `codec` reads the reply; `evidence` and `details` say what is known of its end. At registration `descriptors` gathers message types by
 //! `reflection`, and `plan` compiles the calls.
 //!
 //! # Invariants
@@ -21,6 +21,7 @@ mod codec;
 mod connection;
 mod descriptors;
 mod details;
+mod drive;
 mod evidence;
 #[cfg(test)]
 #[path = "../../tests/participants/fixture.rs"]
@@ -28,6 +29,7 @@ mod fixture;
 #[cfg(test)]
 pub(crate) mod fuzz;
 mod metadata;
+mod noted;
 mod plan;
 mod pool;
 mod reflection;
@@ -36,6 +38,7 @@ mod signal;
 pub(crate) mod span;
 mod template;
 mod tls;
+mod wire;
 
 pub use address::Address;
 pub use descriptors::GatherError;

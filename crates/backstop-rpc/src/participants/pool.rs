@@ -12,10 +12,11 @@
 //! * Memory is bounded by endpoints × connections; nothing queues here but callers that wait for one dial.
 
 use super::address::Address;
-use super::codec::{self, Frame, Reply};
+use super::codec::{self, Reply};
 use super::connection::{Connection, Dialling};
 use super::evidence::Failed;
 use super::metadata;
+use super::wire::{Closing, Unanswered, Wire};
 use backstop_core::{Code, Evidence, NoAnswer, NotSent};
 use backstop_engine::tenure::Clearance;
 use bytes::Bytes;
@@ -98,7 +99,7 @@ impl Pool {
     /// # Errors
     /// Anything but a reply with status OK, with the evidence for it.
     pub(super) async fn call(&self, call: &Unary) -> Result<Reply, Failed> {
-        let framed = Frame::encode(&call.message).map_err(|m| Failed::new(Evidence::NotRendered, m))?;
+        let framed = codec::framed(&call.message).map_err(|m| Failed::new(Evidence::NotRendered, m))?;
         let mut tried = vec![false; self.endpoints.len()];
         let mut failed = Failed::not_sent(NotSent::NoConnection, "the participant has no endpoint");
         while let Some(index) = self.pick(&tried) {
@@ -195,15 +196,13 @@ impl Endpoint {
     }
 
     async fn call(&self, call: &Unary, framed: &Bytes, reply_bytes_max: usize) -> Result<Reply, Failed> {
-        let mut failed =
-            Failed::not_sent(NotSent::Draining, format!("{}: the connection was closing", self.address));
         // Each connection may turn out to be closing; after that one is dialled afresh.
         for _ in 0..=self.connections.len() {
             let Some(connection) = self.connection() else {
                 break;
             };
             let _counted = connection.enter();
-            let mut ready = match timeout_at(call.deadline, connection.ready()).await {
+            let ready = match timeout_at(call.deadline, connection.ready()).await {
                 Ok(Ok(ready)) => ready,
                 Ok(Err(message)) => {
                     self.eject();
@@ -217,42 +216,63 @@ impl Endpoint {
             if ready.fresh {
                 self.restore();
             }
-            if call.clearance.as_ref().is_some_and(|clearance| !clearance.holds()) {
-                let message = "the lease ran out, or it was withdrawn, before there was a connection";
-                return Err(Failed::not_sent(NotSent::Withdrawn, message));
+            let mut reached = Reached::Nothing;
+            let ended = self.exchange(&ready.wire, call, framed, reply_bytes_max, &mut reached);
+            let ended = timeout_at(call.deadline, ended).await;
+            match (&ended, reached) {
+                (_, Reached::Answer) => connection.heard(),
+                // Its time is over, and nobody has said anything.
+                (Err(_), Reached::Nothing | Reached::Wire) => connection.not_heard(),
+                (Ok(_), Reached::Nothing | Reached::Wire) => {}
             }
-            let sent = ready.sender.try_send_request(self.request(call, framed));
-            let response = match timeout_at(call.deadline, sent).await {
-                Ok(Ok(response)) => response,
-                Ok(Err(mut error)) => {
-                    if error.take_message().is_some() {
-                        // Handed back: not one byte of it went out. The connection was closing.
-                        continue;
-                    }
-                    return Err(Failed::without_headers(&error.into_error()));
+            return match ended {
+                Ok(Ok(Ok(reply))) => match reply.status {
+                    0 => Ok(reply),
+                    _ if is_cut_short(&reply, call.deadline) => Err(too_late()),
+                    _ => Err(Failed::said(&reply)),
+                },
+                Ok(Ok(Err(failed))) => Err(failed),
+                // Not one byte of it went out.
+                Ok(Err(Closing)) => continue,
+                Err(_) if reached == Reached::Nothing => {
+                    let message = format!("{}: no stream was free within the call's time", self.address);
+                    Err(Failed::not_sent(NotSent::NoPermit, message))
                 }
-                Err(_) => {
-                    connection.not_heard();
-                    return Err(too_late());
-                }
-            };
-            connection.heard();
-            let Ok(read) = timeout_at(call.deadline, codec::read(response, reply_bytes_max)).await else {
-                return Err(too_late());
-            };
-            let reply = read.map_err(Failed::unread)?;
-            return match reply.status {
-                0 => Ok(reply),
-                _ if is_cut_short(&reply, call.deadline) => Err(too_late()),
-                _ => Err(Failed::said(&reply)),
+                Err(_) => Err(too_late()),
             };
         }
-        failed.message.push_str(" each time");
-        Err(failed)
+        let message = format!("{}: the connection was closing each time", self.address);
+        Err(Failed::not_sent(NotSent::Draining, message))
     }
 
-    fn request(&self, call: &Unary, framed: &Bytes) -> Request<Frame> {
-        let mut request = Request::new(Frame::body(framed.clone()));
+    /// One exchange on one connection. What it has reached is known even when it is cut off.
+    async fn exchange(
+        &self,
+        wire: &Wire,
+        call: &Unary,
+        framed: &Bytes,
+        reply_bytes_max: usize,
+        reached: &mut Reached,
+    ) -> Result<Result<Reply, Failed>, Closing> {
+        let slot = wire.slot().await?;
+        // The last thing before the request goes out.
+        if call.clearance.as_ref().is_some_and(|clearance| !clearance.holds()) {
+            let message = "the lease ran out, or it was withdrawn, before there was a connection";
+            return Ok(Err(Failed::not_sent(NotSent::Withdrawn, message)));
+        }
+        let exchange = wire.send(slot, self.request(call), framed.clone())?;
+        *reached = Reached::Wire;
+        let (parts, body) = match exchange.answer().await {
+            Ok(answer) => answer,
+            Err(Unanswered::Closing) => return Err(Closing),
+            Err(Unanswered::Broken(error)) => return Ok(Err(Failed::without_headers(&error))),
+        };
+        *reached = Reached::Answer;
+        Ok(codec::read(parts, body, reply_bytes_max).await.map_err(Failed::unread))
+    }
+
+    fn request(&self, call: &Unary) -> Request<()> {
+        let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.address.uri(&call.path);
@@ -260,6 +280,17 @@ impl Endpoint {
         metadata::protocol(request.headers_mut(), call.deadline.saturating_duration_since(Instant::now()));
         request
     }
+}
+
+/// How far an exchange has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// It waits for a stream.
+    Nothing,
+    /// The connection has the request: from here on it may have been sent.
+    Wire,
+    /// The peer has begun to answer.
+    Answer,
 }
 
 /// True for what a participant's own library makes of the time that we have given it: tonic's servers answer CANCELLED when

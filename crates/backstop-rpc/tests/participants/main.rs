@@ -5,11 +5,15 @@
 mod answers;
 mod evidence;
 mod fixture;
+mod frames;
+mod keepalive;
 mod metadata;
 mod peer;
 mod pool;
 mod reflection;
 mod statuses;
+mod storm;
+mod streams;
 mod tls;
 mod trace;
 mod world;

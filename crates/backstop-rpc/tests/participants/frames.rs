@@ -1,0 +1,156 @@
+//! A peer that writes HTTP/2 frame by frame, for what no library would do.
+
+use crate::fixture::LONG;
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+const PREFACE_BYTES: usize = 24;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
+pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
+
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Bytes,
+}
+
+impl Frame {
+    /// True for the last frame of its stream.
+    pub(crate) fn ends(&self) -> bool {
+        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
+    }
+}
+
+pub(crate) struct Frames(TcpStream);
+
+impl Frames {
+    /// Takes the client's preface and says these settings.
+    pub(crate) async fn accept(mut stream: TcpStream, settings: &[(u16, u32)]) -> Option<Self> {
+        stream.read_exact(&mut [0; PREFACE_BYTES]).await.ok()?;
+        let mut frames = Self(stream);
+        frames.settings(settings).await;
+        Some(frames)
+    }
+
+    pub(crate) async fn settings(&mut self, settings: &[(u16, u32)]) {
+        let mut payload = BytesMut::new();
+        for (id, value) in settings {
+            payload.put_u16(*id);
+            payload.put_u32(*value);
+        }
+        self.send(SETTINGS, 0, 0, &payload).await;
+    }
+
+    /// The next frame; settings are acknowledged and left out, and so are their acknowledgements. None when the client has
+    /// closed.
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
+        loop {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).await.ok()?;
+            let [a, b, c, kind, flags, stream @ ..] = head;
+            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+            self.0.read_exact(&mut payload).await.ok()?;
+            let stream = u32::from_be_bytes(stream);
+            match (kind, flags & ACK) {
+                (SETTINGS, 0) => self.send(SETTINGS, ACK, 0, &[]).await,
+                (SETTINGS, _) => {}
+                _ => return Some(Frame { kind, flags, stream, payload: payload.into() }),
+            }
+        }
+    }
+
+    /// The next frame of this kind.
+    pub(crate) async fn next_of(&mut self, kind: u8) -> Option<Frame> {
+        loop {
+            let frame = self.next().await?;
+            if frame.kind == kind {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// Reads one request to its end; its stream.
+    pub(crate) async fn request(&mut self) -> Option<u32> {
+        loop {
+            let frame = self.next().await?;
+            if frame.ends() {
+                return Some(frame.stream);
+            }
+        }
+    }
+
+    pub(crate) async fn pong(&mut self, ping: &Frame) {
+        self.send(PING, ACK, 0, &ping.payload).await;
+    }
+
+    /// Says goodbye: nothing after this stream was or will be looked at.
+    pub(crate) async fn go_away(&mut self, last_stream: u32) {
+        let mut payload = BytesMut::new();
+        payload.put_u32(last_stream);
+        payload.put_u32(0);
+        self.send(GOAWAY, 0, 0, &payload).await;
+    }
+
+    /// Closes its own half; what the client sends can still be read.
+    pub(crate) async fn finish(&mut self) {
+        let _ = self.0.shutdown().await;
+    }
+
+    pub(crate) async fn reset(&mut self, stream: u32, reason: h2::Reason) {
+        self.send(RST_STREAM, 0, stream, &u32::from(reason).to_be_bytes()).await;
+    }
+
+    /// An answer with this message, but for its status.
+    pub(crate) async fn begin_answer(&mut self, stream: u32, message: &[u8]) {
+        let mut head = BytesMut::from(&[0x88_u8][..]); // :status 200, of the static table
+        field(&mut head, "content-type", "application/grpc");
+        self.send(HEADERS, END_HEADERS, stream, &head).await;
+        self.send(DATA, 0, stream, &crate::peer::framed(message)).await;
+    }
+
+    /// A whole answer with this message and this status.
+    pub(crate) async fn answer(&mut self, stream: u32, message: &[u8], status: &str) {
+        self.begin_answer(stream, message).await;
+        let mut trailers = BytesMut::new();
+        field(&mut trailers, "grpc-status", status);
+        self.send(HEADERS, END_HEADERS | END_STREAM, stream, &trailers).await;
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let mut frame = BytesMut::new();
+        frame.put_uint(payload.len() as u64, 3);
+        frame.put_u8(kind);
+        frame.put_u8(flags);
+        frame.put_u32(stream);
+        frame.put_slice(payload);
+        // The client may be gone: then reading ends too.
+        let _ = self.0.write_all(&frame).await;
+    }
+}
+
+/// A field that HPACK keeps in no table.
+fn field(block: &mut BytesMut, name: &str, value: &str) {
+    block.put_u8(0);
+    for text in [name, value] {
+        block.put_u8(u8::try_from(text.len()).unwrap());
+        block.put_slice(text.as_bytes());
+    }
+}
+
+/// What a peer tells next, within the time that any of this may take.
+pub(crate) async fn next<T>(told: &mut UnboundedReceiver<T>) -> T {
+    tokio::time::timeout(LONG, told.recv()).await.expect("nothing is told").expect("the peer has ended")
+}
