@@ -15,6 +15,7 @@ mod doctor;
 pub mod error;
 pub mod gate;
 pub mod group_commit;
+mod inbox;
 mod interventions;
 mod lease;
 mod live;

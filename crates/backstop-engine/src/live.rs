@@ -7,19 +7,19 @@
 //!   who lives and a runner that does not. [`Live::take_forsaken`] tells of it until it is set aside in the store.
 
 use crate::error::EngineError;
+use crate::inbox::{self, inbox};
 use crate::metrics::Metrics;
 use backstop_core::{Input, Refused, Saga, SagaId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// Commands that wait for one saga's attention; past it the sender waits.
 const INBOX_MAX: usize = 64;
 
 /// What a person or a client wants of a running saga.
 pub(crate) struct Command {
-    /// In a box: the inbox of each saga has room for 32 commands from the first moment on, 9 KB if they are whole.
-    pub(crate) input: Box<Input>,
+    pub(crate) input: Input,
     pub(crate) reply: oneshot::Sender<Result<Arc<Saga>, CommandFailed>>,
 }
 
@@ -35,14 +35,14 @@ pub(crate) enum CommandFailed {
 /// How to reach a running saga.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    pub(crate) inbox: mpsc::Sender<Command>,
+    pub(crate) inbox: inbox::Sender<Command>,
     /// The saga as it is on disk; changes with each write.
     pub(crate) view: watch::Receiver<Arc<Saga>>,
 }
 
 /// What a runner holds of its place in here.
 pub(crate) struct Place {
-    pub(crate) inbox: mpsc::Receiver<Command>,
+    pub(crate) inbox: inbox::Reader<Command>,
     pub(crate) view: watch::Sender<Arc<Saga>>,
     _leave: Leave,
 }
@@ -112,7 +112,7 @@ impl Live {
         slot: OwnedSemaphorePermit,
     ) -> Option<(Handle, Place)> {
         let id = saga.id.clone();
-        let (sender, inbox) = mpsc::channel(INBOX_MAX);
+        let (sender, reader) = inbox(INBOX_MAX);
         let (view, watched) = watch::channel(saga);
         let handle = Handle { inbox: sender, view: watched };
         let mut sagas = self.sagas.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +123,7 @@ impl Live {
         drop(sagas);
         self.metrics.live_changed(1);
         let leave = Leave { live: Arc::clone(self), saga: id, _slot: slot };
-        Some((handle, Place { inbox, view, _leave: leave }))
+        Some((handle, Place { inbox: reader, view, _leave: leave }))
     }
 }
 
@@ -131,7 +131,7 @@ impl Handle {
     /// Has a running saga do something.
     pub(crate) async fn command(&self, input: Input) -> Heard {
         let (command, answer) = Command::new(input);
-        match self.inbox.send(command).await {
+        match self.inbox.put(command).await {
             Ok(()) => answered(answer).await,
             Err(_) => Heard::NotTaken,
         }
@@ -142,7 +142,7 @@ impl Command {
     /// A command, and where its answer comes.
     pub(crate) fn new(input: Input) -> (Self, oneshot::Receiver<Result<Arc<Saga>, CommandFailed>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { input: Box::new(input), reply }, answer)
+        (Self { input, reply }, answer)
     }
 }
 

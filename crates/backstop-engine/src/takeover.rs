@@ -272,8 +272,8 @@ async fn adopt_loaded(
     let saga = Arc::new(saga);
     let Some((handle, place)) = shared.live.enter(Arc::clone(&saga), slot) else { return Ok(None) };
     if let Some(first) = first {
-        // A new inbox has room. Dropping the command tells its sender all the same.
-        let _ = handle.inbox.try_send(first);
+        // A new inbox has room. Should it be closed already, dropping the command tells its sender all the same.
+        let _ = handle.inbox.put(first).await;
     }
     let runner =
         Runner::new(Arc::clone(shared), shared.tenure(), place, calls, saga, journal.head.fingerprint);

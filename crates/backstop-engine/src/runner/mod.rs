@@ -60,8 +60,8 @@ pub(crate) struct Runner {
     fingerprint: [u8; 32],
     /// As it is on disk.
     saga: Arc<Saga>,
-    /// Decided and not on disk yet.
-    ahead: Option<Ahead>,
+    /// Decided and not on disk yet. In a box: most wait with nothing ahead.
+    ahead: Option<Box<Ahead>>,
     /// When it is to come back, once it is let go of.
     wake_at: Option<Timestamp>,
     outside: Outside,
@@ -74,6 +74,7 @@ struct Ahead {
 }
 
 impl Runner {
+    /// In a box: a future holds what it was called with twice.
     pub(crate) fn new(
         shared: Arc<Shared>,
         tenure: Arc<Tenure>,
@@ -81,13 +82,13 @@ impl Runner {
         calls: Arc<dyn Calls>,
         saga: Arc<Saga>,
         fingerprint: [u8; 32],
-    ) -> Self {
+    ) -> Box<Self> {
         let outside = Outside::new(Arc::clone(&shared), Arc::clone(&tenure), calls);
-        Self { shared, tenure, place, fingerprint, saga, ahead: None, wake_at: None, outside }
+        Box::new(Self { shared, tenure, place, fingerprint, saga, ahead: None, wake_at: None, outside })
     }
 
     /// Drives a new saga, beginning with its first event.
-    pub(crate) async fn begin(mut self, first: Event, accepted: Accepted) {
+    pub(crate) async fn begin(mut self: Box<Self>, first: Event, accepted: Accepted) {
         let saga = Saga::clone(&self.saga);
         match Box::pin(self.write(Seq(0), saga, vec![first])).await {
             Ok(()) => {
@@ -107,7 +108,7 @@ impl Runner {
     }
 
     /// Drives a saga that another coordinator, or an earlier life of this one, has left.
-    pub(crate) async fn adopt(mut self, handed_over: bool, adopted: oneshot::Sender<()>) {
+    pub(crate) async fn adopt(mut self: Box<Self>, handed_over: bool, adopted: oneshot::Sender<()>) {
         let coordinator = self.tenure.coordinator.clone();
         self.outside.join_backlog();
         let left_at = self.saga.seq;
@@ -128,7 +129,7 @@ impl Runner {
             Ok(()) => {
                 // From here on commands find the saga in the store.
                 self.place.inbox.close();
-                while let Some(command) = self.place.inbox.recv().await {
+                while let Some(command) = self.place.inbox.take() {
                     let _ = command.reply.send(Err(CommandFailed::Gone));
                 }
             }
@@ -241,14 +242,14 @@ impl Runner {
             biased;
             () = self.tenure.ended() => return Err(Dropped::TenureEnded),
             input = self.outside.next() => inputs.push(input),
-            Some(command) = self.place.inbox.recv() => commands.push(command),
+            command = self.place.inbox.next() => commands.push(command),
             () = self.shared.draining.cancelled(), if !self.shared.draining.is_cancelled() => {}
             () = timer => inputs.push(Input::Wake),
         }
         while let Some(input) = self.outside.next().now_or_never() {
             inputs.push(input);
         }
-        while let Ok(command) = self.place.inbox.try_recv() {
+        while let Some(command) = self.place.inbox.take() {
             commands.push(command);
         }
         Ok((inputs, commands))
@@ -271,10 +272,9 @@ impl Runner {
         write_now: bool,
     ) -> Result<(), Dropped> {
         let now = self.shared.clock.now();
-        let mut next = self.ahead.take().unwrap_or_else(|| Ahead {
-            saga: Saga::clone(&self.saga),
-            events: Vec::new(),
-            since: Instant::now(),
+        let mut next = self.ahead.take().unwrap_or_else(|| {
+            let saga = Saga::clone(&self.saga);
+            Box::new(Ahead { saga, events: Vec::new(), since: Instant::now() })
         });
         for input in inputs {
             // Only a person's word can be refused, and those come as commands.
@@ -283,7 +283,7 @@ impl Runner {
         // A refusal too speaks of what was decided before it, and waits until that is on disk.
         let mut replies = Vec::new();
         for Command { input, reply } in commands {
-            let refused = match decide(&next.saga, now, *input) {
+            let refused = match decide(&next.saga, now, input) {
                 Ok(events) => {
                     next.take(events)?;
                     None
@@ -302,7 +302,8 @@ impl Runner {
                 return Ok(());
             }
             // Most of a saga's life is waiting: what only a write needs is not kept meanwhile (1.5 of 4.7 KB).
-            Box::pin(self.write(self.saga.seq, next.saga, next.events)).await?;
+            let Ahead { saga, events, .. } = *next;
+            Box::pin(self.write(self.saga.seq, saga, events)).await?;
         }
         for (reply, refused) in replies {
             let answer =

@@ -107,6 +107,10 @@ impl Outside {
             }
             keep
         });
+        if self.out.is_empty() {
+            // A map keeps room for eleven even so, and a saga that waits has nothing out for hours.
+            self.out = BTreeMap::new();
+        }
         self.held_back.retain(|identity| wanted.contains(identity));
         if may_send {
             for call in &agenda.calls {
