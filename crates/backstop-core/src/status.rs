@@ -100,7 +100,7 @@ pub enum NotSent {
     NoConnection,
     /// Our circuit breaker for the participant was open.
     BreakerOpen,
-    /// No permit was free before the call's timeout.
+    /// No permit was free before the call's timeout, or the participant took no further stream.
     NoPermit,
     /// The connection was already closing when the call came.
     Draining,
