@@ -14,14 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 
 struct Inbox<T> {
-    waiting: Mutex<Waiting<T>>,
+    waiting: Mutex<VecDeque<T>>,
     arrived: Notify,
+    /// Closed with the inbox, while nobody looks into it.
     room: Semaphore,
-}
-
-struct Waiting<T> {
-    queue: VecDeque<T>,
-    is_closed: bool,
 }
 
 /// Puts things in.
@@ -32,13 +28,13 @@ pub(crate) struct Reader<T>(Arc<Inbox<T>>);
 
 /// An inbox with room for so many.
 pub(crate) fn inbox<T>(room: usize) -> (Sender<T>, Reader<T>) {
-    let waiting = Mutex::new(Waiting { queue: VecDeque::new(), is_closed: false });
-    let inbox = Arc::new(Inbox { waiting, arrived: Notify::new(), room: Semaphore::new(room) });
+    let (waiting, arrived) = (Mutex::new(VecDeque::new()), Notify::new());
+    let inbox = Arc::new(Inbox { waiting, arrived, room: Semaphore::new(room) });
     (Sender(Arc::clone(&inbox)), Reader(inbox))
 }
 
 impl<T> Inbox<T> {
-    fn waiting(&self) -> MutexGuard<'_, Waiting<T>> {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<T>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,12 +53,12 @@ impl<T> Sender<T> {
     pub(crate) async fn put(&self, item: T) -> Result<(), T> {
         let Ok(room) = self.0.room.acquire().await else { return Err(item) };
         let mut waiting = self.0.waiting();
-        if waiting.is_closed {
+        if self.0.room.is_closed() {
             return Err(item);
         }
         // Given back when the item is taken.
         room.forget();
-        waiting.queue.push_back(item);
+        waiting.push_back(item);
         drop(waiting);
         self.0.arrived.notify_one();
         Ok(())
@@ -72,7 +68,7 @@ impl<T> Sender<T> {
 impl<T> Reader<T> {
     /// What came first, if anything is there.
     pub(crate) fn take(&self) -> Option<T> {
-        let item = self.0.waiting().queue.pop_front()?;
+        let item = self.0.waiting().pop_front()?;
         self.0.room.add_permits(1);
         Some(item)
     }
@@ -88,12 +84,12 @@ impl<T> Reader<T> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.waiting().queue.is_empty()
+        self.0.waiting().is_empty()
     }
 
     /// From here on nothing more comes in.
     pub(crate) fn close(&self) {
-        self.0.waiting().is_closed = true;
+        let _nobody_is_putting = self.0.waiting();
         self.0.room.close();
     }
 }
@@ -102,7 +98,7 @@ impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
         self.close();
         // Outside of the lock: what is dropped may wake others.
-        let left = std::mem::take(&mut self.0.waiting().queue);
+        let left = std::mem::take(&mut *self.0.waiting());
         drop(left);
     }
 }
