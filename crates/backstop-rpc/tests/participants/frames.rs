@@ -1,10 +1,12 @@
 //! A peer that writes HTTP/2 frame by frame, for what no library would do.
 
 use crate::fixture::LONG;
+use crate::peer::Peer;
 use bytes::{BufMut, Bytes, BytesMut};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 const PREFACE_BYTES: usize = 24;
 pub(crate) const DATA: u8 = 0;
@@ -148,6 +150,25 @@ fn field(block: &mut BytesMut, name: &str, value: &str) {
         block.put_u8(u8::try_from(text.len()).unwrap());
         block.put_slice(text.as_bytes());
     }
+}
+
+/// A peer that writes frames, and what it tells of them.
+pub(crate) async fn by_frames<T, F, Fut>(treat: F) -> (Peer, mpsc::UnboundedReceiver<T>)
+where
+    T: Send + 'static,
+    F: Fn(TcpStream, mpsc::UnboundedSender<T>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Option<()>> + Send + 'static,
+{
+    let (tell, told) = mpsc::unbounded_channel();
+    let treat = Arc::new(treat);
+    let peer = Peer::raw(move |stream, _| {
+        let (treat, tell) = (treat.clone(), tell.clone());
+        async move {
+            treat(stream, tell).await;
+        }
+    })
+    .await;
+    (peer, told)
 }
 
 /// What a peer tells next, within the time that any of this may take.

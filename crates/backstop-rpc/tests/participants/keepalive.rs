@@ -1,7 +1,7 @@
 //! When a peer is pinged, and what is concluded when it does not answer.
 
 use crate::fixture::LONG;
-use crate::frames::{Frames, PING, next};
+use crate::frames::{Frames, PING, by_frames, next};
 use crate::peer::Peer;
 use crate::world::{LOST, World, evidence, participant, reply};
 use backstop_core::Outcome;
@@ -10,7 +10,6 @@ use backstop_rpc::participants::ParticipantSettings;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 const INTERVAL: Duration = Duration::from_millis(60);
@@ -25,15 +24,10 @@ where
     F: Fn(Frames, mpsc::UnboundedSender<T>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Option<()>> + Send + 'static,
 {
-    let (tell, told) = mpsc::unbounded_channel();
     let treat = Arc::new(treat);
-    let peer = Peer::raw(move |stream: TcpStream, _| {
-        let (treat, tell) = (treat.clone(), tell.clone());
-        async move {
-            if let Some(frames) = Frames::accept(stream, &[]).await {
-                treat(frames, tell).await;
-            }
-        }
+    let (peer, told) = by_frames(move |stream, tell| {
+        let treat = treat.clone();
+        async move { treat(Frames::accept(stream, &[]).await?, tell).await }
     })
     .await;
     let settings =

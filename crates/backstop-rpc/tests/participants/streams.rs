@@ -1,7 +1,7 @@
 //! What HTTP/2 itself asks of a client: windows, the limit of streams, goodbyes, and the end of streams and connections.
 
 use crate::fixture::LONG;
-use crate::frames::{DATA, Frames, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, RST_STREAM, next};
+use crate::frames::{DATA, Frames, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, RST_STREAM, by_frames, next};
 use crate::peer::{Peer, answer_ok, answer_status, drive, framed, grpc_headers, hear};
 use crate::world::{DEADLINE, LOST, World, evidence, participant, reply, said};
 use backstop_core::{Code, Evidence, NotSent, Outcome, Phase, StepName};
@@ -9,10 +9,9 @@ use backstop_engine::ports::participants::Participants;
 use backstop_rpc::participants::ParticipantSettings;
 use bytes::Bytes;
 use h2::{Reason, server};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// Long enough to be reached only by calls that nobody answers.
@@ -30,25 +29,6 @@ fn world(peer: &Peer, bytes: usize) -> World {
 
 fn large(bytes: usize) -> Bytes {
     (0..bytes).map(|at| u8::try_from(at % 251).unwrap()).collect::<Vec<_>>().into()
-}
-
-/// A peer that writes frames, and what it tells of them.
-async fn by_frames<T, F, Fut>(treat: F) -> (Peer, mpsc::UnboundedReceiver<T>)
-where
-    T: Send + 'static,
-    F: Fn(TcpStream, mpsc::UnboundedSender<T>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Option<()>> + Send + 'static,
-{
-    let (tell, told) = mpsc::unbounded_channel();
-    let treat = Arc::new(treat);
-    let peer = Peer::raw(move |stream, _| {
-        let (treat, tell) = (treat.clone(), tell.clone());
-        async move {
-            treat(stream, tell).await;
-        }
-    })
-    .await;
-    (peer, told)
 }
 
 #[tokio::test]
