@@ -1,7 +1,8 @@
 //! Runs every test of the workspace and counts them over all test binaries.
 //!
 //! A binary that ends without its own summary (it crashed, or did not compile) counts as one failure, so
-//! the last line cannot say `0 failed` of a run that did not finish.
+//! the last line cannot say `0 failed` of a run that did not finish. What failed is named again just before it: who
+//! reads only the end of a long log has to know where to look.
 
 use crate::prerequisites;
 use crate::process::{cargo, show};
@@ -10,12 +11,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{ExitCode, Stdio};
 
 /// Sums over the summaries of libtest.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Count {
     passed: u64,
     failed: u64,
     ignored: u64,
     binaries: u64,
+    /// The names of those that failed, in the order of the log.
+    names: Vec<String>,
 }
 
 /// Runs them; `arguments` go to `cargo test`. Its last line says how many passed and failed.
@@ -55,6 +58,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         println!("\ncargo test ended with {status} and no test says why: counted as one failure");
         count.failed = 1;
     }
+    if !count.names.is_empty() {
+        println!("\nfailed:\n    {}", count.names.join("\n    "));
+    }
     let ran = count.passed + count.failed;
     println!("\n{ran} tests ran in {} test binaries; {} ignored", count.binaries, count.ignored);
     println!("{} passed, {} failed", count.passed, count.failed);
@@ -64,8 +70,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 }
 
 impl Count {
-    /// Takes in one line: `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; …`.
+    /// Takes in one line: `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; …`, or `test a::b ... FAILED`.
     fn take(&mut self, line: &str) {
+        let failed = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+        self.names.extend(failed.map(str::to_owned));
         let Some(summary) = line.trim_start().strip_prefix("test result: ") else {
             return;
         };
@@ -98,12 +106,14 @@ mod tests {
         for line in [
             "running 4 tests",
             "test ids::tests::names ... ok",
+            "test ids::tests::kinds ... FAILED",
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s",
             "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 5 filtered out; finished in 1.50s",
             "a log line that says 7 passed; 7 failed",
         ] {
             count.take(line);
         }
-        assert_eq!(count, Count { passed: 13, failed: 2, ignored: 1, binaries: 2 });
+        let names = vec!["ids::tests::kinds".to_owned()];
+        assert_eq!(count, Count { passed: 13, failed: 2, ignored: 1, binaries: 2, names });
     }
 }
