@@ -7,13 +7,23 @@ use crate::definition::RetryPolicy;
 use crate::ids::{IdempotencyKey, SagaId};
 use std::time::Duration;
 
+/// Of the time for which a call has been tried without end, one wait takes this part at the most.
+const PART_OF_THE_TIME: u32 = 8;
+/// But no wait takes longer, unless the policy says so.
+const PATIENT_MAX: Duration = Duration::from_secs(300);
+
 /// How long to wait after failed attempt number `attempt` (from 1): uniform in `[0, ceiling]`, where the
 /// ceiling doubles from `initial` up to `max`.
+///
+/// `endless_for`: how long a call that is tried without end is being tried; zero for others. The ceiling grows with it beyond
+/// `max`: each failure is a row of the journal, and one participant that is away for a week is not to write a million of
+/// them for one saga.
 #[must_use]
-pub fn delay(policy: &RetryPolicy, key: &IdempotencyKey, attempt: u32) -> Duration {
+pub fn delay(policy: &RetryPolicy, key: &IdempotencyKey, attempt: u32, endless_for: Duration) -> Duration {
     let doublings = attempt.saturating_sub(1).min(32);
+    let highest = policy.max.max((endless_for / PART_OF_THE_TIME).min(PATIENT_MAX));
     let ceiling =
-        policy.initial.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(policy.max);
+        policy.initial.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(highest);
     let micros = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX - 1);
     Duration::from_micros(spread(key.as_str(), attempt) % (micros + 1))
 }
@@ -86,10 +96,25 @@ mod tests {
         for attempt in 1..70 {
             let ceiling =
                 Duration::from_millis(50).saturating_mul(1 << (attempt - 1).min(10)).min(policy.max);
-            assert!(delay(&policy, &key("a"), attempt) <= ceiling, "attempt {attempt}");
+            assert!(delay(&policy, &key("a"), attempt, Duration::ZERO) <= ceiling, "attempt {attempt}");
         }
-        let late =
-            (0..1000).filter(|n| delay(&policy, &key(&format!("saga-{n}")), 1) > policy.initial / 2).count();
+        let of = |n: &usize| delay(&policy, &key(&format!("saga-{n}")), 1, Duration::ZERO);
+        let late = (0..1000_usize).filter(|n| of(n) > policy.initial / 2).count();
         assert!((400..600).contains(&late), "{late} of 1000 in the upper half");
+    }
+
+    #[test]
+    fn who_stays_away_for_a_week_is_tried_some_thousand_times_and_found_soon_all_the_same() {
+        let policy = RetryPolicy::default();
+        let week = Duration::from_secs(7 * 24 * 3_600);
+        let (mut tried_for, mut attempt) = (Duration::ZERO, 0);
+        while tried_for < week {
+            attempt += 1;
+            let wait = delay(&policy, &key("a"), attempt, tried_for);
+            let longest = if tried_for < Duration::from_secs(16) { policy.max } else { tried_for / 8 };
+            assert!(wait <= longest.min(Duration::from_secs(300)), "{wait:?} after {tried_for:?}");
+            tried_for += wait;
+        }
+        assert!((3_000..8_000).contains(&attempt), "{attempt} attempts");
     }
 }

@@ -89,7 +89,7 @@ impl Default for CallSpec {
 pub struct RetryPolicy {
     /// Ceiling of the first wait.
     pub initial: Duration,
-    /// Ceiling of every wait.
+    /// Ceiling of every wait, but of calls that are tried without end for long ([`crate::backoff::delay`]).
     pub max: Duration,
     /// Actions and queries: attempts in all. Compensations: refusals (L1, L3) before the branch is STUCK;
     /// what is merely unavailable (L2) is retried until [`RetryPolicy::give_up_after`].

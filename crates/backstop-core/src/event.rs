@@ -157,6 +157,21 @@ pub enum EventKind {
     RolledBack,
 }
 
+impl EventKind {
+    /// Bytes of callers and of participants that it holds: what can make an event large. The rest has small limits.
+    #[must_use]
+    pub fn outside_bytes(&self) -> usize {
+        match self {
+            Self::Started(started) => {
+                started.input.len() + started.payloads.values().map(Bytes::len).sum::<usize>()
+            }
+            Self::ActionSucceeded { response, .. } => response.len(),
+            Self::QueryAnswered { found, .. } => found.as_ref().map_or(0, Bytes::len),
+            _ => 0,
+        }
+    }
+}
+
 /// What is done about a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {

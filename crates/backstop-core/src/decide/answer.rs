@@ -157,7 +157,14 @@ impl Turn {
         let key = IdempotencyKey::new(self.id(), &self.saga.definition.steps[index].name, phase);
         // Each tenure of trying begins with short waits again.
         let attempt = progress.attempt() - progress.forgiven;
-        let backoff = backoff::delay(policy, &key, attempt);
+        let is_endless = match phase {
+            Phase::Compensation => true,
+            Phase::Action => self.saga.definition.steps[index].kind == StepKind::Retriable,
+            Phase::Query => false,
+        };
+        let since = progress.since.filter(|_| is_endless);
+        let endless_for = since.map_or(Duration::ZERO, |since| self.now.since(since));
+        let backoff = backoff::delay(policy, &key, attempt, endless_for);
         let asked_for = match failure.pushback {
             Some(Pushback::After(wait)) => wait.min(PUSHBACK_MAX),
             Some(Pushback::Stop) | None => Duration::ZERO,

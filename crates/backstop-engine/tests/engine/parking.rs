@@ -111,7 +111,7 @@ async fn undos_of_a_dead_participant_wait_in_the_store_and_do_not_fill_memory() 
     tokio::time::sleep(ms(900_000)).await;
     let second = events() - first;
     assert!(
-        second < first && second < 20 * 20,
+        second < first && second < 20 * 25,
         "{first} events in a quarter of an hour, {second} in the next"
     );
     // Those whose turn it is to find out whether it is back are in memory for a moment, the rest are not.
