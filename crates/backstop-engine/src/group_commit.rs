@@ -49,6 +49,7 @@ pub enum Settled {
 
 struct Queued {
     append: Append,
+    size: Size,
     waiter: Waiter,
 }
 
@@ -59,19 +60,45 @@ struct Waiter {
     reply: oneshot::Sender<Result<Settled, StoreError>>,
 }
 
+/// How much waits, and how much is written at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Appends that wait.
+    pub queue_max: usize,
+    /// Events in one write.
+    pub batch_events_max: usize,
+    /// Bytes of callers and participants in the events of one write.
+    pub batch_bytes_max: usize,
+}
+
+/// How large appends are together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    events: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn of(append: &Append) -> Self {
+        let bytes = append.events.iter().map(|event| event.kind.outside_bytes()).sum();
+        Self { events: append.events.len(), bytes }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { events: self.events + other.events, bytes: self.bytes.saturating_add(other.bytes) }
+    }
+
+    fn fits(self, limits: &Limits) -> bool {
+        self.events <= limits.batch_events_max && self.bytes <= limits.batch_bytes_max
+    }
+}
+
 impl GroupCommit {
     /// Starts the writer's task. It ends when the last handle is gone and the queue is empty.
     #[must_use]
-    pub fn spawn(
-        machine: &dyn Machine,
-        store: Arc<dyn Store>,
-        queue_max: usize,
-        batch_events_max: usize,
-        metrics: Metrics,
-    ) -> Self {
-        let (queue, arrivals) = mpsc::channel(queue_max);
-        let writer =
-            Writer { store, arrivals, waiting: VecDeque::new(), batch_events_max, metrics: metrics.clone() };
+    pub fn spawn(machine: &dyn Machine, store: Arc<dyn Store>, limits: Limits, metrics: Metrics) -> Self {
+        let (queue, arrivals) = mpsc::channel(limits.queue_max);
+        let writer = Writer { store, arrivals, waiting: VecDeque::new(), limits, metrics: metrics.clone() };
         machine.spawn(Box::pin(writer.run()));
         Self { queue, metrics }
     }
@@ -97,7 +124,9 @@ impl GroupCommit {
         let began = Instant::now();
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::NotApplied("the journal's writer has stopped".to_owned());
-        self.queue.send(Queued { append, waiter: Waiter { is_repeat, reply } }).await.map_err(|_| gone())?;
+        let size = Size::of(&append);
+        let queued = Queued { append, size, waiter: Waiter { is_repeat, reply } };
+        self.queue.send(queued).await.map_err(|_| gone())?;
         let settled = answer.await.map_err(|_| gone())?;
         self.metrics.appended(began.elapsed());
         settled
@@ -109,7 +138,7 @@ struct Writer {
     arrivals: mpsc::Receiver<Queued>,
     /// Taken from the queue, not yet written.
     waiting: VecDeque<Queued>,
-    batch_events_max: usize,
+    limits: Limits,
     metrics: Metrics,
 }
 
@@ -131,31 +160,31 @@ impl Writer {
     async fn gather(&mut self) {
         for _ in 0..YIELDS_BEFORE_WRITE {
             // No more than one batch beyond the queue's own bound is held here.
-            let mut events: usize = self.waiting.iter().map(|q| q.append.events.len()).sum();
-            while events < self.batch_events_max
+            let mut size = self.waiting.iter().fold(Size::default(), |size, queued| size.and(queued.size));
+            while size.fits(&self.limits)
                 && let Ok(more) = self.arrivals.try_recv()
             {
-                events += more.append.events.len();
+                size = size.and(more.size);
                 self.waiting.push_back(more);
             }
-            if events >= self.batch_events_max {
+            if !size.fits(&self.limits) {
                 return;
             }
             tokio::task::yield_now().await;
         }
     }
 
-    /// Takes what goes in together: bounded in events, one append a saga, the rest stays in order.
+    /// Takes what goes in together: bounded in events and bytes, one append a saga, the rest stays in order.
     fn next_batch(&mut self) -> Vec<Queued> {
         let mut sagas: BTreeSet<SagaId> = BTreeSet::new();
         let mut batch: Vec<Queued> = Vec::with_capacity(self.waiting.len());
         let mut later = VecDeque::new();
-        let mut events = 0;
+        let mut size = Size::default();
         for queued in self.waiting.drain(..) {
-            let size = queued.append.events.len();
-            let fits = batch.is_empty() || events + size <= self.batch_events_max;
+            let with_this = size.and(queued.size);
+            let fits = batch.is_empty() || with_this.fits(&self.limits);
             if fits && sagas.insert(queued.append.saga.clone()) {
-                events += size;
+                size = with_this;
                 batch.push(queued);
             } else {
                 later.push_back(queued);

@@ -17,6 +17,9 @@ pub struct Settings {
     pub journal_queue_max: usize,
     /// Events in one write; at least one append goes in whatever its size.
     pub batch_events_max: usize,
+    /// Bytes of inputs, payloads and replies in one write; at least one append goes in whatever its size. A statement of
+    /// Postgres takes 1 GiB at the most, and a batch is in memory some three times while it is written.
+    pub batch_bytes_max: usize,
     /// How long a success that nothing waits for may wait for the next write.
     pub ride_along_max: Duration,
     /// What a StartSaga is told to wait when it is refused for load.
@@ -110,6 +113,7 @@ impl Default for Settings {
             live_sagas_max: 10_000,
             journal_queue_max: 16_384,
             batch_events_max: 4_096,
+            batch_bytes_max: 32 << 20,
             ride_along_max: Duration::from_millis(100),
             busy_retry_after: Duration::from_millis(500),
             signal_timeout: Duration::from_secs(2),

@@ -21,7 +21,7 @@ use crate::clock::StoreClock;
 use crate::definitions::Definitions;
 use crate::error::EngineError;
 use crate::gate::Gates;
-use crate::group_commit::GroupCommit;
+use crate::group_commit::{GroupCommit, Limits};
 use crate::live::Live;
 use crate::metrics::{self, Metrics};
 use crate::overview::Tally;
@@ -86,13 +86,12 @@ impl Coordinator {
         );
         let tenure = lease::enter(store.as_ref(), &machine, address, settings.lease_ttl).await?;
         tracing::info!(coordinator = %tenure.coordinator, "the coordinator has its lease");
-        let journal = GroupCommit::spawn(
-            machine.as_ref(),
-            Arc::clone(&store),
-            settings.journal_queue_max,
-            settings.batch_events_max,
-            metrics.clone(),
-        );
+        let limits = Limits {
+            queue_max: settings.journal_queue_max,
+            batch_events_max: settings.batch_events_max,
+            batch_bytes_max: settings.batch_bytes_max,
+        };
+        let journal = GroupCommit::spawn(machine.as_ref(), Arc::clone(&store), limits, metrics.clone());
         let (retelling, stories) = Retelling::new(settings.retelling_queue_max);
         let shared = Arc::new(Shared {
             store,

@@ -6,13 +6,13 @@ use crate::common::plan::Plan;
 use crate::common::process::Process;
 use crate::common::{World, id, ms, quiet, request, until};
 use backstop_core::{SagaState, Seq};
-use backstop_engine::group_commit::{GroupCommit, Settled};
+use backstop_engine::group_commit::{GroupCommit, Limits, Settled};
 use backstop_engine::metrics::Metrics;
 use backstop_engine::ports::machine::ThisMachine;
 use backstop_engine::ports::store::Append;
-use backstop_engine::store_contract::sample::Sample;
+use backstop_engine::store_contract::sample::{LONG_AGO, Sample, definition};
 use backstop_engine::{EngineError, Settings};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 fn line() -> Plan {
@@ -158,28 +158,33 @@ async fn an_append_that_the_store_cannot_swallow_does_not_hold_up_the_others() {
     world.ends("bad", SagaState::Succeeded).await;
 }
 
-fn writer(disk: &Arc<Disk>, queue_max: usize, batch_events_max: usize) -> GroupCommit {
+fn writer(disk: &Arc<Disk>, batch_events_max: usize, batch_bytes_max: usize) -> GroupCommit {
     let store = DiskOf { disk: Arc::clone(disk), process: Process::new(1) };
-    GroupCommit::spawn(&ThisMachine, Arc::new(store), queue_max, batch_events_max, Metrics::default())
+    let limits = Limits { queue_max: 1_000, batch_events_max, batch_bytes_max };
+    GroupCommit::spawn(&ThisMachine, Arc::new(store), limits, Metrics::default())
+}
+
+/// A saga of two steps, and the append that starts it.
+fn sample(saga: &str, input: &[u8]) -> (Sample, Append) {
+    Sample::start_with(
+        saga,
+        &definition("transfer", 2),
+        LONG_AGO,
+        BTreeMap::new(),
+        bytes::Bytes::copy_from_slice(input),
+    )
 }
 
 /// Three appends of one saga, one after the other: of 1, 1 and 2 events.
 fn three_appends(saga: &str) -> Vec<Append> {
-    let spec = backstop_engine::store_contract::sample::definition("transfer", 2);
-    let (mut sample, first) = Sample::start_with(
-        saga,
-        &spec,
-        backstop_engine::store_contract::sample::LONG_AGO,
-        std::collections::BTreeMap::new(),
-        bytes::Bytes::new(),
-    );
+    let (mut sample, first) = sample(saga, b"");
     vec![first, sample.succeed(0, b"1"), sample.succeed(1, b"2")]
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_holds_one_append_of_a_saga_is_bounded_and_keeps_the_order() {
     let disk = Disk::new();
-    let journal = writer(&disk, 1_000, 3);
+    let journal = writer(&disk, 3, usize::MAX);
     disk.block();
     let mut appends = tokio::task::JoinSet::new();
     let mut sagas: Vec<_> = (0..6).map(|n| three_appends(&format!("pay-{n}")).into_iter()).collect();
@@ -209,14 +214,35 @@ async fn a_batch_holds_one_append_of_a_saga_is_bounded_and_keeps_the_order() {
 
 #[tokio::test(start_paused = true)]
 async fn an_append_bigger_than_a_batch_goes_in_alone() {
-    let disk = Disk::new();
-    let journal = writer(&disk, 1_000, 1);
-    let mut answers = Vec::new();
-    for append in three_appends("pay-7") {
-        answers.push(journal.append(append, false).await.unwrap());
+    for (events, bytes) in [(1, usize::MAX), (usize::MAX, 1)] {
+        let disk = Disk::new();
+        let journal = writer(&disk, events, bytes);
+        let mut answers = Vec::new();
+        for append in three_appends("pay-7") {
+            answers.push(journal.append(append, false).await.unwrap());
+        }
+        assert_eq!(answers, [Settled::Written; 3]);
+        assert_eq!(disk.journal(&id("pay-7")).unwrap().head.seq, Seq(4));
     }
-    assert_eq!(answers, [Settled::Written; 3]);
-    assert_eq!(disk.journal(&id("pay-7")).unwrap().head.seq, Seq(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_bounded_in_bytes() {
+    let disk = Disk::new();
+    let journal = writer(&disk, 1_000, 2_500);
+    disk.block();
+    let mut appends = tokio::task::JoinSet::new();
+    for n in 0..10 {
+        let saga = format!("pay-{n}");
+        let (_, first) = sample(&saga, &[b'x'; 1_000]);
+        let journal = journal.clone();
+        appends.spawn(async move { journal.append(first, false).await.unwrap() });
+        quiet().await;
+    }
+    disk.unblock();
+    assert!(appends.join_all().await.iter().all(|answer| *answer == Settled::Written));
+    let sizes: Vec<usize> = disk.tries().iter().map(Vec::len).collect();
+    assert!(sizes.iter().all(|size| *size <= 2) && sizes.contains(&2), "{sizes:?}");
 }
 
 #[tokio::test(start_paused = true)]
