@@ -10,16 +10,11 @@ use super::address::Address;
 use super::settings::ParticipantSettings;
 use super::tls::Tls;
 use super::wire::{Pings, Wire};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
-
-/// So many calls in a row may pass their deadline without a sign of life before the connection is taken
-/// for dead and the next call dials anew. Without it a host that vanished would swallow calls until TCP
-/// gives up, a quarter of an hour later.
-const SILENT_CALLS_MAX: u32 = 5;
 
 /// What dialling needs besides the address.
 #[derive(Debug)]
@@ -38,7 +33,6 @@ pub(super) struct Connection {
     /// Held while dialling; remembers how the last try failed, for those who waited for it.
     last_failure: tokio::sync::Mutex<Option<(Instant, String)>>,
     in_flight: AtomicUsize,
-    silent: AtomicU32,
 }
 
 /// A connection, and whether it was made for this very call.
@@ -56,7 +50,6 @@ impl Connection {
             wire: Mutex::new(None),
             last_failure: tokio::sync::Mutex::new(None),
             in_flight: AtomicUsize::new(0),
-            silent: AtomicU32::new(0),
         }
     }
 
@@ -76,17 +69,15 @@ impl Connection {
         self.held().as_ref().is_some_and(|wire| wire.is_open())
     }
 
-    /// The peer has said something.
-    pub(super) fn heard(&self) {
-        self.silent.store(0, Ordering::Relaxed);
-    }
-
-    /// A call's time passed without a word from the peer.
-    pub(super) fn not_heard(&self) {
-        if self.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_CALLS_MAX {
-            self.heard();
-            // Calls under way keep their streams; the connection ends with the last of them.
-            *self.held() = None;
+    /// A call that was sent on this wire got no word from the peer in its time.
+    pub(super) fn not_heard(&self, wire: &Arc<Wire>) {
+        if wire.not_heard() >= self.dialling.settings.silent_calls_max {
+            // Calls under way keep their streams; the connection ends with the last of them. What was dialled in its
+            // place meanwhile stays.
+            let mut held = self.held();
+            if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, wire)) {
+                *held = None;
+            }
         }
     }
 
@@ -130,16 +121,17 @@ impl Connection {
     }
 
     async fn dial(&self) -> Result<Arc<Wire>, String> {
-        let limit = self.dialling.settings.connect_timeout;
-        let pings = Pings { interval: self.keepalive, timeout: self.dialling.settings.keepalive_timeout };
+        let settings = &self.dialling.settings;
+        let limit = settings.connect_timeout;
+        let pings = Pings { interval: self.keepalive, timeout: settings.keepalive_timeout };
         let peer = self.address.to_string();
         let dialled = timeout(limit, async {
             let tcp = self.tcp().await?;
             if self.address.tls {
                 let tls = self.dialling.tls.connect(&self.address.host, tcp).await?;
-                Wire::open(tls, pings, peer).await
+                Wire::open(tls, settings, pings, peer).await
             } else {
-                Wire::open(tcp, pings, peer).await
+                Wire::open(tcp, settings, pings, peer).await
             }
         });
         dialled.await.unwrap_or_else(|_| Err(format!("no connection within {limit:?}")))

@@ -2,10 +2,12 @@
 //! it is still there.
 //!
 //! # Invariants
-//! * No more calls are under way than the peer allows. Where it lowers its limit, calls that end make no room until it is kept.
+//! * No more calls are under way than the peer allows, as soon as its word is read. Where it lowers its limit, calls that end make
+//!   no room until it is kept.
 //! * Who waits for a stream is told when the connection takes no more, even while others end their calls on it.
 //! * The peer is pinged only while calls are under way, and at most once in an interval in which it said nothing
 //!   (`tests/participants/keepalive.rs`).
+//! * A connection that nobody holds any more ends, also where the peer takes nothing of what is left to say.
 //!
 //! # Not here
 //! What is sent: `super::wire`.
@@ -15,13 +17,13 @@ use bytes::Bytes;
 use h2::client::Connection;
 use h2::{Ping, PingPong};
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// What a connection's task and the calls on it share.
@@ -35,6 +37,8 @@ pub(super) struct Line {
     waiting: AtomicUsize,
     /// The peer has said something since the task last looked.
     heard: AtomicBool,
+    /// The last holder of the connection is gone. h2 would tell the task so only if nothing waits to be written.
+    abandoned: Notify,
 }
 
 impl Line {
@@ -45,25 +49,36 @@ impl Line {
             under_way: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             heard: AtomicBool::new(false),
+            abandoned: Notify::new(),
         }
+    }
+
+    /// Nobody holds the connection any more.
+    pub(super) fn abandon(&self) {
+        self.abandoned.notify_one();
     }
 
     /// The right to open one stream, in the order in which it was asked for; none if the connection takes no more.
     pub(super) async fn slot(&self, is_open: impl Fn() -> bool) -> Option<Slot<'_>> {
-        let permit = match self.free.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let _waiting = Waiting::new(&self.waiting);
-                // Counted first and asked then: the task looks after the waiting once it has read that the peer goes away.
-                if !is_open() {
-                    return None;
+        loop {
+            let permit = match self.free.try_acquire() {
+                Ok(permit) => permit,
+                Err(_) => {
+                    let _waiting = Waiting::new(&self.waiting);
+                    // Counted first and asked then: the task looks after the waiting once it has read that the peer goes away.
+                    if !is_open() {
+                        return None;
+                    }
+                    self.free.acquire().await.ok()?
                 }
-                self.free.acquire().await.ok()?
+            };
+            permit.forget();
+            // Room that was made at the very moment in which the peer lowered its limit is none.
+            if self.pay(1) == 0 {
+                self.under_way.fetch_add(1, Ordering::Relaxed);
+                return Some(Slot(self));
             }
-        };
-        permit.forget();
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        Some(Slot(self))
+        }
     }
 
     /// Follows the peer's limit from one value to the next.
@@ -140,6 +155,8 @@ pub(super) async fn drive<T>(
     let ping_pong = if pings.interval.is_zero() { None } else { connection.ping_pong() };
     let mut keepalive = ping_pong.map(|ping_pong| Keepalive::new(ping_pong, pings));
     let mut streams_max = super::wire::STREAMS_BEFORE_SETTINGS;
+    let mut abandoned = pin!(line.abandoned.notified());
+    let mut goodbye: Option<Pin<Box<Sleep>>> = None;
     let ended = poll_fn(|cx| {
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(ended.err().map(|error| error.to_string()));
@@ -151,6 +168,13 @@ pub(super) async fn drive<T>(
         }
         if line.waiting.load(Ordering::SeqCst) > 0 && wire.upgrade().is_none_or(|wire| !wire.is_open()) {
             line.free.close();
+        }
+        if goodbye.is_none() && abandoned.as_mut().poll(cx).is_ready() {
+            // Nobody waits for anything any more, so neither a deadline nor a ping would find out that it is stuck.
+            goodbye = Some(Box::pin(sleep(pings.timeout)));
+        }
+        if goodbye.as_mut().is_some_and(|alarm| alarm.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Some("it does not take our goodbye".to_owned()));
         }
         match &mut keepalive {
             Some(keepalive) => {
@@ -225,7 +249,15 @@ impl Keepalive {
                         self.state = Watch::Idle;
                     }
                     Poll::Ready(Err(_)) => return Poll::Pending,
-                    Poll::Pending => return self.alarm.as_mut().poll(cx),
+                    Poll::Pending => {
+                        ready!(self.alarm.as_mut().poll(cx));
+                        // What was answered meanwhile may stand before the pong, on a slow line.
+                        let due = self.heard_at + self.pings.timeout;
+                        if due <= Instant::now() {
+                            return Poll::Ready(());
+                        }
+                        self.set(Watch::Pinged, due);
+                    }
                 },
             }
         }
@@ -239,7 +271,60 @@ impl Keepalive {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::participants::ParticipantSettings;
+    use crate::participants::wire::Unanswered;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::timeout;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    /// A connection to a peer that reads and says nothing, and the peer's end of it.
+    async fn to_a_mute(buffer: usize) -> (Arc<Wire>, DuplexStream) {
+        let (ours, theirs) = duplex(buffer);
+        let pings = Pings { interval: INTERVAL, timeout: INTERVAL };
+        let settings = ParticipantSettings::default();
+        (Wire::open(ours, &settings, pings, "a mute".to_owned()).await.unwrap(), theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_nobody_holds_ends_though_the_peer_takes_nothing() {
+        // Room for HTTP/2's preface, which is written at once, and no more.
+        let (wire, mut theirs) = to_a_mute(24).await;
+        tokio::time::sleep(INTERVAL).await;
+        drop(wire);
+        theirs.write_all(&[0]).await.unwrap();
+        tokio::time::sleep(INTERVAL * 2).await;
+        assert!(theirs.write_all(&[0]).await.is_err(), "it is still there");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_counts_as_a_sign_of_life_also_while_a_pong_is_awaited() {
+        let (wire, _theirs) = to_a_mute(1 << 16).await;
+        let (one, other) = (wire.slot().await.unwrap(), wire.slot().await.unwrap());
+        let request = http::Request::post("http://a.mute/").body(()).unwrap();
+        let exchange = wire.send(one, request, Bytes::new()).unwrap();
+        let mut answer = pin!(exchange.answer());
+        // Pinged after one interval, given up after two; in between another call is answered.
+        assert!(timeout(INTERVAL * 3 / 2, &mut answer).await.is_err());
+        other.heard();
+        assert!(timeout(INTERVAL, &mut answer).await.is_err(), "it has said something");
+        assert!(matches!(answer.await, Err(Unanswered::Broken(_))));
+    }
+
+    #[tokio::test]
+    async fn room_made_while_the_limit_falls_is_not_taken() {
+        let line = Line::new(1);
+        let a = line.slot(|| true).await;
+        line.follow(1, 0);
+        // As if it had ended just then, and looked for what is owed a moment before it was.
+        std::mem::forget(a);
+        line.free.add_permits(1);
+        assert!(!free(&line).await);
+        line.follow(0, 1);
+        assert!(free(&line).await);
+    }
 
     async fn free(line: &Line) -> bool {
         futures::FutureExt::now_or_never(line.slot(|| true)).is_some()

@@ -42,7 +42,7 @@ mod wire;
 
 pub use address::Address;
 pub use descriptors::GatherError;
-pub use settings::ParticipantSettings;
+pub use settings::{ParticipantSettings, WINDOW_BYTES_MAX};
 
 use async_trait::async_trait;
 use backstop_core::{DefinitionSpec, Fault, ParticipantName, Saga, Signal};

@@ -9,7 +9,7 @@
 //! * Once a request may have been sent it is not sent again here (`tests/participants/evidence.rs`).
 //! * An endpoint that could not be reached is passed over, unless there is no other, until a dial in the
 //!   background has reached it again: no call waits for an endpoint known to be dead (`tests/participants/pool.rs`).
-//! * Memory is bounded by endpoints × connections; nothing queues here but callers that wait for one dial.
+//! * Memory is bounded by endpoints × connections; nothing queues here but callers that wait for one dial or for a stream.
 
 use super::address::Address;
 use super::codec::{self, Reply};
@@ -220,10 +220,11 @@ impl Endpoint {
             let ended = self.exchange(&ready.wire, call, framed, reply_bytes_max, &mut reached);
             let ended = timeout_at(call.deadline, ended).await;
             match (&ended, reached) {
-                (_, Reached::Answer) => connection.heard(),
+                (_, Reached::Answer) => ready.wire.heard(),
                 // Its time is over, and nobody has said anything.
-                (Err(_), Reached::Nothing | Reached::Wire) => connection.not_heard(),
-                (Ok(_), Reached::Nothing | Reached::Wire) => {}
+                (Err(_), Reached::Wire) => connection.not_heard(&ready.wire),
+                // A call that only waited for a stream says nothing of the peer, but that it is busy.
+                (Err(_), Reached::Nothing) | (Ok(_), Reached::Nothing | Reached::Wire) => {}
             }
             return match ended {
                 Ok(Ok(Ok(reply))) => match reply.status {
@@ -234,10 +235,7 @@ impl Endpoint {
                 Ok(Ok(Err(failed))) => Err(failed),
                 // Not one byte of it went out.
                 Ok(Err(Closing)) => continue,
-                Err(_) if reached == Reached::Nothing => {
-                    let message = format!("{}: no stream was free within the call's time", self.address);
-                    Err(Failed::not_sent(NotSent::NoPermit, message))
-                }
+                Err(_) if reached == Reached::Nothing => Err(self.no_stream_in_time()),
                 Err(_) => Err(too_late()),
             };
         }
@@ -257,8 +255,12 @@ impl Endpoint {
         let slot = wire.slot().await?;
         // The last thing before the request goes out.
         if call.clearance.as_ref().is_some_and(|clearance| !clearance.holds()) {
-            let message = "the lease ran out, or it was withdrawn, before there was a connection";
+            let message = "the lease ran out, or it was withdrawn, before it could go out";
             return Ok(Err(Failed::not_sent(NotSent::Withdrawn, message)));
+        }
+        // A timeout looks at the clock after what it limits: what comes to its turn too late would still go out.
+        if Instant::now() >= call.deadline {
+            return Ok(Err(self.no_stream_in_time()));
         }
         let exchange = wire.send(slot, self.request(call), framed.clone())?;
         *reached = Reached::Wire;
@@ -269,6 +271,11 @@ impl Endpoint {
         };
         *reached = Reached::Answer;
         Ok(codec::read(parts, body, reply_bytes_max).await.map_err(Failed::unread))
+    }
+
+    fn no_stream_in_time(&self) -> Failed {
+        let message = format!("{}: no stream was free within the call's time", self.address);
+        Failed::not_sent(NotSent::NoPermit, message)
     }
 
     fn request(&self, call: &Unary) -> Request<()> {

@@ -5,9 +5,11 @@
 //!   queued any of it, or its stream ended and nothing at all had been written since before it was queued
 //!   (`tests/participants/storm.rs`).
 //! * Once the peer has said how many streams it takes, a call waits for a free one on our side, where it is known to be unsent,
-//!   and not in h2's queue, from which it would go out whenever there is room, whether or not it still may
+//!   and not in h2's queue, from which it would go out whenever there is a stream, whether or not it still may
 //!   (`tests/participants/streams.rs`).
-//! * An exchange that is dropped before its end resets its stream, and frees it before the next call takes its place.
+//! * An exchange that is dropped before its end asks for its stream to be reset before the next call takes its place.
+//! * An answer that comes after its call was given up costs the connection nothing, and so none of the calls beside it
+//!   (`tests/participants/streams.rs`).
 //!
 //! # Not here
 //! Who polls the connection, keepalive, and how many streams there may be: `super::drive`. What an error means:
@@ -15,30 +17,34 @@
 
 use super::drive::{self, Line, Slot};
 use super::noted::{Noted, Writes};
+use super::settings::ParticipantSettings;
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, response};
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Most bytes of headers and trailers taken from a peer. A usual limit, 16 KiB, would turn a refusal with large details into
-/// a protocol error of our own.
-const HEADERS_BYTES_MAX: u32 = 128 << 10;
-/// What one reply may send before we have read any of it. HTTP/2's own 64 KiB would cost a large reply a round trip for each
-/// piece. It is a promise and no memory: an idle connection holds none of it.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-/// The same for all replies of a connection together: the most that a peer can make us hold for it.
-const CONNECTION_WINDOW_BYTES: u32 = 5 << 20;
 /// The most of one large request that is given to the connection before it has gone out.
 const SEND_BUFFER_BYTES_MAX: usize = 1 << 20;
 /// Calls at once before the peer has said how many it takes: the least that HTTP/2 recommends to servers, so that the first
 /// calls on a connection are not refused for being too many.
 pub(super) const STREAMS_BEFORE_SETTINGS: usize = 100;
+/// Calls given up on a connection whose answers may still come, and for how long: what comes to one of these is passed over.
+const GIVEN_UP_REMEMBERED_MAX: usize = 4096;
+const GIVEN_UP_REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// Frames for streams that are not remembered, in a connection's whole life, before h2 takes the peer for hostile and ends
+/// the connection with every call on it. By itself it would after 1,024, which a slow participant reaches in a day.
+/// It bounds what a peer that reads nothing can make us queue: some 700 bytes for each.
+const STRAY_FRAMES_MAX: usize = 1 << 16;
+/// What frames of less than 256 bytes may lack of these, all together, before anybody reads them: replies of a few bytes, 16,000
+/// at once. By itself h2 would take half of the connection's window, which is a setting.
+const SMALL_FRAMES_BYTES: usize = 4 << 20;
 /// A request up to here is given to the connection whole, window or no window. A longer one goes piece by piece as the peer
 /// takes it: when the answer comes before that, what is left of it can still be withdrawn.
 const BODY_AT_ONCE_BYTES_MAX: usize = 16 << 10;
@@ -59,6 +65,8 @@ pub(super) struct Wire {
     sender: Mutex<SendRequest<Bytes>>,
     writes: Writes,
     line: Arc<Line>,
+    /// Calls in a row whose time passed without a word from the peer.
+    silent: AtomicU32,
 }
 
 /// The connection takes no further request. Nothing was sent.
@@ -74,12 +82,23 @@ pub(super) enum Unanswered {
     Broken(h2::Error),
 }
 
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.line.abandon();
+    }
+}
+
 impl Wire {
     /// Shakes hands and spawns the task of the connection. `peer` names it in the log.
     ///
     /// # Errors
     /// What went wrong, for people. No byte of a request has been sent.
-    pub(super) async fn open<T>(io: T, pings: Pings, peer: String) -> Result<Arc<Self>, String>
+    pub(super) async fn open<T>(
+        io: T,
+        settings: &ParticipantSettings,
+        pings: Pings,
+        peer: String,
+    ) -> Result<Arc<Self>, String>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -87,15 +106,24 @@ impl Wire {
         builder
             // Nothing that is pushed could be an answer to a call.
             .enable_push(false)
-            .max_header_list_size(HEADERS_BYTES_MAX)
-            .initial_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(settings.reply_headers_bytes_max)
+            .initial_window_size(settings.stream_window_bytes)
+            .initial_connection_window_size(settings.connection_window_bytes)
             .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
+            .max_concurrent_reset_streams(GIVEN_UP_REMEMBERED_MAX)
+            .reset_stream_duration(GIVEN_UP_REMEMBERED_FOR)
+            .max_local_error_reset_streams(Some(STRAY_FRAMES_MAX))
+            .data_frame_budget(SMALL_FRAMES_BYTES)
             .initial_max_send_streams(STREAMS_BEFORE_SETTINGS);
         let (io, writes) = Noted::new(io);
         let (sender, connection) = builder.handshake(io).await.map_err(|e| e.to_string())?;
         let line = Arc::new(Line::new(STREAMS_BEFORE_SETTINGS));
-        let wire = Arc::new(Self { sender: Mutex::new(sender), writes, line: line.clone() });
+        let wire = Arc::new(Self {
+            sender: Mutex::new(sender),
+            writes,
+            line: line.clone(),
+            silent: AtomicU32::new(0),
+        });
         tokio::spawn(drive::drive(connection, Arc::downgrade(&wire), line, pings, peer));
         Ok(wire)
     }
@@ -105,6 +133,16 @@ impl Wire {
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         // This handle has never sent anything, so it is ready at once or never again.
         matches!(sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
+    }
+
+    /// The peer has answered a call.
+    pub(super) fn heard(&self) {
+        self.silent.store(0, Ordering::Relaxed);
+    }
+
+    /// A call that was sent got no word from the peer in its time; how many have in a row.
+    pub(super) fn not_heard(&self) -> u32 {
+        self.silent.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// A free stream, waited for if the peer takes no more at once.
@@ -151,7 +189,8 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// The stream or the connection ended without one.
     pub(super) async fn answer(self) -> Result<(response::Parts, Incoming<'a>), Unanswered> {
-        let Self { mut upload, mut response, writes, written, slot } = self;
+        // The slot first: variables go in turned order, and it is to go last.
+        let Self { slot, mut upload, mut response, writes, written } = self;
         let head = poll_fn(|cx| {
             upload.poll(cx);
             Pin::new(&mut response).poll(cx)

@@ -5,7 +5,7 @@ use crate::fixture::LONG;
 use crate::peer::{Peer, answer_ok, answer_status, framed, grpc_headers, trailers};
 use crate::world::{LOST, World, details, evidence, reply, said};
 use backstop_core::{Code, Evidence, Outcome};
-use backstop_rpc::participants::ParticipantSettings;
+use backstop_rpc::participants::{ParticipantSettings, WINDOW_BYTES_MAX};
 use bytes::Bytes;
 use http::Response;
 
@@ -120,6 +120,25 @@ async fn a_reply_beyond_the_limit_is_no_answer_and_one_at_the_limit_is() {
 }
 
 #[tokio::test]
+async fn a_reply_comes_whole_through_windows_of_any_size() {
+    // Field 1 of the reply, 100,000 bytes long.
+    let whole: Bytes = [b"\x0a\xa0\x8d\x06".as_slice(), &[b'x'; 100_000]].concat().into();
+    for (stream, connection) in
+        [(1_000, 5 << 20), (WINDOW_BYTES_MAX, 70_000), (WINDOW_BYTES_MAX, WINDOW_BYTES_MAX)]
+    {
+        let answer = whole.clone();
+        let peer = Peer::answering(move |respond| answer_ok(respond, &answer)).await;
+        let settings = ParticipantSettings {
+            stream_window_bytes: stream,
+            connection_window_bytes: connection,
+            ..Default::default()
+        };
+        let got = World::new(settings, &[peer.endpoint()]).call(LONG).await;
+        assert_eq!(got.outcome, Outcome::Done(whole.clone()), "windows of {stream} and {connection}");
+    }
+}
+
+#[tokio::test]
 async fn a_status_in_headers_counts_like_one_in_trailers() {
     let peer = Peer::answering(|mut respond| {
         let response = Response::builder()
@@ -164,6 +183,10 @@ async fn a_code_that_is_lost_behind_oversized_headers_is_not_made_up() {
     })
     .await;
     concludes(&peer, LONG, Evidence::BadAnswer).await;
+    // Whose participants say so much can give them room.
+    let settings = ParticipantSettings { reply_headers_bytes_max: 200_000, ..Default::default() };
+    let got = World::new(settings, &[peer.endpoint()]).call(LONG).await;
+    assert_eq!(evidence(&got), said(Code::FailedPrecondition));
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
-//! When a peer is pinged, and what is concluded when it does not answer.
+//! When a peer is pinged, and what is concluded when it answers neither pings nor calls.
 
 use crate::fixture::LONG;
 use crate::frames::{Frames, PING, by_frames, next};
 use crate::peer::Peer;
-use crate::world::{LOST, World, evidence, participant, reply};
+use crate::world::{DEADLINE, LOST, World, evidence, participant, reply};
 use backstop_core::Outcome;
 use backstop_engine::ports::participants::Participants;
 use backstop_rpc::participants::ParticipantSettings;
@@ -138,4 +138,38 @@ async fn a_peer_that_has_just_answered_is_not_pinged() {
     while let Ok(pause) = told.try_recv() {
         assert!(pause >= INTERVAL, "pinged {pause:?} after an answer");
     }
+}
+
+#[tokio::test]
+async fn calls_that_die_with_a_silent_connection_say_nothing_of_the_one_after_it() {
+    let connections = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (peer, _told) = by_frames(move |stream, _: mpsc::UnboundedSender<()>| {
+        let number = connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            let mut frames = Frames::accept(stream, &[]).await?;
+            loop {
+                let stream = frames.request().await?;
+                if number > 0 {
+                    frames.answer(stream, &reply(), "0").await;
+                }
+            }
+        }
+    })
+    .await;
+    let settings =
+        ParticipantSettings { connections_per_endpoint: 1, silent_calls_max: 3, ..Default::default() };
+    let world = World::new(settings, &[peer.endpoint()]);
+    let slow = async {
+        let (a, b, c) = tokio::join!(world.call(PAUSE * 2), world.call(PAUSE * 2), world.call(PAUSE * 2));
+        assert_eq!([a, b, c].map(|call| evidence(&call)), [DEADLINE; 3]);
+    };
+    let quick = async {
+        let (a, b, c) = tokio::join!(world.call(PAUSE), world.call(PAUSE), world.call(PAUSE));
+        assert_eq!([a, b, c].map(|call| evidence(&call)), [DEADLINE; 3]);
+        // Three without a word: dialled anew.
+        assert_eq!(world.call(LONG).await.outcome, Outcome::Done(reply()));
+    };
+    tokio::join!(slow, quick);
+    assert_eq!(world.call(LONG).await.outcome, Outcome::Done(reply()));
+    assert_eq!(peer.seen.connections(), 2);
 }

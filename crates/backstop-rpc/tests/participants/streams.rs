@@ -215,24 +215,83 @@ async fn a_call_beyond_the_peers_limit_is_sent_when_another_ends() {
 
 #[tokio::test]
 async fn a_call_whose_time_is_over_before_a_stream_is_free_is_never_sent() {
-    let (_peer, world, mut told, open) = one_at_a_time().await;
+    let (peer, world, mut told, open) = one_at_a_time().await;
     let first = world.call(LONG);
     let watch = async {
         assert_eq!(next(&mut told).await, 3);
-        let late = world.call(SHORT).await;
-        assert_eq!(evidence(&late), Evidence::NotSent(NotSent::NoPermit));
+        let (a, b, c, d, e, f) = tokio::join!(
+            world.call(SHORT),
+            world.call(SHORT),
+            world.call(SHORT),
+            world.call(SHORT),
+            world.call(SHORT),
+            world.call(SHORT),
+        );
+        for late in [a, b, c, d, e, f] {
+            assert_eq!(evidence(&late), Evidence::NotSent(NotSent::NoPermit));
+        }
         open.notify_one();
     };
     let (ended, ()) = tokio::join!(first, watch);
     assert_eq!(ended.outcome, Outcome::Done(reply()));
-    // What comes next on the wire is the third call, and nothing of the second.
-    let third = world.call(LONG);
+    // What comes next on the wire is the last call, and nothing of those that waited. A peer that is merely busy is not taken
+    // for silent: that would be a way around its limit.
+    let last = world.call(LONG);
     let answer = async {
         assert_eq!(next(&mut told).await, 5);
         open.notify_one();
     };
-    let (ended, ()) = tokio::join!(third, answer);
+    let (ended, ()) = tokio::join!(last, answer);
     assert_eq!(ended.outcome, Outcome::Done(reply()));
+    assert_eq!(peer.seen.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_has_no_time_left_is_not_sent() {
+    let (_peer, world, mut told, open) = one_at_a_time().await;
+    let late = world.call(Duration::ZERO).await;
+    assert_eq!(evidence(&late), Evidence::NotSent(NotSent::NoPermit));
+    let answer = async {
+        assert_eq!(next(&mut told).await, 3, "the one before has taken no stream");
+        open.notify_one();
+    };
+    let (ended, ()) = tokio::join!(world.call(LONG), answer);
+    assert_eq!(ended.outcome, Outcome::Done(reply()));
+}
+
+#[tokio::test]
+async fn answers_that_come_after_their_calls_were_given_up_cost_no_other_call() {
+    // More than h2 bears by itself, in which each would count.
+    const LATE: usize = 1_200;
+    let (peer, mut told) = by_frames(|stream, tell| async move {
+        let mut frames = Frames::accept(stream, &[(MAX_CONCURRENT_STREAMS, 10_000)]).await?;
+        let first = frames.request().await?;
+        frames.answer(first, &reply(), "0").await;
+        let mut given_up = Vec::new();
+        while given_up.len() < LATE {
+            given_up.push(frames.next_of(RST_STREAM).await?.stream);
+        }
+        for stream in given_up {
+            frames.answer(stream, &reply(), "0").await;
+        }
+        tell.send(()).ok()?;
+        let last = frames.request().await?;
+        frames.answer(last, &reply(), "0").await;
+        frames.next().await.map(|_| ())
+    })
+    .await;
+    let settings =
+        ParticipantSettings { connections_per_endpoint: 1, silent_calls_max: u32::MAX, ..Default::default() };
+    let world = World::new(settings, &[peer.endpoint()]);
+    // By its answer the client knows the settings.
+    assert_eq!(world.call(LONG).await.outcome, Outcome::Done(reply()));
+    let late = (0..LATE).map(|_| world.call(SHORT));
+    for late in futures::future::join_all(late).await {
+        assert_eq!(evidence(&late), DEADLINE);
+    }
+    next(&mut told).await;
+    assert_eq!(world.call(LONG).await.outcome, Outcome::Done(reply()));
+    assert_eq!(peer.seen.connections(), 1);
 }
 
 #[tokio::test]
