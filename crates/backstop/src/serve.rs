@@ -86,6 +86,14 @@ async fn serve(
     let listen = configuration.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
+    // Both ports before the lease: what stops here leaves no sagas behind that somebody has to wait for.
+    let metrics = match configuration.metrics_listen {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.with_context(|| format!("cannot listen on {address} for metrics"))?)
+        }
+        None => None,
+    };
     let client = Arc::new(ParticipantClient::new(configuration.participants.clone()));
     let ports = Ports {
         store,
@@ -101,9 +109,7 @@ async fn serve(
         );
     }
     let coordinator = Coordinator::start(ports, configuration.engine, &reached_at).await?;
-    if let Some(address) = configuration.metrics_listen {
-        let listener =
-            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    if let Some(listener) = metrics {
         tracing::info!(address = %listener.local_addr()?, "metrics");
         tokio::spawn(serve_metrics(listener, telemetry.registry.clone(), coordinator.clone()));
     }

@@ -17,6 +17,15 @@ pub(super) fn settings() -> impl Iterator<Item = (String, String)> {
         .filter(|(name, value)| is_setting(name, value))
 }
 
+/// A variable that would be a setting if its name or value were text.
+pub(super) fn unreadable() -> Option<String> {
+    std::env::vars_os()
+        .filter(|(name, value)| name.to_str().is_none() || value.to_str().is_none())
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .find(|(name, value)| is_setting(name, value))
+        .map(|(name, _)| name)
+}
+
 fn is_setting(name: &str, value: &str) -> bool {
     name.starts_with("BACKSTOP_")
         && !OTHERS.contains(&name)

@@ -12,7 +12,7 @@ mod reader;
 use anyhow::{Context, bail};
 use backstop_engine::Settings;
 use backstop_rpc::ServerSettings;
-use backstop_rpc::participants::ParticipantSettings;
+use backstop_rpc::participants::{ParticipantSettings, WINDOW_BYTES_MAX};
 use backstop_sql::PostgresSettings;
 use config::{Config, Environment, File, FileFormat, Value};
 use reader::Reader;
@@ -167,24 +167,30 @@ fn toml_value(value: &Value) -> String {
 
 /// A store's URL as it may be shown.
 pub(crate) fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
+    let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("postgres"))
+    else {
         return url.to_owned();
     };
-    // The last @ ends the user and password: a password may hold one itself.
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let shown = match authority.rsplit_once('@') {
-        Some((user, host)) => format!("{}:***@{host}", user.split(':').next().unwrap_or_default()),
-        None => authority.to_owned(),
-    };
     // Parameters may name a password too.
-    let path = path.split('?').next().unwrap_or_default();
-    format!("{scheme}://{shown}/{path}")
+    let shown = rest.split('?').next().unwrap_or_default();
+    // The last @ ends the user and password. A password that is not written as URLs want it may hold one, a / or a ?.
+    match shown.rsplit_once('@') {
+        Some((user, place)) => {
+            let user = user.split([':', '/']).next().unwrap_or_default();
+            format!("{scheme}://{user}:***@{place}")
+        }
+        None if rest.contains('@') => format!("{scheme}://***"),
+        None => format!("{scheme}://{shown}"),
+    }
 }
 
 fn merged(flags: &Flags) -> anyhow::Result<Config> {
     let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
     if let Some(path) = &flags.config {
         builder = builder.add_source(File::from(path.as_path()).format(FileFormat::Toml));
+    }
+    if let Some(name) = environment::unreadable() {
+        anyhow::bail!("{name} is not UTF-8");
     }
     let prefixed = Environment::with_prefix("BACKSTOP").prefix_separator("_").separator("__");
     builder = builder.add_source(prefixed.source(Some(environment::settings().collect())));
@@ -228,6 +234,11 @@ fn read(reader: &mut Reader) -> Option<Configuration> {
         keepalive_timeout: reader.duration("participants.keepalive_timeout"),
         reply_bytes_max: reader.count("participants.reply_bytes_max"),
         request_bytes_max: reader.count("participants.request_bytes_max"),
+        reply_headers_bytes_max: reader.count("participants.reply_headers_bytes_max"),
+        stream_window_bytes: reader.count_within("participants.stream_window_bytes", 1..=WINDOW_BYTES_MAX),
+        connection_window_bytes: reader
+            .count_within("participants.connection_window_bytes", 1..=WINDOW_BYTES_MAX),
+        silent_calls_max: reader.count("participants.silent_calls_max"),
         reflection_timeout: reader.duration("participants.reflection_timeout"),
         ..ParticipantSettings::default()
     };
@@ -342,7 +353,8 @@ mod tests {
         assert_eq!((off.doctor_every, off.l1_shown_max), (Duration::ZERO, 0));
         let told = with_file(
             "[doctor]\nevery = '-1s'\nsample = 0\nrun_max = '0s'\n\
-             [telemetry]\nl1_shown_max = 257\nl1_shown_for = '0s'",
+             [telemetry]\nl1_shown_max = 257\nl1_shown_for = '0s'\n\
+             [participants]\nstream_window_bytes = 0\nconnection_window_bytes = 2147483648",
         )
         .unwrap_err()
         .to_string();
@@ -352,6 +364,8 @@ mod tests {
             "doctor.run_max:",
             "telemetry.l1_shown_max: must be from 0 to 256, not 257",
             "telemetry.l1_shown_for:",
+            "participants.stream_window_bytes: must be from 1 to 2147483647, not 0",
+            "participants.connection_window_bytes: must be from 1 to 2147483647, not 2147483648",
         ] {
             assert!(told.contains(part), "{part} in {told}");
         }
@@ -374,14 +388,17 @@ mod tests {
             without_password("postgres://bank:secret@db:5432/backstop"),
             "postgres://bank:***@db:5432/backstop"
         );
-        for url in
-            ["postgres://bank:secret@db:5432/backstop", "postgres://bank:sec@ret@db/backstop?password=secret"]
-        {
-            assert!(
-                !without_password(url).contains("secret") && !without_password(url).contains("ret@"),
-                "{url}"
-            );
+        for (url, shown) in [
+            ("postgres://bank:sec@ret@db/backstop?password=secret", "postgres://bank:***@db/backstop"),
+            ("postgres://bank:sec/ret@db/backstop", "postgres://bank:***@db/backstop"),
+            ("postgres://bank:sec/r@et@db", "postgres://bank:***@db"),
+            ("postgres://bank:sec?ret@db/backstop", "postgres://***"),
+            ("postgres://db/backstop?user=bank&password=sec@ret", "postgres://***"),
+            ("postgres://db/backstop?password=secret", "postgres://db/backstop"),
+            ("sqlite:a.db", "sqlite:a.db"),
+            ("sqlite:///var/a@b.db", "sqlite:///var/a@b.db"),
+        ] {
+            assert_eq!(without_password(url), shown, "{url}");
         }
-        assert_eq!(without_password("sqlite:a.db"), "sqlite:a.db");
     }
 }

@@ -2,6 +2,8 @@
 
 use config::{Config, Value, ValueKind};
 use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ impl Reader {
         Self { config, faults: Vec::new() }
     }
 
-    pub(super) fn fault(&mut self, key: &str, what: impl std::fmt::Display) {
+    pub(super) fn fault(&mut self, key: &str, what: impl Display) {
         self.faults.push(format!("{key}: {what}"));
     }
 
@@ -70,16 +72,24 @@ impl Reader {
         }
     }
 
-    /// A whole number from 0, which means none, to `most`.
-    pub(super) fn count_up_to(&mut self, key: &str, most: usize) -> usize {
+    /// A whole number within these bounds.
+    pub(super) fn count_within<T>(&mut self, key: &str, bounds: RangeInclusive<T>) -> T
+    where
+        T: TryFrom<i64> + Default + PartialOrd + Display,
+    {
         match self.config.get_int(key) {
-            Ok(number) => usize::try_from(number).ok().filter(|count| *count <= most).unwrap_or_else(|| {
-                self.fault(key, format!("must be from 0 to {most}, not {number}"));
-                0
-            }),
+            Ok(number) => {
+                T::try_from(number).ok().filter(|count| bounds.contains(count)).unwrap_or_else(|| {
+                    self.fault(
+                        key,
+                        format!("must be from {} to {}, not {number}", bounds.start(), bounds.end()),
+                    );
+                    T::default()
+                })
+            }
             Err(error) => {
                 self.fault(key, error);
-                0
+                T::default()
             }
         }
     }
