@@ -1,9 +1,11 @@
 //! What stands between us and one participant: permits and the circuit breaker.
 //!
 //! # Invariants
-//! * Every [`Pass`] gives its permit back and tells the breaker how it went, also when it is dropped.
-//! * While the breaker is open, actions do not pass; compensations and the actions of RETRIABLE steps wait: these are never
-//!   given up for load, and for an outage only when their definition says after what time.
+//! * Every [`Pass`] gives its permit back, also when it is dropped. The breaker hears how each call went that went out, and
+//!   of a probe that did not.
+//! * While the breaker is open, actions do not pass, also those that came before it opened and have waited for a permit
+//!   since; compensations and the actions of RETRIABLE steps wait: these are never given up for load, and for an outage only
+//!   when their definition says after what time.
 //! * What was taken over from another coordinator has at most half of the permits, whatever it calls: a backlog of thousands
 //!   does not keep out what is new.
 
@@ -127,32 +129,42 @@ impl Gate {
         let _waiting = is_hurried.then(|| Waiting::new(self));
         let until = Instant::now() + patience.min(PATIENCE_MAX);
         let late = if is_hurried { Barred::NotSent(NotSent::NoPermit) } else { Barred::HeldBack };
-        self.breaker_lets_pass(manner, until, late, give_up_at).await?;
-        let mut pass = Pass { gate: Arc::clone(self), permit: None, backlog: None, reported: false };
-        // Always in this order, and never at the breaker with either of them: who has the one waits for nobody who waits
-        // for it. The semaphores are never closed; without a permit the call would merely go uncounted.
-        if is_backlog {
-            let permit = Arc::clone(&self.backlog_permits).acquire_owned();
-            pass.backlog = tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok();
+        loop {
+            let is_probe = self.breaker_lets_pass(manner, until, late, give_up_at).await?;
+            let mut pass =
+                Pass { gate: Arc::clone(self), permit: None, backlog: None, is_probe, reported: false };
+            // Always in this order, and never at the breaker with either of them: who has the one waits for nobody who
+            // waits for it. The semaphores are never closed; without a permit the call would merely go uncounted.
+            if is_backlog {
+                let permit = Arc::clone(&self.backlog_permits).acquire_owned();
+                pass.backlog = tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok();
+            }
+            let permit = Arc::clone(&self.permits).acquire_owned();
+            pass.permit = tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok();
+            if pass.is_probe {
+                return Ok(pass);
+            }
+            // The breaker may have opened since it was asked. If so, the permits go back.
+            if let Some(is_probe) = self.try_breaker() {
+                pass.is_probe = is_probe;
+                return Ok(pass);
+            }
         }
-        let permit = Arc::clone(&self.permits).acquire_owned();
-        pass.permit = tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok();
-        Ok(pass)
     }
 
-    /// Waits for the breaker, if that is the call's manner.
+    /// Waits for the breaker, if that is the call's manner; true for the probe that decides whether it closes.
     async fn breaker_lets_pass(
         &self,
         manner: Manner,
         until: Instant,
         late: Barred,
         give_up_at: Option<Instant>,
-    ) -> Result<(), Barred> {
+    ) -> Result<bool, Barred> {
         loop {
             // Before the breaker is asked, so that no change in between is missed.
             let changed = self.changed.notified();
-            if self.with_breaker(|breaker, now| breaker.try_pass(now)) {
-                return Ok(());
+            if let Some(is_probe) = self.try_breaker() {
+                return Ok(is_probe);
             }
             let now = Instant::now();
             if manner != Manner::Patient || give_up_at.is_some_and(|at| at <= now) {
@@ -164,6 +176,13 @@ impl Gate {
             let look_again = (now + self.breaker_wait()).min(until).min(give_up_at.unwrap_or(until));
             let _either_way_look_again = tokio::time::timeout_at(look_again, changed).await;
         }
+    }
+
+    /// Asks the breaker once: `None` if it does not let the call pass, else whether the call is its probe.
+    fn try_breaker(&self) -> Option<bool> {
+        self.with_breaker(|breaker, now| {
+            breaker.try_pass(now).then(|| breaker.state() == BreakerState::Probing)
+        })
     }
 
     /// Time until the breaker may let a call pass.
@@ -206,6 +225,8 @@ pub struct Pass {
     gate: Arc<Gate>,
     permit: Option<OwnedSemaphorePermit>,
     backlog: Option<OwnedSemaphorePermit>,
+    /// The breaker lets nobody else pass until it has heard of this one.
+    is_probe: bool,
     reported: bool,
 }
 
@@ -236,7 +257,8 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if !self.reported {
+        // What did not go out says nothing; but if it was the probe, another is due.
+        if self.is_probe && !self.reported {
             self.gate.with_breaker(|breaker, now| breaker.abandon(now));
             self.gate.changed.notify_waiters();
         }
