@@ -3,6 +3,8 @@
 //! # Invariants
 //! * The same id with the same request answers the saga that is there; nothing is started twice.
 //! * An accepted saga does not hang on the caller: it has a runner before its first event is written.
+//! * Nobody is answered with a saga that is not on disk, also while one of the same id is on its way there
+//!   (`who_waits_is_not_answered_with_another_requests_saga_that_is_not_on_disk`).
 
 use super::Coordinator;
 use super::difference::Asked;
@@ -151,7 +153,7 @@ impl Coordinator {
         let mut seen = started.saga;
         loop {
             match view.take() {
-                Some(view) => seen = wait_live(view, until).await,
+                Some(view) => seen = wait_live(view, seen, until).await,
                 // It runs elsewhere, or not at all: its head row tells when it is worth a closer look.
                 None => {
                     let head = self.shared.store.head(&id).await?.ok_or_else(|| super::no_saga(&id))?;
@@ -211,17 +213,21 @@ impl StartSaga {
     }
 }
 
-async fn wait_live(mut view: watch::Receiver<Arc<Saga>>, until: Instant) -> Arc<Saga> {
+/// Follows a saga that runs here until it is at rest, its runner leaves, or the time is up. What is in the view counts only
+/// if it is beyond what was `seen` already: it may be another request's, for which the id was not free, and whose first
+/// event is not on disk and never will be.
+async fn wait_live(mut view: watch::Receiver<Arc<Saga>>, mut seen: Arc<Saga>, until: Instant) -> Arc<Saga> {
+    let mut is_over = false;
     loop {
-        let saga = Arc::clone(&view.borrow_and_update());
-        if saga.state.is_at_rest() {
-            return saga;
+        let live = Arc::clone(&view.borrow_and_update());
+        if live.seq > seen.seq {
+            seen = live;
         }
-        match tokio::time::timeout_at(until, view.changed()).await {
-            Ok(Ok(())) => {}
-            // The runner has left (its last word is in the view), or the time is up.
-            Ok(Err(_)) | Err(_) => return Arc::clone(&view.borrow()),
+        if is_over || seen.state.is_at_rest() {
+            return seen;
         }
+        // Once the runner has left (its last word is in the view) or the time is up, it is looked at once more.
+        is_over = !matches!(tokio::time::timeout_at(until, view.changed()).await, Ok(Ok(())));
     }
 }
 
