@@ -6,6 +6,8 @@
 //! * After a rollback is decided no action is sent, also not one that waits at its participant's gate or for its
 //!   connection; one
 //!   that the agenda still awaits and that never went out is answered as withdrawn.
+//! * After the saga is dropped here, nothing of it goes out
+//!   (`peer_09_after_a_lost_append_a_call_that_waits_for_its_connection_does_not_go_out_either`).
 //! * What waits at a gate when the tenure comes into doubt, or a drain begins, does not go out.
 //! * What has waited at a gate for `park_after` is held back: it waits no longer in memory, and nothing is decided
 //!   about it.
@@ -215,6 +217,13 @@ impl Outside {
         self.under_way.push(Box::pin(sending.run()));
         self.out.insert(call.identity(), attempt);
         self.calling_since.get_or_insert_with(Instant::now);
+    }
+}
+
+/// Once the saga is dropped here, nothing more of it goes out: also no call that has a task of its own, which outlives this.
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.out.values().for_each(|attempt| attempt.withdraw.cancel());
     }
 }
 

@@ -1,11 +1,11 @@
 //! The journal's writer and what a saga does when writing fails.
 
-use crate::common::bank::Reply;
+use crate::common::bank::{Reply, after, says};
 use crate::common::disk::{Disk, DiskOf, Fault};
 use crate::common::plan::Plan;
 use crate::common::process::Process;
 use crate::common::{World, id, ms, quiet, request, until};
-use backstop_core::{SagaState, Seq};
+use backstop_core::{Code, OnFailure, SagaState, Seq};
 use backstop_engine::group_commit::{GroupCommit, Settled};
 use backstop_engine::metrics::Metrics;
 use backstop_engine::ports::machine::ThisMachine;
@@ -47,6 +47,22 @@ async fn peer_09_a_lost_append_drops_the_saga_before_any_further_call() {
     );
     world.bank.action("a", |_| Reply::Ok);
     node.run("line", "pay-8").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_09_after_a_lost_append_a_call_that_waits_for_its_connection_does_not_go_out_either() {
+    for on_failure in [OnFailure::Drain, OnFailure::Cancel] {
+        let world = World::new();
+        let plan = Plan::new("two").step("a", &[]).step("b", &[]).on_failure(on_failure);
+        let node = world.node_for(&plan).await;
+        world.bank.connects_in("a", ms(300));
+        world.bank.action("b", |_| after(ms(100), says(Code::FailedPrecondition)));
+        node.start("two", "pay-7").await;
+        world.disk.steal_at_next_append("pay-7");
+        tokio::time::sleep(ms(5_000)).await;
+        assert_eq!(world.owner("pay-7").as_deref(), Some("thief"));
+        assert_eq!(world.bank.calls(), ["b action #1"], "{on_failure:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
