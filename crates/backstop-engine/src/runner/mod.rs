@@ -51,7 +51,7 @@ enum Dropped {
     Corrupt(Corrupt),
 }
 
-/// Told once, when a new saga is on disk or certainly is not.
+/// Told once, when a new saga is on disk or certainly is not; broken if that will not be known here.
 pub(crate) type Accepted = oneshot::Sender<Appended>;
 
 /// Drives one saga.

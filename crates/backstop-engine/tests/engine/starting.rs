@@ -2,8 +2,9 @@
 
 use crate::common::bank::{Reply, says};
 use crate::common::plan::Plan;
-use crate::common::{Node, World, id, ms, quiet, request};
+use crate::common::{Node, World, id, ms, quiet, request, until};
 use backstop_core::{Code, SagaState, Seq};
+use backstop_engine::ports::store::StoreError;
 use backstop_engine::{EngineError, StartSaga};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -299,4 +300,29 @@ async fn who_waits_is_not_answered_with_another_requests_saga_that_is_not_on_dis
     let again = second.start("one", "pay-7").await;
     let saga = second.coordinator.wait(again, ms(60_000)).await.unwrap();
     assert_eq!(saga.state, SagaState::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_with_the_writer_when_the_lease_ends_is_not_answered_as_refused() {
+    let world = World::new();
+    let node = world.node_for(&one().dedup()).await;
+    world.disk.block();
+    let starts = [None, Some(id("pay-7"))].map(|id| {
+        let coordinator = node.coordinator.clone();
+        let request = StartSaga { id, ..request("one", "any") };
+        tokio::spawn(async move { coordinator.start_saga(request).await })
+    });
+    quiet().await;
+    world.disk.end_all_leases();
+    for start in starts {
+        let error = start.await.unwrap().unwrap_err();
+        assert!(matches!(error, EngineError::Store(StoreError::Unknown(_))), "{error:?}");
+    }
+    world.disk.unblock();
+    until("both are there", || world.disk.written().iter().flatten().count() >= 2).await;
+    for append in world.disk.written().iter().flatten() {
+        world.ends(append.saga.as_str(), SagaState::Succeeded).await;
+        assert_eq!(world.bank.calls_of(append.saga.as_str()), ["a action #2"]);
+    }
+    assert!(!node.start("one", "pay-7").await.created, "a repeated start finds it");
 }
