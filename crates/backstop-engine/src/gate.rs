@@ -45,8 +45,8 @@ impl Gates {
         known.unwrap_or_else(|| self.set(name, 0))
     }
 
-    /// Sets how many calls may be in flight to a participant; 0 means the default. A changed number makes
-    /// a new gate; calls in flight end under the old one.
+    /// Sets how many calls may be in flight to a participant; 0 means the default. A changed number makes a new gate, with
+    /// a closed breaker; what is in flight or waits at the old one ends there.
     pub fn set(&self, name: &ParticipantName, in_flight_max: u32) -> Arc<Gate> {
         let permits = if in_flight_max == 0 { self.in_flight_max_default } else { in_flight_max };
         let mut gates = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
