@@ -70,7 +70,7 @@ pub enum EngineError {
         /// The saga.
         saga: SagaId,
     },
-    /// The store did not do it.
+    /// The store did not do it, or did not say whether it did.
     #[error("the store failed")]
     Store(#[from] StoreError),
 }

@@ -1,11 +1,13 @@
 //! What stands between us and one participant: permits and the circuit breaker.
 //!
 //! # Invariants
-//! * Every [`Pass`] gives its permit back and tells the breaker how it went, also when it is dropped.
-//! * While the breaker is open, actions do not pass; compensations and the actions of RETRIABLE steps wait: these are never
-//!   given up for load, and for an outage only when their definition says after what time.
-//! * What was taken over from another coordinator has at most half of the permits: a backlog of thousands does
-//!   not keep out what is new.
+//! * Every [`Pass`] gives its permit back, also when it is dropped. The breaker hears how each call went that went out, and
+//!   of a probe that did not.
+//! * While the breaker is open, actions do not pass, also those that came before it opened and have waited for a permit
+//!   since; compensations and the actions of RETRIABLE steps wait: these are never given up for load, and for an outage only
+//!   when their definition says after what time.
+//! * What was taken over from another coordinator has at most half of the permits, whatever it calls: a backlog of thousands
+//!   does not keep out what is new.
 
 use crate::ports::clock::Clock;
 use backstop_core::breaker::{Breaker, BreakerPolicy, BreakerState};
@@ -17,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// How long a compensation waits at an open breaker before it looks again, at most.
+/// How long a patient call waits at an open breaker before it looks again, at most.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Longest patience: an instant has room for it. What is stored may say more.
 const PATIENCE_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
@@ -43,8 +45,8 @@ impl Gates {
         known.unwrap_or_else(|| self.set(name, 0))
     }
 
-    /// Sets how many calls may be in flight to a participant; 0 means the default. A changed number makes
-    /// a new gate; calls in flight end under the old one.
+    /// Sets how many calls may be in flight to a participant; 0 means the default. A changed number makes a new gate, with
+    /// a closed breaker; what is in flight or waits at the old one ends there.
     pub fn set(&self, name: &ParticipantName, in_flight_max: u32) -> Arc<Gate> {
         let permits = if in_flight_max == 0 { self.in_flight_max_default } else { in_flight_max };
         let mut gates = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +72,7 @@ pub struct Gate {
     clock: Arc<dyn Clock>,
     permits_max: u32,
     permits: Arc<Semaphore>,
-    /// What a call of a saga that was taken over needs besides.
+    /// What any call of a saga that was taken over needs besides.
     backlog_permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     breaker: Mutex<Breaker>,
@@ -80,11 +82,8 @@ pub struct Gate {
 /// How a call stands at a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// Gives up, unsent, when no permit comes within its time or the breaker is open: an action or a query.
+    /// Gives up, unsent, when the breaker is open or no permit comes within its time: an action or a query.
     Prompt,
-    /// An action or a query of a saga that was taken over: it waits behind the others of its kind, and that does
-    /// not use up its attempts.
-    Backlog,
     /// Waits also for the breaker: a compensation, or the action of a RETRIABLE step. Both are tried until they
     /// succeed, so to answer them "not sent" would only fill their journals and keep them in memory.
     Patient,
@@ -113,35 +112,59 @@ impl Gate {
     }
 
     /// Waits for the right to send one call, for at most `patience`. A patient one for which there is a limit
-    /// waits for an open breaker until `give_up_at`, and is then answered as not sent.
+    /// waits for an open breaker until `give_up_at`, and is then answered as not sent. One of a saga that was taken over
+    /// (`is_backlog`) waits behind the others of its kind, and that does not use up its attempts.
     ///
     /// # Errors
     /// Why there is none. Nothing was sent.
     pub async fn enter(
         self: &Arc<Self>,
         manner: Manner,
+        is_backlog: bool,
         patience: Duration,
         give_up_at: Option<Instant>,
     ) -> Result<Pass, Barred> {
+        let is_hurried = manner == Manner::Prompt && !is_backlog;
         // What waits in the backlog or to undo something is not held against what is new.
-        let _waiting = (manner == Manner::Prompt).then(|| Waiting::new(self));
+        let _waiting = is_hurried.then(|| Waiting::new(self));
         let until = Instant::now() + patience.min(PATIENCE_MAX);
-        let late = match manner {
-            Manner::Prompt => Barred::NotSent(NotSent::NoPermit),
-            Manner::Backlog | Manner::Patient => Barred::HeldBack,
-        };
-        let backlog = match manner {
-            Manner::Backlog => {
+        let late = if is_hurried { Barred::NotSent(NotSent::NoPermit) } else { Barred::HeldBack };
+        loop {
+            let is_probe = self.breaker_lets_pass(manner, until, late, give_up_at).await?;
+            let mut pass =
+                Pass { gate: Arc::clone(self), permit: None, backlog: None, is_probe, reported: false };
+            // Always in this order, and never at the breaker with either of them: who has the one waits for nobody who
+            // waits for it. The semaphores are never closed; without a permit the call would merely go uncounted.
+            if is_backlog {
                 let permit = Arc::clone(&self.backlog_permits).acquire_owned();
-                tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok()
+                pass.backlog = tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok();
             }
-            Manner::Prompt | Manner::Patient => None,
-        };
+            let permit = Arc::clone(&self.permits).acquire_owned();
+            pass.permit = tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok();
+            if pass.is_probe {
+                return Ok(pass);
+            }
+            // The breaker may have opened since it was asked. If so, the permits go back.
+            if let Some(is_probe) = self.try_breaker() {
+                pass.is_probe = is_probe;
+                return Ok(pass);
+            }
+        }
+    }
+
+    /// Waits for the breaker, if that is the call's manner; true for the probe that decides whether it closes.
+    async fn breaker_lets_pass(
+        &self,
+        manner: Manner,
+        until: Instant,
+        late: Barred,
+        give_up_at: Option<Instant>,
+    ) -> Result<bool, Barred> {
         loop {
             // Before the breaker is asked, so that no change in between is missed.
             let changed = self.changed.notified();
-            if self.with_breaker(|breaker, now| breaker.try_pass(now)) {
-                break;
+            if let Some(is_probe) = self.try_breaker() {
+                return Ok(is_probe);
             }
             let now = Instant::now();
             if manner != Manner::Patient || give_up_at.is_some_and(|at| at <= now) {
@@ -153,11 +176,13 @@ impl Gate {
             let look_again = (now + self.breaker_wait()).min(until).min(give_up_at.unwrap_or(until));
             let _either_way_look_again = tokio::time::timeout_at(look_again, changed).await;
         }
-        let mut pass = Pass { gate: Arc::clone(self), permit: None, _backlog: backlog, reported: false };
-        let permit = Arc::clone(&self.permits).acquire_owned();
-        // The semaphore is never closed; without a permit the call would merely go uncounted.
-        pass.permit = tokio::time::timeout_at(until, permit).await.map_err(|_| late)?.ok();
-        Ok(pass)
+    }
+
+    /// Asks the breaker once: `None` if it does not let the call pass, else whether the call is its probe.
+    fn try_breaker(&self) -> Option<bool> {
+        self.with_breaker(|breaker, now| {
+            breaker.try_pass(now).then(|| breaker.state() == BreakerState::Probing)
+        })
     }
 
     /// Time until the breaker may let a call pass.
@@ -184,7 +209,7 @@ impl Gate {
         self.permits_max as usize
     }
 
-    /// Calls that wait here for a permit, without the backlog and without compensations.
+    /// Calls that wait here for a permit, without the backlog and without patient ones.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -199,7 +224,9 @@ impl Gate {
 pub struct Pass {
     gate: Arc<Gate>,
     permit: Option<OwnedSemaphorePermit>,
-    _backlog: Option<OwnedSemaphorePermit>,
+    backlog: Option<OwnedSemaphorePermit>,
+    /// The breaker lets nobody else pass until it has heard of this one.
+    is_probe: bool,
     reported: bool,
 }
 
@@ -230,7 +257,8 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if !self.reported {
+        // What did not go out says nothing; but if it was the probe, another is due.
+        if self.is_probe && !self.reported {
             self.gate.with_breaker(|breaker, now| breaker.abandon(now));
             self.gate.changed.notify_waiters();
         }

@@ -7,15 +7,19 @@
 //!   recognition of its rows; it is never taken for written or for lost.
 //! * What was settled so late is [`Settled::Written`] only if nobody has built upon it since: the lease alone
 //!   does not keep a writer from acting on a saga that another has taken over while it waited.
+//! * A panic ends neither the writing nor a certainty: what was being written is of unknown fate, and the writer goes on
+//!   (`a_panic_of_the_writer_leaves_a_fate_open_and_it_goes_on_with_the_queue`).
 //!
 //! # Not here
 //! What an append means: the runner's turn. How rows are written: `backstop-sql`.
 
 use crate::metrics::Metrics;
 use crate::ports::machine::Machine;
-use crate::ports::store::{Append, Appended, Store, StoreError};
+use crate::ports::store::{Append, Appended, Store, StoreError, StoreResult};
 use backstop_core::{SagaId, Seq};
+use futures::FutureExt;
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -119,15 +123,18 @@ impl GroupCommit {
     /// handed in before and ended in an error.
     ///
     /// # Errors
-    /// When the store refuses this very append while it answers otherwise. During an outage it waits.
+    /// When the store refuses this very append, or does not say what became of it, while it answers otherwise; when the
+    /// writer panics with it in hand. During an outage it waits.
     pub async fn append(&self, append: Append, is_repeat: bool) -> Result<Settled, StoreError> {
         let began = Instant::now();
         let (reply, answer) = oneshot::channel();
-        let gone = || StoreError::NotApplied("the journal's writer has stopped".to_owned());
+        let gone = |_| StoreError::NotApplied("the journal's writer has stopped".to_owned());
         let size = Size::of(&append);
         let queued = Queued { append, size, waiter: Waiter { is_repeat, reply } };
-        self.queue.send(queued).await.map_err(|_| gone())?;
-        let settled = answer.await.map_err(|_| gone())?;
+        self.queue.send(queued).await.map_err(gone)?;
+        // It was in the writer's hands.
+        let unknown = |_| StoreError::Unknown("the journal's writer stopped in the middle of it".to_owned());
+        let settled = answer.await.map_err(unknown)?;
         self.metrics.appended(began.elapsed());
         settled
     }
@@ -145,16 +152,31 @@ struct Writer {
 impl Writer {
     async fn run(mut self) {
         loop {
-            if self.waiting.is_empty() {
-                match self.arrivals.recv().await {
-                    Some(first) => self.waiting.push_back(first),
-                    None => return,
+            match AssertUnwindSafe(self.write_next()).catch_unwind().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                // Nothing of ours is half done: what was in hand is dropped, and its waiters learn that.
+                Err(_) => {
+                    self.metrics.journal_failed();
+                    tracing::error!("the journal's writer panicked; it goes on with what waits");
+                    tokio::time::sleep(RETRY_FIRST).await;
                 }
             }
-            self.gather().await;
-            let batch = self.next_batch();
-            self.write(batch).await;
         }
+    }
+
+    /// Waits for something to write and writes it; false once nobody is left who could bring anything.
+    async fn write_next(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            match self.arrivals.recv().await {
+                Some(first) => self.waiting.push_back(first),
+                None => return false,
+            }
+        }
+        self.gather().await;
+        let batch = self.next_batch();
+        self.write(batch).await;
+        true
     }
 
     async fn gather(&mut self) {
@@ -201,7 +223,7 @@ impl Writer {
         self.metrics.written(appends.iter().map(|append| append.events.len()).sum());
         let mut wait = RETRY_FIRST;
         loop {
-            match self.store.append(&appends).await {
+            match self.try_write(&appends).await {
                 Ok(results) => {
                     let mut asked_about = Vec::new();
                     for ((append, waiter), appended) in appends.iter().zip(waiters).zip(results) {
@@ -232,9 +254,19 @@ impl Writer {
         }
     }
 
+    /// A store that panics has not said whether it wrote. Caught here, so that an append at which it always does stands
+    /// alone in the end, like one that it always refuses.
+    async fn try_write(&self, appends: &[Append]) -> StoreResult<Vec<Appended>> {
+        let written = AssertUnwindSafe(self.store.append(appends)).catch_unwind().await;
+        written.unwrap_or_else(|_| {
+            tracing::error!(appends = appends.len(), "the store panicked at a write to the journal");
+            Err(StoreError::Unknown("it panicked".to_owned()))
+        })
+    }
+
     async fn write_singly(&self, appends: &[Append], waiters: Vec<Waiter>) {
         for (append, waiter) in appends.iter().zip(waiters) {
-            let result = self.store.append(std::slice::from_ref(append)).await;
+            let result = self.try_write(std::slice::from_ref(append)).await;
             let result = result.and_then(|results| {
                 let missing = || StoreError::Unknown("the store gave no answer for the append".to_owned());
                 results.first().copied().ok_or_else(missing)

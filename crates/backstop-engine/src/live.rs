@@ -36,7 +36,8 @@ pub(crate) enum CommandFailed {
 #[derive(Clone)]
 pub(crate) struct Handle {
     pub(crate) inbox: inbox::Sender<Command>,
-    /// The saga as it is on disk; changes with each write.
+    /// The saga as it is on disk; changes with each write. Until the first event of a new one is there, the saga as it
+    /// would then be, at seq 1: if its id is taken, it never comes to that, and the saga on disk is another request's.
     pub(crate) view: watch::Receiver<Arc<Saga>>,
 }
 

@@ -62,7 +62,11 @@ pub(crate) fn engine_error(error: &EngineError) -> Status {
             tracing::error!(error = %cause, "a request failed at the store");
             Reply::new(Code::Unavailable, "STORE")
                 .retry_after(Duration::from_secs(1))
-                .status("the store did not answer: ask again".to_owned())
+                .status(
+                    "the store did not answer: ask again; a start, which may have been done all the same, with the same \
+                     saga_id, and if it had none, only after a look whether the saga is there"
+                        .to_owned(),
+                )
         }
     }
 }

@@ -153,8 +153,9 @@ impl Coordinator {
         }
     }
 
-    /// Stops taking on sagas, lets go of those that run as soon as none of their calls is out, and ends the
-    /// lease. Sagas whose calls are not answered within `at_most` are left to takeover.
+    /// Stops taking on sagas, lets go of those that run as soon as none of their calls is out, and of those that have
+    /// ended as soon as their listeners have been told, and ends the lease. Sagas whose calls are not answered within
+    /// `at_most` are left to takeover.
     pub async fn drain(&self, at_most: Duration) {
         self.shared.draining.cancel();
         let until = Instant::now() + at_most;

@@ -3,13 +3,17 @@
 //! # Invariants
 //! * The same id with the same request answers the saga that is there; nothing is started twice.
 //! * An accepted saga does not hang on the caller: it has a runner before its first event is written.
+//! * Nobody is told that a saga was not started whose first event may yet come to be on disk
+//!   (`a_start_that_is_with_the_writer_when_the_lease_ends_is_not_answered_as_refused`).
+//! * Nobody is answered with a saga that is not on disk, also while one of the same id is on its way there
+//!   (`who_waits_is_not_answered_with_another_requests_saga_that_is_not_on_disk`).
 
 use super::Coordinator;
 use super::difference::Asked;
 use crate::definitions::Compiled;
 use crate::error::EngineError;
 use crate::ports::machine::Machine;
-use crate::ports::store::Appended;
+use crate::ports::store::{Appended, StoreError};
 use crate::runner::Runner;
 use backstop_core::{DefinitionName, Fault, Revision, Saga, SagaId, Seq, Start, StepName, apply, start};
 use bytes::Bytes;
@@ -56,7 +60,8 @@ impl Coordinator {
     /// for the saga's end. The saga goes on whether or not the caller waits for the answer.
     ///
     /// # Errors
-    /// [`EngineError`]: Invalid, NotFound, AlreadyExists, Busy, NotServing, Store.
+    /// [`EngineError`]: Invalid, NotFound, AlreadyExists, Busy, NotServing, Store. Only after `Store(Unknown)` it may have
+    /// been started all the same.
     pub async fn start_saga(&self, request: StartSaga) -> Result<StartedSaga, EngineError> {
         let shared = &self.shared;
         if !self.is_serving() {
@@ -122,7 +127,8 @@ impl Coordinator {
                 Ok(StartedSaga { saga, created: true, view: Some(handle.view) })
             }
             Ok(Appended::Lost) => self.existing(&id, asked).await,
-            Err(_) => Err(EngineError::NotServing),
+            // The runner is gone, and its first event may be in the writer's hands.
+            Err(_) => Err(perhaps_started(&id)),
         }
     }
 
@@ -151,7 +157,7 @@ impl Coordinator {
         let mut seen = started.saga;
         loop {
             match view.take() {
-                Some(view) => seen = wait_live(view, until).await,
+                Some(view) => seen = wait_live(view, seen, until).await,
                 // It runs elsewhere, or not at all: its head row tells when it is worth a closer look.
                 None => {
                     let head = self.shared.store.head(&id).await?.ok_or_else(|| super::no_saga(&id))?;
@@ -190,7 +196,7 @@ impl Coordinator {
                     tokio::time::timeout(self.shared.settings.lease_ttl, view.changed()).await;
             }
         }
-        self.find_started(id, asked).await?.ok_or(EngineError::NotServing)
+        self.find_started(id, asked).await?.ok_or_else(|| perhaps_started(id))
     }
 }
 
@@ -211,18 +217,27 @@ impl StartSaga {
     }
 }
 
-async fn wait_live(mut view: watch::Receiver<Arc<Saga>>, until: Instant) -> Arc<Saga> {
+/// Follows a saga that runs here until it is at rest, its runner leaves, or the time is up. What is in the view counts only
+/// if it is beyond what was `seen` already: it may be another request's, for which the id was not free, and whose first
+/// event is not on disk and never will be.
+async fn wait_live(mut view: watch::Receiver<Arc<Saga>>, mut seen: Arc<Saga>, until: Instant) -> Arc<Saga> {
+    let mut is_over = false;
     loop {
-        let saga = Arc::clone(&view.borrow_and_update());
-        if saga.state.is_at_rest() {
-            return saga;
+        let live = Arc::clone(&view.borrow_and_update());
+        if live.seq > seen.seq {
+            seen = live;
         }
-        match tokio::time::timeout_at(until, view.changed()).await {
-            Ok(Ok(())) => {}
-            // The runner has left (its last word is in the view), or the time is up.
-            Ok(Err(_)) | Err(_) => return Arc::clone(&view.borrow()),
+        if is_over || seen.state.is_at_rest() {
+            return seen;
         }
+        // Once the runner has left (its last word is in the view) or the time is up, it is looked at once more.
+        is_over = !matches!(tokio::time::timeout_at(until, view.changed()).await, Ok(Ok(())));
     }
+}
+
+/// Repeated with its id, the request finds out.
+fn perhaps_started(id: &SagaId) -> EngineError {
+    StoreError::Unknown(format!("the start of saga \"{id}\"")).into()
 }
 
 fn fresh_saga_id(machine: &dyn Machine) -> Result<SagaId, EngineError> {

@@ -1,8 +1,8 @@
 //! The services that a saga calls.
 //!
 //! # Not here
-//! Permits, circuit breaker and retries: `crate::dispatch` and the core. An adapter sends one attempt
-//! and tells honestly what is known of its end.
+//! Permits and circuit breaker: [`crate::gate`]. Retries: the core. An adapter sends one attempt and tells honestly what
+//! is known of its end.
 
 use super::store::{Participant, StoredRevision};
 use crate::tenure::Clearance;

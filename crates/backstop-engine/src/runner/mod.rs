@@ -7,6 +7,8 @@
 //!   disk, but that another writer has built upon before its fate was known here.
 //! * Nobody is told anything, a refusal included, that rests on what is `ahead`.
 //! * A runner acts only within its tenure.
+//! * A saga that is over is not let go of before its rollback signals have ended: nobody else would deliver them
+//!   (`a_drain_waits_for_the_signals_of_a_saga_that_has_just_ended`).
 //! * A saga for which nothing can be done for longer than `park_after` is let go of, with the time at which it is to
 //!   come back: it waits in the store, not in memory.
 
@@ -49,7 +51,7 @@ enum Dropped {
     Corrupt(Corrupt),
 }
 
-/// Told once, when a new saga is on disk or certainly is not.
+/// Told once, when a new saga is on disk or certainly is not; broken if that will not be known here.
 pub(crate) type Accepted = oneshot::Sender<Appended>;
 
 /// Drives one saga.
@@ -152,15 +154,18 @@ impl Runner {
             let picture = agenda(&self.saga, now);
             let draining = self.shared.draining.is_cancelled();
             let may_act = self.tenure.may_act();
-            let known = self.outside.follow(&self.saga, &picture, may_act && !draining);
+            // What is over nobody takes up again: its last signals are delivered here, also during a drain, which has its own
+            // limit.
+            let goes_on_elsewhere = draining && !self.saga.state.is_final();
+            let known = self.outside.follow(&self.saga, &picture, may_act && !goes_on_elsewhere);
             if !known.is_empty() {
                 self.turn(known, Vec::new()).await?;
                 continue;
             }
-            if self.is_done() {
+            if self.is_done(&picture) {
                 return Ok(());
             }
-            if draining && !self.outside.is_calling() {
+            if goes_on_elsewhere && !self.outside.is_calling() {
                 return self.release(self.next_turn(&picture).unwrap_or(now)).await;
             }
             if self.has_nothing_going_on()
@@ -182,8 +187,9 @@ impl Runner {
     }
 
     /// Nothing is left for a machine to do here: it is over, or waits for a person.
-    fn is_done(&self) -> bool {
+    fn is_done(&self, picture: &Agenda) -> bool {
         self.saga.state.is_at_rest()
+            && picture.signals.is_empty()
             && self.ahead.is_none()
             && self.outside.is_quiet()
             && self.place.inbox.is_empty()

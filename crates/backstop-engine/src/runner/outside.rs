@@ -6,6 +6,8 @@
 //! * After a rollback is decided no action is sent, also not one that waits at its participant's gate or for its
 //!   connection; one
 //!   that the agenda still awaits and that never went out is answered as withdrawn.
+//! * After the saga is dropped here, nothing of it goes out
+//!   (`peer_09_after_a_lost_append_a_call_that_waits_for_its_connection_does_not_go_out_either`).
 //! * What waits at a gate when the tenure comes into doubt, or a drain begins, does not go out.
 //! * What has waited at a gate for `park_after` is held back: it waits no longer in memory, and nothing is decided
 //!   about it.
@@ -218,6 +220,13 @@ impl Outside {
     }
 }
 
+/// Once the saga is dropped here, nothing more of it goes out: also no call that has a task of its own, which outlives this.
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.out.values().for_each(|attempt| attempt.withdraw.cancel());
+    }
+}
+
 /// One attempt on its way: first through the participant's gate, then out.
 struct Sending {
     shared: Arc<Shared>,
@@ -259,10 +268,8 @@ impl Sending {
             Err(Barred::HeldBack) => return Err(not_begun(true)),
             Err(Barred::NotSent(reason)) => not_sent(reason),
             Ok(pass) => {
-                let left = match self.manner() {
-                    Manner::Prompt => timeout.saturating_sub(began.elapsed()),
-                    Manner::Backlog | Manner::Patient => allowed(),
-                };
+                let left =
+                    if self.is_hurried() { timeout.saturating_sub(began.elapsed()) } else { allowed() };
                 self.call(pass, left).await
             }
         };
@@ -293,21 +300,22 @@ impl Sending {
             Phase::Action if self.saga.definition.steps[self.call.step].kind == StepKind::Retriable => {
                 Manner::Patient
             }
-            Phase::Action | Phase::Query if self.is_backlog => Manner::Backlog,
             Phase::Action | Phase::Query => Manner::Prompt,
         }
     }
 
+    /// True if what it waits at the gate is part of its own time.
+    fn is_hurried(&self) -> bool {
+        self.manner() == Manner::Prompt && !self.is_backlog
+    }
+
     async fn pass_gate(&self, plan: &PlannedCall, timeout: Duration) -> Result<Pass, Barred> {
-        let manner = self.manner();
-        let patience = match manner {
-            Manner::Prompt => timeout,
-            Manner::Backlog | Manner::Patient => self.shared.settings.park_after,
-        };
+        let patience = if self.is_hurried() { timeout } else { self.shared.settings.park_after };
         let progress = self.saga.branches[self.call.step].progress(self.call.phase);
         let give_up_at =
             progress.gives_up_at(&plan.retry).map(|at| Instant::now() + at.since(self.shared.clock.now()));
-        self.shared.gates.of(&plan.participant).enter(manner, patience, give_up_at).await
+        let gate = self.shared.gates.of(&plan.participant);
+        gate.enter(self.manner(), self.is_backlog, patience, give_up_at).await
     }
 
     /// Sends it, and tells the breaker what it should learn of its end.

@@ -1,6 +1,6 @@
 //! Going away in order: what is finished, what is handed over, and what a successor makes of it.
 
-use crate::common::bank::{Reply, says};
+use crate::common::bank::{Listen, Reply, says};
 use crate::common::plan::Plan;
 use crate::common::{Node, World, id, ms, quiet, request, until};
 use backstop_core::{Code, SagaState, Seq};
@@ -165,6 +165,58 @@ async fn a_drain_in_the_middle_of_a_takeover_does_not_take_back_what_it_has_let_
     for n in 0..5 {
         assert!(world.epoch(&format!("pay-{n}")) <= 2, "{}", world.told(&format!("pay-{n}")));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_the_signals_of_a_saga_that_has_just_ended() {
+    let world = World::new();
+    let plan = Plan::new("two").step("a", &[]).listens().step("b", &["a"]);
+    let node = world.node_for(&plan).await;
+    world.bank.listener("a", Listen::Hang);
+    world.bank.action("b", |_| says(Code::FailedPrecondition));
+    assert_eq!(node.run("two", "pay-7").await.state, SagaState::RolledBack);
+    let draining = drain(&node, ms(10_000));
+    quiet().await;
+    assert!(!draining.is_finished(), "a delivery is under way");
+    world.bank.listener("a", Listen::Ok);
+    draining.await.unwrap();
+    assert_eq!(world.bank.told(), ["pay-7 a"; 2]);
+    assert!(world.told("pay-7").contains("a        signalled      #2"), "{}", world.told("pay-7"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_ends_during_a_drain_still_tells_its_listeners() {
+    let world = World::new();
+    let plan = Plan::new("two").step("a", &[]).listens().step("b", &[]);
+    let node = world.node_for(&plan).await;
+    for step in ["a", "b"] {
+        world.bank.action(step, |_| Reply::Held);
+    }
+    node.start("two", "pay-7").await;
+    quiet().await;
+    let draining = drain(&node, ms(10_000));
+    quiet().await;
+    world.bank.let_go("b", says(Code::FailedPrecondition));
+    quiet().await;
+    assert_eq!(world.state("pay-7"), Some(SagaState::RollingBack));
+    world.bank.let_go("a", says(Code::FailedPrecondition));
+    draining.await.unwrap();
+    assert_eq!(world.state("pay-7"), Some(SagaState::RolledBack));
+    assert_eq!(world.bank.told(), ["pay-7 a"]);
+    assert!(world.told("pay-7").contains("a        signalled      #1"), "{}", world.told("pay-7"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_never_answers_does_not_hold_up_a_drain_for_longer_than_it_may_take() {
+    let world = World::new();
+    let plan = Plan::new("two").step("a", &[]).listens().step("b", &["a"]);
+    let node = world.node_for(&plan).await;
+    world.bank.listener("a", Listen::Hang);
+    world.bank.action("b", |_| says(Code::FailedPrecondition));
+    node.run("two", "pay-7").await;
+    let began = tokio::time::Instant::now();
+    drain(&node, ms(3_000)).await.unwrap();
+    assert!(began.elapsed() >= ms(3_000) && began.elapsed() < ms(3_100), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

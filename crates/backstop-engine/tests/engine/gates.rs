@@ -4,9 +4,11 @@ use crate::common::bank::{Reply, after, says};
 use crate::common::plan::Plan;
 use crate::common::{World, ms, quiet, until};
 use backstop_core::breaker::BreakerPolicy;
-use backstop_core::{Code, ParticipantName, Phase, SagaState};
+use backstop_core::{Code, NotSent, ParticipantName, Phase, SagaState, Timestamp};
+use backstop_engine::gate::{Barred, Gates, Manner};
+use backstop_engine::ports::clock::Clock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 fn quick_breaker(settings: &mut backstop_engine::Settings) {
@@ -129,4 +131,82 @@ async fn one_probe_decides_whether_the_breaker_closes() {
     let probes = world.bank.seen().split_off(before);
     assert!((2..=4).contains(&probes.len()), "one probe each 5 s, not one for each saga: {}", probes.len());
     assert!(probes.iter().all(|probe| probe.phase == Phase::Compensation));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_for_a_permit_while_the_breaker_opened_does_not_go_out() {
+    let world = World::new();
+    let node = world.node_with(|settings| settings.breaker.calls_min = 1).await;
+    node.register(&Plan::new("one").step("a", &[]).in_flight_max(1).attempts(1)).await;
+    world.bank.action("a", |_| Reply::Held);
+    for saga in ["pay-1", "pay-2", "pay-3"] {
+        node.start("one", saga).await;
+    }
+    quiet().await;
+    world.bank.action("a", |_| Reply::Ok);
+    world.bank.let_go("a", says(Code::Unavailable));
+    quiet().await;
+    for saga in ["pay-2", "pay-3"] {
+        assert_eq!(world.bank.calls_of(saga), Vec::<String>::new());
+        assert_eq!(world.state(saga), Some(SagaState::RolledBack));
+        assert!(world.told(saga).contains("(breaker open)"), "{}", world.told(saga));
+    }
+    world.ends("pay-1", SagaState::RolledBack).await;
+    // Their permits came back, and the breaker is closed again.
+    assert_eq!(node.run("one", "pay-4").await.state, SagaState::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_does_what_is_tried_until_it_succeeds_before_a_probe_has_closed_it() {
+    let world = World::new();
+    let node = world.node_with(|settings| settings.breaker.calls_min = 1).await;
+    node.register(&Plan::new("two").pivot("p", &[]).retriable("r", &["p"]).in_flight_max(1).dedup()).await;
+    world.bank.action("r", |_| Reply::Held);
+    for saga in ["pay-1", "pay-2", "pay-3"] {
+        node.start("two", saga).await;
+        quiet().await;
+    }
+    let (opened, participant) = (tokio::time::Instant::now(), ParticipantName::parse("r").unwrap());
+    world.bank.let_go("r", says(Code::Unavailable));
+    tokio::time::sleep(ms(4_000)).await;
+    assert!(node.coordinator.load_of(&participant).breaker_open);
+    assert_eq!(world.bank.out(), Vec::<String>::new(), "they wait");
+    assert_eq!(node.coordinator.load_of(&participant).in_flight, 0, "and hold no permit meanwhile");
+    until("the probe is out", || world.bank.out().len() == 1).await;
+    assert!(opened.elapsed() >= ms(5_000), "{:?}", opened.elapsed());
+    tokio::time::sleep(ms(1_000)).await;
+    assert_eq!(world.bank.out().len(), 1, "it alone");
+    world.bank.action("r", |_| Reply::Ok);
+    world.bank.let_go("r", Reply::Ok);
+    for saga in ["pay-1", "pay-2", "pay-3"] {
+        world.ends(saga, SagaState::Succeeded).await;
+    }
+}
+
+/// A clock that stands until it is moved.
+struct Standing(AtomicI64);
+
+impl Clock for Standing {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_probe_itself_makes_room_for_another_when_it_is_given_up() {
+    let clock = Arc::new(Standing(AtomicI64::new(0)));
+    let policy = BreakerPolicy { calls_min: 1, ..BreakerPolicy::default() };
+    let gate = Gates::new(Arc::clone(&clock) as _, policy, 8).of(&ParticipantName::parse("a").unwrap());
+    let enter = || gate.enter(Manner::Prompt, false, ms(1_000), None);
+    let old = enter().await.ok().unwrap();
+    enter().await.ok().unwrap().report(true);
+    assert_eq!(enter().await.err(), Some(Barred::NotSent(NotSent::BreakerOpen)));
+    clock.0.fetch_add(6_000_000, Ordering::Relaxed);
+    let probe = enter().await.ok().unwrap();
+    drop(old);
+    assert_eq!(enter().await.err(), Some(Barred::NotSent(NotSent::BreakerOpen)), "one is under way");
+    drop(probe);
+    enter().await.ok().unwrap().report(false);
+    assert!(!gate.is_open());
+    assert_eq!(gate.in_flight(), 0);
 }

@@ -1,15 +1,15 @@
 //! The journal's writer and what a saga does when writing fails.
 
-use crate::common::bank::Reply;
+use crate::common::bank::{Reply, after, says};
 use crate::common::disk::{Disk, DiskOf, Fault};
 use crate::common::plan::Plan;
 use crate::common::process::Process;
 use crate::common::{World, id, ms, quiet, request, until};
-use backstop_core::{SagaState, Seq};
+use backstop_core::{Code, OnFailure, SagaState, Seq};
 use backstop_engine::group_commit::{GroupCommit, Limits, Settled};
 use backstop_engine::metrics::Metrics;
 use backstop_engine::ports::machine::ThisMachine;
-use backstop_engine::ports::store::Append;
+use backstop_engine::ports::store::{Append, StoreError};
 use backstop_engine::store_contract::sample::{LONG_AGO, Sample, definition};
 use backstop_engine::{EngineError, Settings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,8 +50,24 @@ async fn peer_09_a_lost_append_drops_the_saga_before_any_further_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn peer_09_after_a_lost_append_a_call_that_waits_for_its_connection_does_not_go_out_either() {
+    for on_failure in [OnFailure::Drain, OnFailure::Cancel] {
+        let world = World::new();
+        let plan = Plan::new("two").step("a", &[]).step("b", &[]).on_failure(on_failure);
+        let node = world.node_for(&plan).await;
+        world.bank.connects_in("a", ms(300));
+        world.bank.action("b", |_| after(ms(100), says(Code::FailedPrecondition)));
+        node.start("two", "pay-7").await;
+        world.disk.steal_at_next_append("pay-7");
+        tokio::time::sleep(ms(5_000)).await;
+        assert_eq!(world.owner("pay-7").as_deref(), Some("thief"));
+        assert_eq!(world.bank.calls(), ["b action #1"], "{on_failure:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_of_unknown_fate_is_settled_by_writing_it_again() {
-    for fault in [Fault::Refuse, Fault::ApplyAndForget, Fault::Forget] {
+    for fault in [Fault::Refuse, Fault::ApplyAndForget, Fault::Forget, Fault::Panic, Fault::ApplyAndPanic] {
         for times in 1..4 {
             let world = World::new();
             let node = world.node_for(&line()).await;
@@ -143,19 +159,22 @@ async fn an_outage_longer_than_the_lease_loses_nothing_either() {
 
 #[tokio::test(start_paused = true)]
 async fn an_append_that_the_store_cannot_swallow_does_not_hold_up_the_others() {
-    let world = World::new();
-    let node = world.node_for(&line()).await;
-    world.disk.poison("bad", true);
-    let coordinator = node.coordinator.clone();
-    let bad = tokio::spawn(async move { coordinator.start_saga(request("line", "bad")).await });
-    quiet().await;
-    for n in 0..5 {
-        node.run("line", &format!("good-{n}")).await;
+    for panics in [false, true] {
+        let world = World::new();
+        let node = world.node_for(&line()).await;
+        world.disk.poison_panics(panics);
+        world.disk.poison("bad", true);
+        let coordinator = node.coordinator.clone();
+        let bad = tokio::spawn(async move { coordinator.start_saga(request("line", "bad")).await });
+        quiet().await;
+        for n in 0..5 {
+            node.run("line", &format!("good-{n}")).await;
+        }
+        assert_eq!(world.bank.calls_of("bad"), Vec::<String>::new());
+        world.disk.poison("bad", false);
+        assert!(bad.await.unwrap().unwrap().created);
+        world.ends("bad", SagaState::Succeeded).await;
     }
-    assert_eq!(world.bank.calls_of("bad"), Vec::<String>::new());
-    world.disk.poison("bad", false);
-    assert!(bad.await.unwrap().unwrap().created);
-    world.ends("bad", SagaState::Succeeded).await;
 }
 
 fn writer(disk: &Arc<Disk>, batch_events_max: usize, batch_bytes_max: usize) -> GroupCommit {
@@ -302,4 +321,28 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
     let waiting = starts.iter().filter(|start| !start.is_finished()).count();
     // A batch at the disk, one gathered behind it, and the queue.
     assert!(waiting <= 2 + 2 + 4, "{waiting} starts wait for the disk");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_writer_leaves_a_fate_open_and_it_goes_on_with_the_queue() {
+    let disk = Disk::new();
+    let journal = writer(&disk, 1_000, 100);
+    disk.block();
+    // It is written, nobody hears of it, and the look whether the store lives is one too many.
+    disk.fail_next([Fault::ApplyAndForget]);
+    disk.panic_when_asked_for_the_time();
+    let first = three_appends("pay-1").remove(0);
+    let hand_in = |append| {
+        let journal = journal.clone();
+        tokio::spawn(async move { journal.append(append, false).await })
+    };
+    let in_hand = hand_in(first.clone());
+    until("it is at the disk", || disk.tries().len() == 1).await;
+    let in_the_queue = hand_in(three_appends("pay-2").remove(0));
+    quiet().await;
+    disk.unblock();
+    let error = in_hand.await.unwrap().unwrap_err();
+    assert!(matches!(error, StoreError::Unknown(_)), "it is on disk: {error:?}");
+    assert_eq!(in_the_queue.await.unwrap(), Ok(Settled::Written));
+    assert_eq!(journal.append(first, true).await, Ok(Settled::Written), "the repetition settles it");
 }

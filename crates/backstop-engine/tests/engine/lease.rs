@@ -137,3 +137,25 @@ async fn peer_20_a_stalled_coordinator_that_wakes_does_no_harm() {
     assert_eq!(from_the_stalled, 1, "nothing more came from the one that had lost it");
     drop(other);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_signals_of_a_saga_that_ends_while_the_lease_is_in_doubt_go_out_once_it_is_renewed() {
+    let world = World::new();
+    let node = world.node_with(|settings| settings.lease_renew_every = ms(300)).await;
+    node.register(&Plan::new("two").step("a", &[]).listens().step("b", &[])).await;
+    for step in ["a", "b"] {
+        world.bank.action(step, |_| Reply::Held);
+    }
+    node.start("two", "pay-7").await;
+    world.disk.renewals_fail(true);
+    until("it is not sure of its lease any more", || !node.coordinator.is_serving()).await;
+    for step in ["b", "a"] {
+        world.bank.let_go(step, says(Code::FailedPrecondition));
+        quiet().await;
+    }
+    world.ends("pay-7", SagaState::RolledBack).await;
+    assert_eq!(world.bank.told(), Vec::<String>::new());
+    world.disk.renewals_fail(false);
+    tokio::time::sleep(ms(500)).await;
+    assert_eq!((world.bank.told(), world.epoch("pay-7")), (vec!["pay-7 a".to_owned()], 1));
+}

@@ -1,10 +1,10 @@
 //! A saga that waits for long waits in the store: it costs no memory, and comes back when its time has come.
 
-use crate::common::bank::{Reply, after, says};
+use crate::common::bank::{End, Reply, after, says};
 use crate::common::plan::Plan;
 use crate::common::{World, id, ms, quiet, until};
 use backstop_core::breaker::BreakerPolicy;
-use backstop_core::{Code, Input, SagaState, StepName};
+use backstop_core::{Code, Input, ParticipantName, SagaState, StepName};
 use backstop_engine::Reach;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -213,6 +213,80 @@ async fn a_backlog_does_not_use_up_the_attempts_of_its_sagas_nor_keep_out_what_i
     }
     for n in 0..400 {
         world.ends(&format!("old-{n}"), SagaState::Succeeded).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn undos_of_a_backlog_do_not_keep_out_what_is_new_either() {
+    let world = World::new();
+    let plan = |permits| Plan::new("two").step("a", &[]).in_flight_max(permits).step("x", &["a"]);
+    let node = world.node_for(&plan(0)).await;
+    world.bank.action("x", |_| says(Code::FailedPrecondition));
+    world.bank.undo("a", |_| Reply::Held);
+    for n in 0..40 {
+        node.start("two", &format!("old-{n}")).await;
+    }
+    until("all are to be undone", || {
+        (0..40).all(|n| world.state(&format!("old-{n}")) == Some(SagaState::RollingBack))
+    })
+    .await;
+    node.crash();
+    world.bank.action("x", |_| Reply::Ok);
+    world.bank.undo("a", |_| after(ms(1_000), Reply::Ok));
+    let next = world.node_for(&plan(4)).await;
+    until("all are taken over", || (0..40).all(|n| world.epoch(&format!("old-{n}")) == 2)).await;
+    quiet().await;
+    let undone_at_once =
+        || world.bank.seen().iter().filter(|call| call.process == 2 && call.end == End::Out).count();
+    assert_eq!(undone_at_once(), 2, "half of the permits");
+    for n in 0..5 {
+        let began = tokio::time::Instant::now();
+        assert_eq!(next.run("two", &format!("new-{n}")).await.state, SagaState::Succeeded);
+        assert!(began.elapsed() <= ms(100), "new-{n} waited {:?}", began.elapsed());
+    }
+    // None of them is given up: what found no permit in time waits in the store and comes back.
+    for n in 0..40 {
+        world.ends(&format!("old-{n}"), SagaState::RolledBack).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_all_kinds_of_calls_gets_through_one_permit_and_an_open_breaker() {
+    let world = World::new();
+    let plan = |permits| {
+        let plan = Plan::new("three").step("a", &[]).at("p").pivot("b", &["a"]).at("p");
+        plan.retriable("c", &["b"]).at("p").in_flight_max(permits).dedup()
+    };
+    let breaker = |settings: &mut backstop_engine::Settings| settings.breaker.calls_min = 4;
+    let node = world.node_with(breaker).await;
+    node.register(&plan(0)).await;
+    let held_if = |held: bool| if held { Reply::Held } else { Reply::Ok };
+    world.bank.action("a", move |call| held_if(call.saga.starts_with("first")));
+    world.bank.action("b", |call| {
+        if call.saga.starts_with("back") { says(Code::FailedPrecondition) } else { Reply::Ok }
+    });
+    world.bank.undo("a", |_| Reply::Held);
+    world.bank.action("c", |_| Reply::Held);
+    let sagas: Vec<String> = (0..12).map(|n| format!("{}-{n}", ["first", "back", "last"][n % 3])).collect();
+    for saga in &sagas {
+        node.start("three", saga).await;
+    }
+    quiet().await;
+    assert_eq!(world.bank.out().len(), sagas.len(), "{:?}", world.bank.out());
+    node.crash();
+    let next = world.node_with(breaker).await;
+    next.register(&plan(1)).await;
+    for step in ["a", "b"] {
+        world.bank.action(step, |_| after(ms(100), Reply::Ok));
+    }
+    world.bank.undo("a", |_| after(ms(100), Reply::Ok));
+    // While it opens, others wait for the permit.
+    world.bank.action("c", |_| after(ms(100), says(Code::Unavailable)));
+    let participant = ParticipantName::parse("p").unwrap();
+    until("the breaker is open", || next.coordinator.load_of(&participant).breaker_open).await;
+    world.bank.action("c", |_| after(ms(100), Reply::Ok));
+    for saga in &sagas {
+        until("it is over", || world.state(saga).is_some_and(SagaState::is_final)).await;
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::common::bank::{Reply, says};
 use crate::common::plan::Plan;
-use crate::common::{Node, World, id, ms, quiet, request};
-use backstop_core::{Code, SagaState};
+use crate::common::{Node, World, id, ms, quiet, request, until};
+use backstop_core::{Code, SagaState, Seq};
+use backstop_engine::ports::store::StoreError;
 use backstop_engine::{EngineError, StartSaga};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -269,4 +270,59 @@ async fn a_start_that_is_repeated_while_the_clock_is_held_back_runs_nothing_twic
         quiet().await;
     }
     assert_eq!(world.bank.calls(), ["a action #1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_not_answered_with_another_requests_saga_that_is_not_on_disk() {
+    let world = World::new();
+    let (first, second) = (world.node_for(&one()).await, world.node_for(&one()).await);
+    world.bank.action("a", |_| Reply::Held);
+    first.start("one", "pay-7").await;
+    quiet().await;
+    let early = second.start("one", "pay-7").await;
+    // A request that will be refused, since the id is taken; so far it only waits for the disk.
+    world.disk.block();
+    let coordinator = second.coordinator.clone();
+    let refused = tokio::spawn(async move { coordinator.start_saga(another_request("pay-7")).await });
+    quiet().await;
+    let late = second.start("one", "pay-7").await;
+    for found in [early, late] {
+        assert_eq!(found.saga.started.input, "{}");
+        let saga = second.coordinator.wait(found, ms(700)).await.unwrap();
+        assert_eq!(saga.started.input, "{}", "the input of another request");
+        assert_eq!(saga.seq, Seq(1));
+    }
+    world.disk.unblock();
+    let error = refused.await.unwrap().unwrap_err();
+    assert!(matches!(error, EngineError::AlreadyExists { .. }), "{error:?}");
+    // Nor is what happens to the saga elsewhere missed for it.
+    world.bank.let_go("a", Reply::Ok);
+    let again = second.start("one", "pay-7").await;
+    let saga = second.coordinator.wait(again, ms(60_000)).await.unwrap();
+    assert_eq!(saga.state, SagaState::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_with_the_writer_when_the_lease_ends_is_not_answered_as_refused() {
+    let world = World::new();
+    let node = world.node_for(&one().dedup()).await;
+    world.disk.block();
+    let starts = [None, Some(id("pay-7"))].map(|id| {
+        let coordinator = node.coordinator.clone();
+        let request = StartSaga { id, ..request("one", "any") };
+        tokio::spawn(async move { coordinator.start_saga(request).await })
+    });
+    quiet().await;
+    world.disk.end_all_leases();
+    for start in starts {
+        let error = start.await.unwrap().unwrap_err();
+        assert!(matches!(error, EngineError::Store(StoreError::Unknown(_))), "{error:?}");
+    }
+    world.disk.unblock();
+    until("both are there", || world.disk.written().iter().flatten().count() >= 2).await;
+    for append in world.disk.written().iter().flatten() {
+        world.ends(append.saga.as_str(), SagaState::Succeeded).await;
+        assert_eq!(world.bank.calls_of(append.saga.as_str()), ["a action #2"]);
+    }
+    assert!(!node.start("one", "pay-7").await.created, "a repeated start finds it");
 }

@@ -40,6 +40,10 @@ pub(crate) enum Fault {
     ApplyAndForget,
     /// Not applied, and nobody hears of that.
     Forget,
+    /// Not applied: it panics before.
+    Panic,
+    /// Applied; then it panics.
+    ApplyAndPanic,
 }
 
 /// The data, shared by all coordinators.
@@ -58,6 +62,8 @@ struct Switches {
     down: bool,
     faults: VecDeque<Fault>,
     poisoned: BTreeSet<SagaId>,
+    poison_panics: bool,
+    clock_panics_once: bool,
     /// How many more appends of its own each of these has before another one's comes in between.
     to_be_stolen: BTreeMap<SagaId, usize>,
     unreadable: BTreeSet<SagaId>,
@@ -133,6 +139,16 @@ impl Disk {
         } else {
             switches.poisoned.remove(&saga);
         }
+    }
+
+    /// What is poisoned makes it panic and not only fail.
+    pub(crate) fn poison_panics(&self, panics: bool) {
+        self.switches().poison_panics = panics;
+    }
+
+    /// It panics when it is next asked for the time.
+    pub(crate) fn panic_when_asked_for_the_time(&self) {
+        self.switches().clock_panics_once = true;
     }
 
     /// Another coordinator, which lives, takes the saga over just before its next append.
@@ -222,6 +238,9 @@ impl Disk {
             return Err(StoreError::Unknown("the store is down".to_owned()));
         }
         if batch.iter().any(|append| switches.poisoned.contains(&append.saga)) {
+            if switches.poison_panics {
+                return Ok(Some(Fault::Panic));
+            }
             return Err(StoreError::NotApplied("it cannot swallow this append".to_owned()));
         }
         Ok(switches.faults.pop_front())
@@ -277,14 +296,16 @@ impl Disk {
             Some(Fault::Forget) => {
                 return Err(StoreError::Unknown("as the story wants: not applied".to_owned()));
             }
-            Some(Fault::ApplyAndForget) | None => {}
+            Some(Fault::Panic) => panic!("as the story wants: not applied"),
+            Some(Fault::ApplyAndForget | Fault::ApplyAndPanic) | None => {}
         }
         self.steal(batch);
         let answers = self.inner.append(batch).await?;
         self.switches().written.push(batch.to_vec());
         match fault {
             Some(Fault::ApplyAndForget) => Err(StoreError::Unknown("as the story wants: applied".to_owned())),
-            Some(Fault::Refuse | Fault::Forget) | None => Ok(answers),
+            Some(Fault::ApplyAndPanic) => panic!("as the story wants: applied"),
+            Some(Fault::Refuse | Fault::Forget | Fault::Panic) | None => Ok(answers),
         }
     }
 
@@ -532,6 +553,8 @@ impl Store for DiskOf {
     }
 
     async fn now(&self) -> StoreResult<Timestamp> {
+        let panics = std::mem::take(&mut self.disk.switches().clock_panics_once);
+        assert!(!panics, "as the story wants");
         self.up(async { Ok(self.disk.time()) }).await
     }
 }
