@@ -68,14 +68,17 @@ impl Drop for Leave {
 pub(crate) struct Live {
     sagas: Mutex<BTreeMap<SagaId, Handle>>,
     slots: Arc<Semaphore>,
+    reserve: usize,
     forsaken: Mutex<Vec<(SagaId, String)>>,
     metrics: Metrics,
 }
 
 impl Live {
-    pub(crate) fn new(live_sagas_max: usize, metrics: Metrics) -> Arc<Self> {
+    /// Of `live_sagas_max` places new sagas leave `reserve` free, or a tenth of all if that is less.
+    pub(crate) fn new(live_sagas_max: usize, reserve: usize, metrics: Metrics) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(live_sagas_max.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { sagas: Mutex::default(), slots, forsaken: Mutex::default(), metrics })
+        let reserve = reserve.min(live_sagas_max / 10);
+        Arc::new(Self { sagas: Mutex::default(), slots, reserve, forsaken: Mutex::default(), metrics })
     }
 
     pub(crate) fn find(&self, saga: &SagaId) -> Option<Handle> {
@@ -104,6 +107,12 @@ impl Live {
     /// Room for one more saga, if there is any.
     pub(crate) fn slot(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.slots).try_acquire_owned().ok()
+    }
+
+    /// Room for a saga that begins. Callers who try again at once would take each place that becomes free, and what a dead
+    /// coordinator left half done would wait for as long as they do.
+    pub(crate) fn slot_for_a_new_one(&self) -> Option<OwnedSemaphorePermit> {
+        self.slot().filter(|_| self.room() >= self.reserve)
     }
 
     /// Puts a saga in; `None` if it is in already.

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Sagas in memory at once; past it StartSaga answers RESOURCE_EXHAUSTED.
     pub live_sagas_max: usize,
+    /// Of these, places that new sagas leave free for taking over others and for operators' commands; at most a tenth.
+    pub takeover_reserve: usize,
     /// Appends that wait for the journal's writer; past it StartSaga answers RESOURCE_EXHAUSTED and
     /// running sagas wait.
     pub journal_queue_max: usize,
@@ -111,6 +113,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             live_sagas_max: 10_000,
+            takeover_reserve: 256,
             journal_queue_max: 16_384,
             batch_events_max: 4_096,
             batch_bytes_max: 32 << 20,

@@ -106,7 +106,7 @@ impl Coordinator {
             definitions,
             clock,
             store_clock,
-            live: Live::new(settings.live_sagas_max, metrics.clone()),
+            live: Live::new(settings.live_sagas_max, settings.takeover_reserve, metrics.clone()),
             metrics,
             tally: Tally::new(),
             settings,
@@ -171,12 +171,19 @@ impl Coordinator {
         let tenure = self.shared.tenure();
         let left = self.shared.live.count();
         tenure.end();
-        if let Err(error) = self.shared.store.leave(&tenure.coordinator).await {
-            tracing::warn!(%error, "the lease could not be ended; it will run out");
+        // A store that is away is not waited for beyond the time that a stop may take: the lease ends by itself.
+        let leaving = self.shared.store.leave(&tenure.coordinator);
+        match tokio::time::timeout_at(until.max(Instant::now() + LEAVE_AT_LEAST), leaving).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the lease could not be ended; it will run out"),
+            Err(_) => tracing::warn!("the lease could not be ended in time; it will run out"),
         }
         tracing::info!(sagas_left_to_takeover = left, "drained");
     }
 }
+
+/// What ending the lease may take when a drain has used up its time.
+const LEAVE_AT_LEAST: Duration = Duration::from_secs(1);
 
 fn no_saga(id: &SagaId) -> EngineError {
     EngineError::NotFound { what: "saga", name: id.to_string() }

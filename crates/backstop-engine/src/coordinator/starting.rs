@@ -68,10 +68,15 @@ impl Coordinator {
             return Err(EngineError::NotServing);
         }
         let compiled = shared.definitions.get(&request.definition, request.revision).await;
-        let (compiled, slot) = match compiled.and_then(|compiled| Ok((self.admit(&compiled)?, compiled))) {
+        let admitted = compiled.and_then(|compiled| {
+            request.check_payloads(&compiled.raw)?;
+            Ok((self.admit(&compiled)?, compiled))
+        });
+        let (compiled, slot) = match admitted {
             Ok((slot, compiled)) => (compiled, slot),
             Err(refused) => {
-                // A repeated request finds its saga also when there is no room for a new one.
+                // A repeated request finds its saga also when there is no room for a new one, and when the newest revision,
+                // which is not the one that it runs, wants another request.
                 if let Some(id) = &request.id
                     && let Some(saga) = self.find_started(id, Asked::by_request(&request)).await?
                 {
@@ -84,7 +89,6 @@ impl Coordinator {
                 return Err(refused);
             }
         };
-        request.check_payloads(&compiled.raw)?;
         let id = match &request.id {
             Some(id) => id.clone(),
             None => fresh_saga_id(shared.machine.as_ref())?,
@@ -144,13 +148,14 @@ impl Coordinator {
         if compiled.participants.iter().any(|name| shared.gates.of(name).waiting() >= waiting_max) {
             return Err(busy("participants.calls_waiting_max"));
         }
-        shared.live.slot().ok_or_else(|| busy("limits.live_sagas_max"))
+        shared.live.slot_for_a_new_one().ok_or_else(|| busy("limits.live_sagas_max"))
     }
 
-    /// Waits until the saga is over or needs a person, at most for `at_most`; answers it as it then stands.
+    /// Waits until the saga is over or needs a person, at most for `at_most`; answers it as it then stands, or as it was seen
+    /// last while the store does not answer.
     ///
     /// # Errors
-    /// [`EngineError`]: NotFound, Quarantined, Store.
+    /// [`EngineError`]: NotFound, Quarantined.
     pub async fn wait(&self, started: StartedSaga, at_most: Duration) -> Result<Arc<Saga>, EngineError> {
         let until = Instant::now() + at_most;
         let (id, mut view) = (started.saga.id.clone(), started.view);
@@ -158,13 +163,16 @@ impl Coordinator {
         loop {
             match view.take() {
                 Some(view) => seen = wait_live(view, seen, until).await,
-                // It runs elsewhere, or not at all: its head row tells when it is worth a closer look.
-                None => {
-                    let head = self.shared.store.head(&id).await?.ok_or_else(|| super::no_saga(&id))?;
-                    if head.state.is_at_rest() || Instant::now() >= until {
-                        seen = self.get_saga(&id).await?.saga;
+                // It runs elsewhere, or not at all.
+                None => match self.look(&id, until).await {
+                    Ok(Some(saga)) => seen = saga,
+                    Ok(None) => {}
+                    // It was accepted, whatever can be read at this moment.
+                    Err(EngineError::Store(error)) => {
+                        tracing::debug!(saga = %id, %error, "the store could not be asked how it stands");
                     }
-                }
+                    Err(other) => return Err(other),
+                },
             }
             if seen.state.is_at_rest() || Instant::now() >= until || self.shared.draining.is_cancelled() {
                 return Ok(seen);
@@ -175,6 +183,13 @@ impl Coordinator {
                 tokio::time::sleep_until(next_look.min(until)).await;
             }
         }
+    }
+
+    /// The saga, if its head row says that it is worth a closer look, or if the time is up.
+    async fn look(&self, id: &SagaId, until: Instant) -> Result<Option<Arc<Saga>>, EngineError> {
+        let head = self.shared.store.head(id).await?.ok_or_else(|| super::no_saga(id))?;
+        let is_due = head.state.is_at_rest() || Instant::now() >= until;
+        Ok(if is_due { Some(self.get_saga(id).await?.saga) } else { None })
     }
 
     async fn find_started(&self, id: &SagaId, asked: Asked<'_>) -> Result<Option<StartedSaga>, EngineError> {

@@ -326,7 +326,7 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_writer_leaves_a_fate_open_and_it_goes_on_with_the_queue() {
     let disk = Disk::new();
-    let journal = writer(&disk, 1_000, 100);
+    let journal = writer(&disk, 100, usize::MAX);
     disk.block();
     // It is written, nobody hears of it, and the look whether the store lives is one too many.
     disk.fail_next([Fault::ApplyAndForget]);

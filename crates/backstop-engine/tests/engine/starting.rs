@@ -326,3 +326,36 @@ async fn a_start_that_is_with_the_writer_when_the_lease_ends_is_not_answered_as_
     }
     assert!(!node.start("one", "pay-7").await.created, "a repeated start finds it");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_start_finds_its_saga_though_the_newest_revision_wants_another_request() {
+    let world = World::new();
+    let node = world.node_for(&one()).await;
+    assert!(node.start("one", "pay-7").await.created);
+    // In the next revision a step's request is to come with the start.
+    let mut next = one().step("b", &["a"]);
+    next.spec.steps[1].action.request.clear();
+    node.register(&next).await;
+    let error = node.coordinator.start_saga(request("one", "pay-8")).await.unwrap_err();
+    assert!(matches!(error, EngineError::Invalid(_)), "{error:?}");
+    let again = node.start("one", "pay-7").await;
+    assert!(!again.created);
+    let error = node.coordinator.start_saga(another_request("pay-7")).await.unwrap_err();
+    assert!(matches!(error, EngineError::AlreadyExists { .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_hears_that_it_was_accepted_though_the_store_cannot_be_asked_how_it_stands() {
+    let world = World::new();
+    let (first, second) = (world.node_for(&one()).await, world.node_for(&one()).await);
+    world.bank.action("a", |_| Reply::Held);
+    first.start("one", "pay-7").await;
+    quiet().await;
+    let found = second.start("one", "pay-7").await;
+    world.disk.down(true);
+    let saga = second.coordinator.wait(found, ms(700)).await.unwrap();
+    assert_eq!(saga.state, SagaState::Running);
+    world.disk.down(false);
+    world.bank.let_go("a", Reply::Ok);
+    world.ends("pay-7", SagaState::Succeeded).await;
+}

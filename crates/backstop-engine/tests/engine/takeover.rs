@@ -2,7 +2,7 @@
 
 use crate::common::bank::{Reply, says};
 use crate::common::plan::Plan;
-use crate::common::{World, id, ms, quiet, until};
+use crate::common::{World, id, ms, quiet, request, until};
 use backstop_core::{Code, Input, SagaState, StepName};
 use backstop_engine::{EngineError, Reach};
 
@@ -251,4 +251,26 @@ async fn old_news_of_a_hand_over_are_not_believed() {
     world.ends("pay-7", SagaState::RolledBack).await;
     let calls = ["a action #1", "b action #1", "b compensation #1", "a compensation #1"];
     assert_eq!(world.bank.calls(), calls, "b may have been done: it is undone, not called again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_sagas_leave_room_for_those_of_a_dead_coordinator() {
+    let world = World::new();
+    let dead = world.node_for(&line()).await;
+    world.bank.action("a", |_| Reply::Held);
+    dead.start("line", "left-1").await;
+    dead.start("line", "left-2").await;
+    quiet().await;
+    let node = world.node_with(|settings| settings.live_sagas_max = 20).await;
+    let mut accepted = 0;
+    for n in 0..20 {
+        match node.coordinator.start_saga(request("line", &format!("new-{n}"))).await {
+            Ok(_) => accepted += 1,
+            Err(error) => assert!(matches!(error, EngineError::Busy { .. }), "{error:?}"),
+        }
+    }
+    assert_eq!(accepted, 18, "a tenth is left free");
+    dead.crash();
+    world.ends("left-1", SagaState::RolledBack).await;
+    world.ends("left-2", SagaState::RolledBack).await;
 }

@@ -19,6 +19,7 @@ const L1_SHOWN_MAX: usize = 256;
 pub(super) fn read(reader: &mut Reader) -> Settings {
     let settings = Settings {
         live_sagas_max: reader.count("limits.live_sagas_max"),
+        takeover_reserve: reader.count("limits.takeover_reserve"),
         journal_queue_max: reader.count("journal.queue_max"),
         batch_events_max: reader.count("journal.batch_events_max"),
         batch_bytes_max: reader.count("journal.batch_bytes_max"),
