@@ -39,7 +39,7 @@ pub enum OpenError {
     /// A migration that the database has seen is not the one of this program.
     #[error("migration {0} of the database differs from this program's: it was changed after its release")]
     SchemaDiffers(i64),
-    /// A migration did not go through; what it had done is rolled back.
+    /// A migration did not go through: what it had done is rolled back, those before it are done.
     #[error("the schema could not be migrated by `backstop migrate`: {0}")]
     Migration(String),
     /// Another process has this SQLite file open.
