@@ -90,6 +90,7 @@ pub struct PostgresStore {
     walk: Walk,
     /// Longest wait for what uses the pool.
     answer_max: Duration,
+    statement_timeout: Duration,
 }
 
 /// Brings a database's schema up to date. Several programs may do so at once.
@@ -144,6 +145,7 @@ impl PostgresStore {
             answer_max: settings
                 .acquire_timeout
                 .saturating_add(settings.statement_timeout.saturating_mul(STATEMENTS_IN_ROW_MAX)),
+            statement_timeout: timeout,
             walk: Walk::default(),
             journal: Line::new(options.clone(), &settings, Plans::ByKey),
             lease: Line::new(options, &settings, Plans::Any),
@@ -235,7 +237,7 @@ impl Store for PostgresStore {
     }
 
     async fn retire(&self, retention: Retention, limit: usize) -> StoreResult<Retired> {
-        self.writing(retire::retire(&self.pool, &self.spans, retention, limit)).await
+        self.writing(retire::retire(&self.pool, &self.spans, self.statement_timeout, retention, limit)).await
     }
 
     async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {
