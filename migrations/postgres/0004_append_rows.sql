@@ -1,11 +1,12 @@
 -- What an append costs the server: fewer values to take apart, and fewer and shorter index entries.
 --
--- The program before this one runs on beside it: its statements name what they write, and find their indexes or others
--- that serve as well, but for deleting the head rows of sagas that ended long ago, which reads more until it has gone.
+-- The program before this one runs on beside it: its statements name what they write, and find their indexes. Those that
+-- nobody needs any more go with the next migration.
 --
 -- What is locked, and for how long: saga against writing while two indexes are built, some two seconds for each million
 -- sagas. At a larger number make saga_by_birth and saga_of_definition by hand before, with CREATE INDEX CONCURRENTLY; what
--- is there already is not made again. Then saga whole, for the blink in which three indexes go.
+-- is there already is not made again. Readers of saga are not waited for. Whoever waits for a lock keeps everybody behind
+-- it waiting: after two seconds this gives up, before it has built anything, and is tried again.
 SET LOCAL lock_timeout = '2s';
 
 -- An append hands over two arrays of rows. One array for each column makes the server call, and buffer the values of, a
@@ -55,11 +56,6 @@ CREATE TYPE append_event AS (
 -- wrote, and only break ties between sagas of the same microsecond, which sorting those few does as well.
 CREATE INDEX IF NOT EXISTS saga_by_birth ON saga (created_at);
 CREATE INDEX IF NOT EXISTS saga_of_definition ON saga (definition, created_at);
-DROP INDEX saga_by_age;
-DROP INDEX saga_by_definition;
--- Whose head row's time has come is found by birth: what was born long ago and is still there is over, or among the few
--- that live long.
-DROP INDEX saga_by_end;
 
 COMMENT ON TYPE append_head IS 'A head row, and the seq that its writer expects to find, as a statement is given it.';
 COMMENT ON TYPE append_event IS 'A row of the journal, as a statement is given it.';

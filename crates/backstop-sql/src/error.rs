@@ -39,7 +39,7 @@ pub enum OpenError {
     /// A migration that the database has seen is not the one of this program.
     #[error("migration {0} of the database differs from this program's: it was changed after its release")]
     SchemaDiffers(i64),
-    /// A migration did not go through; what it had done is rolled back.
+    /// A migration did not go through: what it had done is rolled back, those before it are done.
     #[error("the schema could not be migrated by `backstop migrate`: {0}")]
     Migration(String),
     /// Another process has this SQLite file open.
@@ -79,15 +79,28 @@ pub(crate) fn is_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
-/// True if the connection can be used again after this error: the server answered in order.
+/// True if the connection to Postgres can be used again after this error: the server answered in order, and would
+/// answer so in another session, too.
 pub(crate) fn leaves_the_connection_usable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(refusal) => refusal
             .try_downcast_ref::<PgDatabaseError>()
-            .is_none_or(|refusal| refusal.severity() == PgSeverity::Error),
+            .is_some_and(|refusal| says_nothing_of_the_session(refusal.severity(), refusal.code())),
         sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } => true,
         _ => false,
     }
+}
+
+/// True of a refusal for what was in the rows, or because of others who are at them: data (22), constraints (23), a
+/// transaction that gives way (40), a statement that was cancelled, a lock that was not to be had.
+///
+/// Any other may be the session's own, and come for ever: its server only reads by now, a statement that it had
+/// prepared is gone, a type has another number. To make a new session after one that was not is cheap beside that.
+fn says_nothing_of_the_session(severity: PgSeverity, code: &str) -> bool {
+    const CANCELLED: &str = "57014";
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    let of_the_rows = ["22", "23", "40"].iter().any(|class| code.starts_with(class));
+    severity == PgSeverity::Error && (of_the_rows || [CANCELLED, LOCK_NOT_AVAILABLE].contains(&code))
 }
 
 fn surely_not_applied(error: &sqlx::Error) -> bool {
@@ -137,6 +150,19 @@ mod tests {
         assert!(!is_refusal(PgSeverity::Fatal, "57P01"), "the server shut down, maybe after the commit");
         assert!(!is_refusal(PgSeverity::Error, "40003"));
         assert!(!is_refusal(PgSeverity::Panic, "XX000"));
+    }
+
+    #[test]
+    fn a_session_is_kept_only_after_a_refusal_that_any_other_would_meet() {
+        for code in ["22003", "23505", "40001", "40P01", "57014", "55P03"] {
+            assert!(says_nothing_of_the_session(PgSeverity::Error, code), "{code}");
+            assert!(!says_nothing_of_the_session(PgSeverity::Fatal, code), "{code}");
+        }
+        // Read-only, a prepared statement that is gone, a plan that has changed, a type or function that is not there,
+        // a failed transaction, no memory, an administrator's shutdown.
+        for code in ["25006", "26000", "0A000", "42704", "42883", "25P02", "53200", "57P01", "XX000"] {
+            assert!(!says_nothing_of_the_session(PgSeverity::Error, code), "{code}");
+        }
     }
 
     #[test]

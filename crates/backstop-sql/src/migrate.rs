@@ -5,7 +5,7 @@
 //! * A released migration is never edited: the database keeps its checksum, and an edited one is refused.
 
 use crate::error::OpenError;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{PgConnection, Row, SqlSafeStr};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,18 +15,22 @@ const POSTGRES: &[(i64, &str, &str)] = &[
     (2, "retirement", include_str!("../../../migrations/postgres/0002_retirement.sql")),
     (3, "journal_partitions", include_str!("../../../migrations/postgres/0003_journal_partitions.sql")),
     (4, "append_rows", include_str!("../../../migrations/postgres/0004_append_rows.sql")),
+    (5, "fewer_indexes", include_str!("../../../migrations/postgres/0005_fewer_indexes.sql")),
 ];
 const SQLITE: &[(i64, &str, &str)] = &[
     (1, "journal", include_str!("../../../migrations/sqlite/0001_journal.sql")),
     (2, "retirement", include_str!("../../../migrations/sqlite/0002_retirement.sql")),
     (3, "journal_partitions", include_str!("../../../migrations/sqlite/0003_journal_partitions.sql")),
     (4, "append_rows", include_str!("../../../migrations/sqlite/0004_append_rows.sql")),
+    (5, "fewer_indexes", include_str!("../../../migrations/sqlite/0005_fewer_indexes.sql")),
 ];
 
-/// How often a Postgres migration that met another one is tried.
+/// How often a Postgres migration that met another one, or did not get a lock, is tried.
 const TRIES_MAX: u32 = 20;
 /// Wait between two tries.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// Wait after a lock that was not to be had. Whoever queued up behind us comes first, for longer than we held it up.
+const LOCK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The migrations of SQLite.
 pub(crate) fn sqlite() -> Migrator {
@@ -56,16 +60,50 @@ pub(crate) async fn postgres(connection: &mut PgConnection) -> Result<(), OpenEr
             Err(OpenError::SchemaOlder { .. }) => {}
             Err(other) => return Err(other),
         }
-        match migrator.run_direct(None, connection, false).await {
-            Ok(()) => return Ok(()),
-            Err(error) if tries_left == 0 => return Err(OpenError::Migration(error.to_string())),
-            Err(error) => {
-                tracing::debug!(%error, "the migration met another one, or failed: looking again");
-                tokio::time::sleep(TRY_AGAIN).await;
-            }
+        let Err(error) = migrator.run_direct(None, connection, false).await else { return Ok(()) };
+        let refusal = Refusal::of(&error);
+        if tries_left == 0 || refusal == Refusal::OfItsOwn {
+            let hint = if refusal == Refusal::Lock { LOCK_HINT } else { "" };
+            return Err(OpenError::Migration(format!("{error}{hint}")));
+        }
+        if refusal == Refusal::Lock {
+            tracing::info!(%error, tries_left, "the migration did not get its lock: trying again");
+            tokio::time::sleep(LOCK_AGAIN).await;
+        } else {
+            tracing::debug!(%error, "the migration met another one, or failed: looking again");
+            tokio::time::sleep(TRY_AGAIN).await;
         }
     }
     Err(OpenError::Migration(format!("it did not go through in {TRIES_MAX} tries")))
+}
+
+/// What to do about a lock.
+const LOCK_HINT: &str = "; somebody has been at the table all the time, a backup perhaps (pg_stat_activity tells whom \
+                         pg_locks names): what came before this migration is done, migrate again for the rest";
+
+/// Why a migration of Postgres did not go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// Others hold what it wants to lock.
+    Lock,
+    /// It looked, and says itself what has to be done first.
+    OfItsOwn,
+    /// Another migration's doing, or anything else.
+    Other,
+}
+
+impl Refusal {
+    fn of(error: &MigrateError) -> Self {
+        let (MigrateError::Execute(refusal) | MigrateError::ExecuteMigration(refusal, _)) = error else {
+            return Self::Other;
+        };
+        match refusal.as_database_error().and_then(|refusal| refusal.code()).as_deref() {
+            Some("55P03") => Self::Lock,
+            // RAISE EXCEPTION.
+            Some("P0001") => Self::OfItsOwn,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Errors unless the database has this program's migrations, and no others but such as this program may run with.
@@ -130,8 +168,7 @@ fn compare(applied: &[(i64, Vec<u8>)], migrator: &Migrator, oldest: Option<i64>)
 }
 
 /// What a failed migration of SQLite means.
-pub(crate) fn sqlite_error(error: &sqlx::migrate::MigrateError) -> OpenError {
-    use sqlx::migrate::MigrateError;
+pub(crate) fn sqlite_error(error: &MigrateError) -> OpenError {
     match error {
         MigrateError::VersionMissing(found) => {
             let needed = SQLITE.iter().map(|(version, ..)| *version).max().unwrap_or(0);

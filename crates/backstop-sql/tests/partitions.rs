@@ -3,8 +3,8 @@
 
 mod common;
 
-use backstop_core::{Seq, Timestamp};
-use backstop_engine::ports::store::{Append, Appended, MisfitKind, Store};
+use backstop_core::{SagaState, Seq, Timestamp};
+use backstop_engine::ports::store::{Append, Appended, MisfitKind, SagaFilter, Store};
 use backstop_engine::store_contract::sample::{LONG_AGO, Sample, definition, id};
 use backstop_sql::PostgresStore;
 use bytes::Bytes;
@@ -101,6 +101,51 @@ async fn whoever_reads_or_writes_a_saga_touches_its_own_partition_and_the_legacy
             .await
             .unwrap();
     assert_eq!(whole, 0, "it is never read from end to end");
+}
+
+#[tokio::test]
+async fn a_list_of_what_is_unfinished_reads_nothing_that_is_over() {
+    let url = database().await;
+    let store = open(&url).await;
+    let mut newest = Vec::new();
+    for day in 0..4 {
+        let saga = format!("running-{day}");
+        assert_eq!(store.append(&[born(&saga, day).1]).await, Ok(vec![Appended::Written]));
+        newest.insert(0, id(&saga));
+    }
+    // All that is over was born after them: by birth, newest first, it comes before.
+    execute(
+        &url,
+        "INSERT INTO saga (id, definition, revision, state, seq, epoch, labels, fingerprint, created_at, updated_at,
+                           ended_at)
+         SELECT 'over-' || n, definition, revision, 'SUCCEEDED', 9, epoch, labels, fingerprint, created_at + n, updated_at,
+                updated_at
+         FROM saga, generate_series(1, 5000) AS n WHERE id = 'running-3';
+         ANALYZE saga",
+    )
+    .await;
+    let unfinished = [SagaState::Running, SagaState::RollingBack, SagaState::NeedsIntervention];
+    for states in [&unfinished[..1], &unfinished[..2], &unfinished[..]] {
+        for definition in [None, Some(born("any", 0).1.head.definition.name)] {
+            let filter = SagaFilter { states: states.to_vec(), definition, ..SagaFilter::default() };
+            let listed = store.list(&filter, None, 10).await.unwrap();
+            assert_eq!(listed.into_iter().map(|head| head.saga).collect::<Vec<_>>(), newest);
+        }
+    }
+    let over = SagaFilter { states: vec![SagaState::Running, SagaState::Succeeded], ..SagaFilter::default() };
+    assert_eq!(store.list(&over, None, 9999).await.unwrap().len(), 5004, "what is over is asked for, too");
+    let mut db = PgConnection::connect(&url).await.unwrap();
+    let by_birth = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes
+                    WHERE indexrelname IN ('saga_by_birth', 'saga_of_definition')";
+    let whole = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'saga'";
+    // What a session has counted is there for others when it has ended.
+    drop(store);
+    sessions_end(&mut db, "backstop").await;
+    sessions_end(&mut db, "").await;
+    let by_birth: i64 = sqlx::query_scalar(by_birth).fetch_one(&mut db).await.unwrap();
+    assert!(by_birth <= 5004, "only the last one walks along all sagas: {by_birth}");
+    let whole: i64 = sqlx::query_scalar(whole).fetch_one(&mut db).await.unwrap();
+    assert!(whole < 5000, "none reads the table: {whole}");
 }
 
 #[tokio::test]

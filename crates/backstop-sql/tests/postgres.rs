@@ -55,7 +55,7 @@ async fn the_database_of_a_language_does_not_change_any_order() {
 async fn a_schema_that_is_not_this_programs_is_refused_and_told_what_to_do() {
     let url = Postgres::shared().unwrap().create_database().unwrap();
     let older = PostgresStore::connect(&url, PostgresSettings::default()).await.unwrap_err();
-    assert!(matches!(older, OpenError::SchemaOlder { found: 0, needed: 4 }), "{older:?}");
+    assert!(matches!(older, OpenError::SchemaOlder { found: 0, needed: 5 }), "{older:?}");
     assert!(older.to_string().contains("run `backstop migrate`"), "{older}");
     postgres_migrate(&url).await.unwrap();
     postgres_migrate(&url).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_schema_that_is_not_this_programs_is_refused_and_told_what_to_do() {
     postgres_migrate(&url).await.unwrap();
     execute(&url, "UPDATE schema_compatibility SET oldest_migration = 99").await;
     let newer = PostgresStore::connect(&url, PostgresSettings::default()).await.unwrap_err();
-    assert!(matches!(newer, OpenError::SchemaNewer { found: 99, needed: 4 }), "{newer:?}");
+    assert!(matches!(newer, OpenError::SchemaNewer { found: 99, needed: 5 }), "{newer:?}");
     assert!(matches!(postgres_migrate(&url).await, Err(OpenError::SchemaNewer { .. })), "and left alone");
     execute(
         &url,

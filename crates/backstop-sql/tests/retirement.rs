@@ -7,7 +7,7 @@ mod common;
 use backstop_core::{Seq, Timestamp};
 use backstop_engine::ports::store::{Append, Appended, Retention, Retired, Store, StoreError};
 use backstop_engine::store_contract::sample::{LONG_AGO, Sample, definition, id};
-use backstop_sql::PostgresStore;
+use backstop_sql::{PostgresSettings, PostgresStore};
 use bytes::Bytes;
 use common::{database, execute, open};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -246,6 +246,46 @@ async fn who_reads_for_long_keeps_a_partition_and_holds_up_nobody_else() {
     tx.rollback().await.unwrap();
     assert!(retire_all(store.as_ref(), JOURNALS).await.partitions <= 1);
     assert_retired(&store, "old").await;
+}
+
+#[tokio::test]
+async fn a_span_that_cannot_be_looked_at_in_time_ends_the_looking_and_not_the_bite() {
+    let url = database().await;
+    let settings = PostgresSettings {
+        connections_max: 3,
+        statement_timeout: Duration::from_secs(1),
+        ..PostgresSettings::default()
+    };
+    let store = PostgresStore::connect(&url, settings).await.unwrap();
+    for day in 0..3 {
+        plant_partition(&url, day).await;
+        plant(&store, &format!("old-{day}"), day).await;
+    }
+    // Whoever reads all head rows of a span, as the last look at it does, comes to no end.
+    execute(
+        &url,
+        "CREATE SEQUENCE looks;
+         CREATE FUNCTION be_slow() RETURNS boolean LANGUAGE plpgsql AS $$
+         BEGIN
+             IF current_query() LIKE '%bool_and(%' THEN
+                 PERFORM nextval('looks');
+                 PERFORM pg_sleep(3600);
+             END IF;
+             RETURN true;
+         END $$;
+         ALTER TABLE saga RENAME TO saga_itself;
+         CREATE VIEW saga AS SELECT * FROM saga_itself WHERE be_slow()",
+    )
+    .await;
+    let bite = store.retire(JOURNALS, 10).await;
+    assert_eq!(bite, Ok(Retired { journals: 3, ..Retired::default() }), "row by row");
+    assert_eq!(
+        number(&url, "SELECT last_value FROM looks WHERE is_called").await,
+        1,
+        "the next span was not looked at, too"
+    );
+    execute(&url, "CREATE OR REPLACE VIEW saga AS SELECT * FROM saga_itself").await;
+    assert_eq!(retire_all(&store, JOURNALS).await.partitions, 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

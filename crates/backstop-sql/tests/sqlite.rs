@@ -105,7 +105,7 @@ async fn a_file_of_a_newer_program_is_refused() {
     )
     .await;
     let refused = SqliteStore::open(&path).await;
-    assert!(matches!(refused, Err(OpenError::SchemaNewer { found: 99, needed: 4 })), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::SchemaNewer { found: 99, needed: 5 })), "{refused:?}");
 }
 
 #[tokio::test]

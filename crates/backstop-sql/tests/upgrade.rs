@@ -172,12 +172,22 @@ impl Before {
     }
 }
 
-/// A database as the version before left it.
-async fn schema_1() -> String {
+/// Migrations as they are released, by their numbers from 1.
+const RELEASED: [(&str, &str); 3] = [
+    ("journal", include_str!("../../../migrations/postgres/0001_journal.sql")),
+    ("retirement", include_str!("../../../migrations/postgres/0002_retirement.sql")),
+    ("journal_partitions", include_str!("../../../migrations/postgres/0003_journal_partitions.sql")),
+];
+
+/// A database as a version left it whose newest migration this was.
+async fn schema(newest: usize) -> String {
     let url = Postgres::shared().unwrap().create_database().unwrap();
-    let sql = include_str!("../../../migrations/postgres/0001_journal.sql").into_sql_str();
-    let first = Migration::new(1, Cow::Borrowed("journal"), MigrationType::Simple, sql, false);
-    let mut migrator = Migrator::with_migrations(vec![first]);
+    let migration = |(at, (name, sql)): (usize, &(&'static str, &'static str))| {
+        let (number, name) = (at as i64 + 1, Cow::Borrowed(*name));
+        Migration::new(number, name, MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let mut migrator =
+        Migrator::with_migrations(RELEASED[..newest].iter().enumerate().map(migration).collect());
     migrator.set_locking(false);
     let mut db = PgConnection::connect(&url).await.unwrap();
     migrator.run_direct(None, &mut db, false).await.unwrap();
@@ -190,7 +200,7 @@ fn wide(saga: &str, at: backstop_core::Timestamp) -> (Sample, Append) {
 
 #[tokio::test]
 async fn the_version_before_runs_on_beside_this_one_and_both_drive_one_saga() {
-    let url = schema_1().await;
+    let url = schema(1).await;
     let mut before = Before::new(&url).await;
     let (mut saga, start) = wide("shared", LONG_AGO);
     let mut all = vec![start, saga.succeed(0, b"before")];
@@ -237,6 +247,68 @@ async fn the_version_before_runs_on_beside_this_one_and_both_drive_one_saga() {
     assert_eq!(done.journals, 1, "out of both partitions");
     assert_eq!(count(&mut db, "SELECT count(*) FROM saga_event").await, 0);
     assert!(store.head(&id("shared")).await.unwrap().unwrap().retired);
+}
+
+/// The number by which the server knows a table or an index; none if it is not there, or not for us to see.
+async fn oid(db: &mut PgConnection, name: &str) -> Option<i64> {
+    sqlx::query_scalar("SELECT to_regclass($1)::oid::bigint").bind(name).fetch_one(db).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_long_holds_up_the_end_of_a_migration_and_undoes_no_index() {
+    let url = schema(3).await;
+    let mut db = PgConnection::connect(&url).await.unwrap();
+    let mut watch = PgConnection::connect(&url).await.unwrap();
+    let mut reader = PgConnection::connect(&url).await.unwrap();
+    let mut reading = reader.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM saga").fetch_one(&mut *reading).await.unwrap();
+    let migrating = tokio::spawn({
+        let url = url.clone();
+        async move { postgres_migrate(&url).await }
+    });
+    let mut waits = async || -> bool {
+        let sql = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity
+                                  WHERE datname = current_database() AND wait_event_type = 'Lock')";
+        sqlx::query_scalar(sql).fetch_one(&mut watch).await.unwrap()
+    };
+    while !waits().await {
+        assert!(!migrating.is_finished(), "it waits for the reader");
+    }
+    let built = [oid(&mut db, "saga_by_birth").await, oid(&mut db, "saga_of_definition").await];
+    assert!(built.iter().all(Option::is_some), "built, and there for all to see: {built:?}");
+    while waits().await {}
+    assert!(!migrating.is_finished(), "it tries again");
+    reading.rollback().await.unwrap();
+    migrating.await.unwrap().unwrap();
+    assert_eq!([oid(&mut db, "saga_by_birth").await, oid(&mut db, "saga_of_definition").await], built);
+    for gone in ["saga_by_age", "saga_by_definition", "saga_by_end"] {
+        assert_eq!(oid(&mut db, gone).await, None, "{gone}");
+    }
+    drop(open(&url).await);
+}
+
+#[tokio::test]
+async fn an_index_that_was_not_built_to_its_end_is_named_and_no_other_goes_for_it() {
+    let url = schema(3).await;
+    // As a CREATE INDEX CONCURRENTLY leaves it that was broken off.
+    common::execute(
+        &url,
+        "CREATE INDEX saga_of_definition ON saga (definition, created_at);
+         UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'saga_of_definition'::regclass",
+    )
+    .await;
+    let refused = postgres_migrate(&url).await.unwrap_err().to_string();
+    let advice = "run \"DROP INDEX IF EXISTS saga_of_definition\" and \"CREATE INDEX CONCURRENTLY saga_of_definition ON \
+                  saga (definition, created_at)\", and migrate again";
+    assert!(refused.contains("the index saga_of_definition on saga is not there or not valid"), "{refused}");
+    assert!(refused.contains(advice), "{refused}");
+    let mut db = PgConnection::connect(&url).await.unwrap();
+    assert!(oid(&mut db, "saga_by_definition").await.is_some());
+    common::execute(&url, "DROP INDEX IF EXISTS saga_of_definition").await;
+    common::execute(&url, "CREATE INDEX CONCURRENTLY saga_of_definition ON saga (definition, created_at)")
+        .await;
+    postgres_migrate(&url).await.unwrap();
+    assert_eq!(oid(&mut db, "saga_by_definition").await, None);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod read;
 mod record;
 mod registry;
 mod retire;
+mod session;
 mod unsettled;
 
 use crate::error::OpenError;
@@ -29,9 +30,10 @@ use backstop_engine::ports::store::{
     SagaCursor, SagaFilter, Share, Store, StoreError, StoreResult, StoredRevision, Unsettled,
 };
 use bytes::Bytes;
-use line::{Line, Plans};
+use line::Line;
 use misfits::Walk;
 use partitions::Spans;
+use session::{LastRefusal, Plans};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use std::str::FromStr;
@@ -83,10 +85,12 @@ pub struct PostgresStore {
     journal: Line,
     lease: Line,
     pool: PgPool,
+    last_refusal: LastRefusal,
     spans: Spans,
     walk: Walk,
     /// Longest wait for what uses the pool.
     answer_max: Duration,
+    statement_timeout: Duration,
 }
 
 /// Brings a database's schema up to date. Several programs may do so at once.
@@ -110,12 +114,20 @@ impl PostgresStore {
     pub async fn connect(url: &str, settings: PostgresSettings) -> Result<Self, OpenError> {
         let options = options(url)?;
         let timeout = settings.statement_timeout;
-        let unreachable = |error: sqlx::Error| OpenError::Unreachable(error.to_string());
+        let last_refusal = LastRefusal::default();
+        let refusal = last_refusal.clone();
+        let unreachable =
+            |error: sqlx::Error| OpenError::Unreachable(last_refusal.explain(error.to_string()));
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections_max.saturating_sub(CONNECTIONS_OWN).max(1))
             .acquire_timeout(settings.acquire_timeout)
             .after_connect(move |connection, _| {
-                Box::pin(line::prepare_session(connection, timeout, Plans::Any))
+                let refusal = refusal.clone();
+                Box::pin(async move { session::prepare_pooled(connection, timeout, &refusal).await })
+            })
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| {
+                Box::pin(async move { Ok(session::may_be_used(connection).await) })
             })
             .connect_with(options.clone())
             .await
@@ -133,10 +145,12 @@ impl PostgresStore {
             answer_max: settings
                 .acquire_timeout
                 .saturating_add(settings.statement_timeout.saturating_mul(STATEMENTS_IN_ROW_MAX)),
+            statement_timeout: timeout,
             walk: Walk::default(),
             journal: Line::new(options.clone(), &settings, Plans::ByKey),
             lease: Line::new(options, &settings, Plans::Any),
             pool,
+            last_refusal,
         })
     }
 }
@@ -146,13 +160,23 @@ impl PostgresStore {
     /// at all, not even that it ended a statement, keeps nobody.
     async fn reading<T>(&self, what: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
         let late = || StoreError::NotApplied(format!("no answer within {} ms", self.answer_max.as_millis()));
-        tokio::time::timeout(self.answer_max, what).await.unwrap_or_else(|_| Err(late()))
+        let read = tokio::time::timeout(self.answer_max, what).await.unwrap_or_else(|_| Err(late()));
+        read.map_err(|error| self.explained(error))
     }
 
     /// Likewise of what writes: it may have been applied.
     async fn writing<T>(&self, what: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
         let late = || StoreError::Unknown(format!("no answer within {} ms", self.answer_max.as_millis()));
-        tokio::time::timeout(self.answer_max, what).await.unwrap_or_else(|_| Err(late()))
+        let written = tokio::time::timeout(self.answer_max, what).await.unwrap_or_else(|_| Err(late()));
+        written.map_err(|error| self.explained(error))
+    }
+
+    /// That there was no connection is said with the reason.
+    fn explained(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::NotApplied(text) => StoreError::NotApplied(self.last_refusal.explain(text)),
+            other => other,
+        }
     }
 }
 
@@ -213,7 +237,7 @@ impl Store for PostgresStore {
     }
 
     async fn retire(&self, retention: Retention, limit: usize) -> StoreResult<Retired> {
-        self.writing(retire::retire(&self.pool, &self.spans, retention, limit)).await
+        self.writing(retire::retire(&self.pool, &self.spans, self.statement_timeout, retention, limit)).await
     }
 
     async fn misfits(&self, grace: Duration, lease_max: Duration, limit: usize) -> StoreResult<Vec<Misfit>> {

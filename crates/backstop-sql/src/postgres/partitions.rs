@@ -19,11 +19,10 @@ use backstop_engine::ports::store::{StoreError, StoreResult};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgPool, Row};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Longest wait for a lock that would keep appends waiting.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
-/// Longest look at one span before it is dropped; shorter than the client waits for an answer of the pool.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(25);
 /// Most partitions that are made at once: at a width that is too small for the time ahead, the rest is made later.
 const MADE_AT_ONCE_MAX: usize = 64;
 
@@ -155,16 +154,22 @@ pub(super) async fn drop_whole(
     pool: &PgPool,
     partition: &Partition,
     ended_until: i64,
+    limits: Limits,
 ) -> StoreResult<Dropped> {
     let mut db = pool.acquire().await.map_err(|e| error::of_read(&e))?;
-    match try_drop(&mut db, partition, ended_until).await {
+    match try_drop(&mut db, partition, ended_until, limits).await {
         Ok(Some(journals)) => Ok(Dropped::Whole(journals)),
         Ok(None) => Ok(Dropped::Stays),
         Err(Refusal::Before(refusal)) if has_code(&refusal, &LOCK) => {
             tracing::debug!(error = %refusal, partition = partition.name, "a partition is in use: not dropped this time");
-            Ok(Dropped::InUse)
+            Ok(Dropped::NotNow)
         }
-        Err(Refusal::Before(refusal)) if has_code(&refusal, &BEYOND_US) => {
+        Err(Refusal::Before(refusal)) if has_code(&refusal, &[CANCELLED]) => {
+            tracing::warn!(error = %refusal, partition = partition.name,
+                "a partition takes too long to be looked at: what is kept for longer goes row by row");
+            Ok(Dropped::NotNow)
+        }
+        Err(Refusal::Before(refusal)) if has_code(&refusal, &[NOT_OURS]) => {
             tracing::warn!(error = %refusal, partition = partition.name,
                 "a partition could not be dropped: its journals go row by row");
             Ok(Dropped::Stays)
@@ -178,6 +183,21 @@ pub(super) async fn drop_whole(
     }
 }
 
+/// How long it may take to drop partitions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Until when spans are looked at, all together.
+    pub(super) look_until: Instant,
+    /// Longest run of every other statement.
+    pub(super) statement: Duration,
+}
+
+impl Limits {
+    fn left(self) -> Duration {
+        self.look_until.saturating_duration_since(Instant::now())
+    }
+}
+
 /// What came of trying to drop a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dropped {
@@ -185,8 +205,9 @@ pub(super) enum Dropped {
     Whole(u64),
     /// Something in it must stay, or it is not for us to drop.
     Stays,
-    /// Somebody reads the journal just now. The next one would find the same, and each try keeps appends waiting.
-    InUse,
+    /// Somebody reads the journal just now, or there was no time left to look at the span. The next one would find the
+    /// same, and each try keeps appends waiting.
+    NotNow,
 }
 
 /// Where dropping failed: before COMMIT nothing is changed.
@@ -205,20 +226,19 @@ async fn try_drop(
     db: &mut PgConnection,
     partition: &Partition,
     ended_until: i64,
+    limits: Limits,
 ) -> Result<Option<u64>, Refusal> {
     let Partition { name, from, to } = partition;
     let mut tx = db.begin().await?;
     set_lock_timeout(&mut tx).await?;
-    // A large span takes its time to be looked at, and nobody waits for it meanwhile.
-    let time = format!("SET LOCAL statement_timeout = {}", LOOK_TIMEOUT.as_millis());
-    sqlx::raw_sql(AssertSqlSafe(time)).execute(&mut *tx).await?;
     // Nothing is written into it from here on. Others append to younger partitions and notice nothing.
     sqlx::raw_sql(AssertSqlSafe(format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")))
         .execute(&mut *tx)
         .await?;
     // Three looks, the cheap ones first; most spans that must stay are told by the first. The second asks for
     // sagas whose events an older program wrote, and is free once there are none. The last reads the span's
-    // head rows, once for each partition that is dropped.
+    // head rows, once for each partition that is dropped. A large span takes its time, and nobody waits for it.
+    set_statement_timeout(&mut tx, limits.left()).await?;
     let stays: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM saga
                         WHERE created_at >= $1 AND created_at < $2 AND ended_at IS NULL)
@@ -235,6 +255,7 @@ async fn try_drop(
         tx.rollback().await?;
         return Ok(None);
     }
+    set_statement_timeout(&mut tx, limits.left()).await?;
     let row = sqlx::query(
         "SELECT count(*) FILTER (WHERE NOT retired),
                 coalesce(bool_and(ended_at <= $3 AND quarantine IS NULL), true)
@@ -250,6 +271,7 @@ async fn try_drop(
         tx.rollback().await?;
         return Ok(None);
     }
+    set_statement_timeout(&mut tx, limits.statement).await?;
     sqlx::query(
         "INSERT INTO retired_span (from_us, to_us, ended_until, retired_at)
          VALUES ($1, $2, $3, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)",
@@ -271,10 +293,18 @@ pub(super) async fn set_lock_timeout(db: &mut PgConnection) -> Result<(), sqlx::
     sqlx::raw_sql(AssertSqlSafe(set)).execute(db).await.map(|_| ())
 }
 
+/// For the transaction that has begun. At least a moment, for the server takes nothing for no limit.
+async fn set_statement_timeout(db: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
+    let set = format!("SET LOCAL statement_timeout = {}", limit.as_millis().max(1));
+    sqlx::raw_sql(AssertSqlSafe(set)).execute(db).await.map(|_| ())
+}
+
 /// A lock was not to be had, or would never have been.
 const LOCK: [&str; 2] = ["55P03", "40P01"];
-/// We may not drop it, or looking at it takes longer than [`LOOK_TIMEOUT`].
-const BEYOND_US: [&str; 2] = ["42501", "57014"];
+/// The server ended a statement because its time was over.
+const CANCELLED: &str = "57014";
+/// We have not the right to.
+const NOT_OURS: &str = "42501";
 
 /// True if the server refused because of somebody else who is at it too, or because of what is there.
 pub(super) fn is_expected(refusal: &sqlx::Error) -> bool {

@@ -11,19 +11,30 @@
 //! # Not here
 //! Making and dropping partitions: `partitions`.
 
-use super::partitions::{self, Dropped, Partition, Spans};
+use super::partitions::{self, Dropped, Limits, Partition, Spans};
 use super::read::in_retired_span;
 use crate::{error, rows};
 use backstop_engine::ports::store::{Retention, Retired, StoreError, StoreResult};
 use sqlx::{Executor, PgPool, Row};
 use std::ops::Range;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How many statements' longest runs may be spent on looking at spans that may be dropped whole, however many there are:
+/// fewer than a call is awaited for, so that a bite that finds no end of it still does its work row by row.
+const STATEMENTS_OF_LOOKING: u32 = super::STATEMENTS_IN_ROW_MAX - 1;
 
 pub(super) async fn retire(
     pool: &PgPool,
     spans: &Spans,
+    statement_timeout: Duration,
     retention: Retention,
     limit: usize,
 ) -> StoreResult<Retired> {
+    let limits = Limits {
+        look_until: Instant::now() + statement_timeout.saturating_mul(STATEMENTS_OF_LOOKING),
+        statement: statement_timeout,
+    };
     if let Err(error) = partitions::prepare(pool, *spans).await {
         // What is retired does not depend on it; the check of the schema tells it too.
         tracing::warn!(%error, "partitions of the journal could not be made");
@@ -36,12 +47,12 @@ pub(super) async fn retire(
         if limit == 0 {
             break;
         }
-        match partitions::drop_whole(pool, partition, journals_until).await? {
+        match partitions::drop_whole(pool, partition, journals_until, limits).await? {
             Dropped::Whole(journals) => {
                 return Ok(Retired { journals, partitions: 1, more: true, ..Retired::default() });
             }
             Dropped::Stays => {}
-            Dropped::InUse => break,
+            Dropped::NotNow => break,
         }
     }
     let ranges = row_by_row(&there, &gone, journals_until, spans.width);

@@ -2,7 +2,7 @@
 
 use crate::codec::text;
 use crate::{error, rows};
-use backstop_core::{Event, SagaId, Seq};
+use backstop_core::{Event, SagaId, SagaState, Seq};
 use backstop_engine::ports::store::{Head, Journal, SagaCursor, SagaFilter, StoreResult};
 use sqlx::{QueryBuilder, Sqlite, SqliteExecutor, SqlitePool};
 
@@ -82,11 +82,30 @@ pub(super) async fn list(
     cursor: Option<&SagaCursor>,
     limit: usize,
 ) -> StoreResult<Vec<Head>> {
-    let mut sql = QueryBuilder::<Sqlite>::new(heads!("WHERE true"));
-    if !filter.states.is_empty() {
-        // Words of a closed list, written out so that the planner can see a partial index fit.
-        let states: Vec<String> = filter.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
-        sql.push(" AND state IN (").push(states.join(", ")).push(")");
+    let rows =
+        list_query(filter, cursor, limit).build().fetch_all(pool).await.map_err(|e| error::of_read(&e))?;
+    rows.iter().map(rows::head).collect()
+}
+
+fn list_query(filter: &SagaFilter, cursor: Option<&SagaCursor>, limit: usize) -> QueryBuilder<Sqlite> {
+    let unfinished = !filter.states.is_empty() && !filter.states.iter().any(|state| state.is_final());
+    let mut sql = if unfinished && filter.states != [SagaState::NeedsIntervention] {
+        // Left to itself, SQLite would rather read all sagas in the order asked for than sort the few.
+        QueryBuilder::<Sqlite>::new(heads!("INDEXED BY saga_unfinished WHERE ended_at IS NULL"))
+    } else {
+        QueryBuilder::<Sqlite>::new(heads!("WHERE true"))
+    };
+    // Words of a closed list, written out so that the planner can see a partial index fit; one by `=`, for that of those
+    // that wait for people is told by it.
+    let states: Vec<String> = filter.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
+    match states.as_slice() {
+        [] => {}
+        [state] => {
+            sql.push(" AND state = ").push(state);
+        }
+        states => {
+            sql.push(" AND state IN (").push(states.join(", ")).push(")");
+        }
     }
     if let Some(definition) = &filter.definition {
         sql.push(" AND definition = ").push_bind(definition.as_str());
@@ -110,6 +129,39 @@ pub(super) async fn list(
         sql.push(", ").push_bind(cursor.saga.as_str()).push(")");
     }
     sql.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(rows::limit(limit));
-    let rows = sql.build().fetch_all(pool).await.map_err(|e| error::of_read(&e))?;
-    rows.iter().map(rows::head).collect()
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstop_core::DefinitionName;
+    use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+
+    /// How SQLite would look for these sagas.
+    async fn plan(states: &[SagaState], definition: Option<DefinitionName>) -> String {
+        let mut db = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        crate::migrate::sqlite().run_direct(None, &mut db, false).await.unwrap();
+        let filter = SagaFilter { states: states.to_vec(), definition, ..SagaFilter::default() };
+        let sql = format!("EXPLAIN QUERY PLAN {}", list_query(&filter, None, 9).sql().as_str());
+        let steps = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut db).await.unwrap();
+        steps.iter().map(|step| step.get::<String, _>("detail")).collect::<Vec<_>>().join("; ")
+    }
+
+    #[tokio::test]
+    async fn a_list_of_what_is_unfinished_walks_along_an_index_of_that() {
+        let unfinished = [SagaState::Running, SagaState::RollingBack, SagaState::NeedsIntervention];
+        for states in [&unfinished[..1], &unfinished[..2], &unfinished[..]] {
+            for definition in [None, Some(DefinitionName::parse("transfer").unwrap())] {
+                let plan = plan(states, definition).await;
+                assert!(plan.contains("INDEX saga_unfinished"), "{states:?}: {plan}");
+            }
+        }
+        let waiting = plan(&unfinished[2..], None).await;
+        assert!(waiting.contains("INDEX saga_waiting_for_people"), "{waiting}");
+        let over = plan(&[SagaState::Running, SagaState::Succeeded], None).await;
+        assert!(over.contains("INDEX saga_by_age"), "{over}");
+        let all = plan(&[], None).await;
+        assert!(all.contains("INDEX saga_by_age"), "{all}");
+    }
 }

@@ -172,6 +172,25 @@ impl Postgres {
         self.launch()
     }
 
+    /// Starts it again as a standby: it answers reads, and stays behind, for its primary is nowhere.
+    ///
+    /// # Errors
+    /// [`Error`] if it does not come up.
+    pub fn demote(&self) -> Result<(), Error> {
+        // Not running is just as well.
+        let _ = self.stop();
+        self.programs.run("touch", &[&format!("{}/standby.signal", self.data())])?;
+        self.launch()
+    }
+
+    /// Makes a standby a primary. Its sessions stay.
+    ///
+    /// # Errors
+    /// [`Error`] if it was none.
+    pub fn promote(&self) -> Result<(), Error> {
+        self.programs.run_own("pg_ctl", &["promote", "--wait", "--pgdata", &self.data()]).map(|_| ())
+    }
+
     fn data(&self) -> String {
         self.folder.join("data").display().to_string()
     }
