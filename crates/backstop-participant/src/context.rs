@@ -4,6 +4,8 @@
 //! * A call without any `backstop-` metadata is a plain caller, never an error of a saga's.
 //! * What is missing or cannot be right is named by its key; nothing is guessed
 //!   (`tests/contract/context.rs`).
+//! * A place in a trace that cannot be right is left out: what only helps to look at a call must not decide on it
+//!   (`a_trace_header_never_costs_a_transfer`).
 //!
 //! # Not here
 //! What a duplicate is answered: `barrier`.
@@ -82,7 +84,7 @@ pub struct Context {
     pub epoch: u64,
     /// `<saga id>/<step>/<phase>`: the same for every attempt.
     pub idempotency_key: String,
-    /// The call's place in its trace, as it came.
+    /// The call's place in its trace, as it came; none if it cannot be one.
     pub traceparent: Option<String>,
     /// How long the caller waits, counted from when the request arrived.
     pub deadline: Option<Duration>,
@@ -170,7 +172,7 @@ impl Context {
             attempt,
             clock: number(metadata, CLOCK)?,
             epoch: number(metadata, EPOCH)?,
-            traceparent: optional(metadata, TRACEPARENT, TRACEPARENT_BYTES_MAX)?,
+            traceparent: optional(metadata, TRACEPARENT, TRACEPARENT_BYTES_MAX).unwrap_or_default(),
             deadline: optional(metadata, TIMEOUT, 9)?.map(|text| timeout(&text)).transpose()?,
             cause: cause(metadata)?,
             saga_id,
