@@ -5,7 +5,8 @@
 //! * Of calls with one key at most one runs at a time; the others wait for it and get its answer.
 //! * Of an action and its compensation whichever comes first is seen by the other: both in order, or neither
 //!   has an effect.
-//! * Dropped at any await, a call leaves nothing behind; nor does a full disk (`bounds`).
+//! * Dropped at any await, a call leaves nothing behind; nor does a full disk (`bounds`). On Postgres a connection of one
+//!   that waits for a lock is free again when its caller would have waited no longer (`abandoned`).
 //!
 //! Held on SQLite and Postgres by `tests/contract/`: `repeats`, `racing`, `crashing`.
 //!
@@ -18,22 +19,29 @@ use crate::fingerprint::Fingerprint;
 use crate::table::{Engine, Row, Rows, State};
 use prost::Message;
 use sqlx::pool::MaybePoolConnection;
-use sqlx::{Connection, Pool, SqlStr, Transaction};
+use sqlx::{Connection, Pool, Transaction};
 use std::marker::PhantomData;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tonic::{Code, Response, Status};
+
+/// How long one lock is waited for on Postgres where the call has no deadline, unless [`Barrier::with_lock_wait`] says
+/// otherwise.
+pub const LOCK_WAIT_DEFAULT: Duration = Duration::from_secs(10);
+/// So long at least, however little is left of a call's deadline: what is free is had at once.
+const LOCK_WAIT_MIN: Duration = Duration::from_millis(10);
 
 /// Stands before a participant's handlers. Cheap to clone.
 #[derive(Debug)]
 pub struct Barrier<DB: Engine> {
     pub(crate) pool: Pool<DB>,
     pub(crate) clock: fn() -> SystemTime,
+    lock_wait: Duration,
 }
 
 impl<DB: Engine> Clone for Barrier<DB> {
     // Derived, it would ask for `DB: Clone`.
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), clock: self.clock }
+        Self { pool: self.pool.clone(), clock: self.clock, lock_wait: self.lock_wait }
     }
 }
 
@@ -62,7 +70,15 @@ impl<DB: Engine> Barrier<DB> {
     /// A barrier in the database where the work is done; its table must be there ([`Engine::SCHEMA`]).
     #[must_use]
     pub fn new(pool: Pool<DB>) -> Self {
-        Self { pool, clock: SystemTime::now }
+        Self { pool, clock: SystemTime::now, lock_wait: LOCK_WAIT_DEFAULT }
+    }
+
+    /// The same that waits for one lock for so long where a call has no deadline: on Postgres, for SQLite has its
+    /// `busy_timeout`. A call that has one waits as long as its caller does. After that it fails with ABORTED and has no effect.
+    #[must_use]
+    pub fn with_lock_wait(mut self, lock_wait: Duration) -> Self {
+        self.lock_wait = lock_wait;
+        self
     }
 
     /// The same with another clock, for tests. It dates rows, and nothing but [`Barrier::purge`] looks at that.
@@ -72,15 +88,27 @@ impl<DB: Engine> Barrier<DB> {
         self
     }
 
-    /// Begins a transaction that suits [`Barrier::enter_in`].
+    /// Begins a transaction that suits [`Barrier::enter_in`]. It knows of no call's deadline: see
+    /// [`Barrier::with_lock_wait`].
     ///
     /// # Errors
     /// A status that says that nothing was done.
     pub async fn begin(&self) -> Result<Transaction<'static, DB>, Status> {
-        self.open().await.map_err(storage_failed)
+        self.open(None).await.map_err(storage_failed)
     }
 
-    pub(crate) async fn open(&self) -> Result<Transaction<'static, DB>, sqlx::Error> {
+    pub(crate) async fn begin_for(&self, context: &Context) -> Result<Transaction<'static, DB>, Status> {
+        self.open(context.deadline).await.map_err(storage_failed)
+    }
+
+    /// A transaction of one whose caller waits for so long. It waits for locks just as long and not a little less: the
+    /// caller is then the first to give up, and takes it for the doubt that it is. An ABORTED that came sooner would count
+    /// towards the few attempts of a compensation that is refused.
+    pub(crate) async fn open(
+        &self,
+        deadline: Option<Duration>,
+    ) -> Result<Transaction<'static, DB>, sqlx::Error> {
+        let (began, wait) = (Instant::now(), deadline.unwrap_or(self.lock_wait));
         loop {
             let connection = self.pool.acquire().await?;
             if connection.is_in_transaction() {
@@ -91,7 +119,8 @@ impl<DB: Engine> Barrier<DB> {
                 continue;
             }
             let connection = MaybePoolConnection::PoolConnection(connection);
-            return Transaction::begin(connection, Some(SqlStr::from_static(DB::BEGIN))).await;
+            let left = wait.saturating_sub(began.elapsed()).max(LOCK_WAIT_MIN);
+            return Transaction::begin(connection, Some(DB::begin(left))).await;
         }
     }
 
@@ -119,12 +148,12 @@ impl<DB: Engine> Barrier<DB> {
         fingerprint: Fingerprint,
         nothing: impl FnOnce() -> R + Send,
     ) -> Result<Entered<'static, DB, R>, Status> {
-        let tx = self.begin().await?;
+        let tx = self.begin_for(context).await?;
         self.enter_in(tx, context, fingerprint, nothing).await
     }
 
-    /// [`Barrier::enter_or`] in a transaction of your own. On Postgres it must be READ COMMITTED, on SQLite it
-    /// must have written first or be IMMEDIATE. What you have written in it stays also when the work is refused.
+    /// [`Barrier::enter_or`] in a transaction of your own. On Postgres it must be READ COMMITTED, and should have a
+    /// `lock_timeout`; on SQLite it must have written first or be IMMEDIATE. What you have written in it stays also when the work is refused.
     ///
     /// # Errors
     /// As there; the transaction is then rolled back.
@@ -193,7 +222,7 @@ impl<DB: Engine> Barrier<DB> {
         if context.phase != Phase::Query {
             return Err(no_effect(Code::InvalidArgument, "WRONG_PHASE", "this method answers queries only"));
         }
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_for(context).await?;
         let now = self.now_unix_micros();
         let mut db = DB::db(&mut tx);
         if fence {

@@ -73,7 +73,7 @@ mod table;
 
 pub use answer::{DETAILS_BYTES_MAX, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX, Stop};
 pub use backstop_proto::v1::RollbackCause;
-pub use barrier::{Barrier, Entered, FirstCall};
+pub use barrier::{Barrier, Entered, FirstCall, LOCK_WAIT_DEFAULT};
 pub use context::{Context, ContextError, Phase};
 pub use fingerprint::Fingerprint;
 pub use outside::{Outside, OutsideCall};

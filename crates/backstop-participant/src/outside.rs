@@ -92,7 +92,7 @@ impl<DB: Engine> Barrier<DB> {
         fingerprint: Fingerprint,
     ) -> Result<Outside<DB, R>, Status> {
         let now = self.now_unix_micros();
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_for(context).await?;
         let found = match context.phase {
             Phase::Action => admit_action::<DB>(&mut tx, context, fingerprint, now).await?,
             Phase::Compensation => {
@@ -159,7 +159,8 @@ impl<DB: Engine, R: Message + Default> OutsideCall<DB, R> {
     /// The rows, if the call had ended before.
     async fn keep(&self, phase: Phase, state: State, bytes: &[u8]) -> Result<Option<Rows>, sqlx::Error> {
         let now = self.barrier.now_unix_micros();
-        let mut tx = self.barrier.open().await?;
+        // The work has been done elsewhere, and took its time: that its outcome is kept matters also when the caller has gone.
+        let mut tx = self.barrier.open(None).await?;
         let mut db = DB::db(&mut tx);
         let is_kept = db.finish(&self.context, phase, state, Some(bytes), now).await?;
         let rows = if is_kept { None } else { Some(db.rows(&self.context).await?) };

@@ -4,21 +4,24 @@
 //! * A row is claimed by one insert: of two transactions the second waits until the first has ended
 //!   (Postgres on the unique index, SQLite on its one writer), and then finds the row or may claim it.
 //! * Only a row that is `started` or `fenced` changes; one that is gone or changed is noticed.
+//! * Nobody waits for a lock for ever: a call that was given up keeps its connection no longer than its caller would have
+//!   waited (`tests/contract/abandoned.rs`). On SQLite that is the pool's `busy_timeout`.
 //!
 //! # Not here
 //! What a row means: `barrier`, `outside`.
 
 use crate::context::{Context, Phase};
 use crate::sql;
-use sqlx::{PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, PgConnection, SqlSafeStr, SqlStr, SqliteConnection};
+use std::time::Duration;
 
 /// A database that the barrier stands in: SQLite or Postgres.
 pub trait Engine: sqlx::Database + sealed::Sealed {
     /// Creates the barrier's table and its index, if they are not there. Put it among your migrations.
     const SCHEMA: &'static str;
-    /// Begins a transaction that may write.
+    /// Begins a transaction that may write, and that waits for one lock for so long.
     #[doc(hidden)]
-    const BEGIN: &'static str;
+    fn begin(lock_wait: Duration) -> SqlStr;
     #[doc(hidden)]
     fn db(connection: &mut Self::Connection) -> Db<'_>;
 }
@@ -32,8 +35,10 @@ mod sealed {
 
 impl Engine for sqlx::Sqlite {
     const SCHEMA: &'static str = include_str!("schema/sqlite.sql");
-    // A transaction that reads first and writes later may find that it cannot any more.
-    const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    fn begin(_lock_wait: Duration) -> SqlStr {
+        // A transaction that reads first and writes later may find that it cannot any more.
+        SqlStr::from_static("BEGIN IMMEDIATE")
+    }
     fn db(connection: &mut SqliteConnection) -> Db<'_> {
         Db::Sqlite(connection)
     }
@@ -41,12 +46,20 @@ impl Engine for sqlx::Sqlite {
 
 impl Engine for sqlx::Postgres {
     const SCHEMA: &'static str = include_str!("schema/postgres.sql");
-    // A duplicate has to see what the one that it waited for has committed.
-    const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    fn begin(lock_wait: Duration) -> SqlStr {
+        // 0 would be for ever.
+        let millis = lock_wait.as_millis().clamp(1, LOCK_WAIT_MILLIS_MAX);
+        // A duplicate has to see what the one that it waited for has committed. Both statements in one go.
+        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {millis}");
+        AssertSqlSafe(begin).into_sql_str()
+    }
     fn db(connection: &mut PgConnection) -> Db<'_> {
         Db::Postgres(connection)
     }
 }
+
+/// Longest `lock_timeout` that Postgres takes.
+const LOCK_WAIT_MILLIS_MAX: u128 = 2_147_483_647;
 
 /// A connection of either engine.
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! What the barrier promises, told once and held on SQLite and on Postgres.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod abandoned;
 mod bounds;
 mod common;
 mod context;
