@@ -67,10 +67,24 @@ pub(crate) async fn placed<F: Future>(callers: Option<(SpanContext, String)>, re
     PLACE.scope(place, request).await
 }
 
-/// The caller's place, and as it is written, if it has told one.
+/// Where what happens here stands, for what goes on after its request was answered.
+pub(crate) fn here() -> String {
+    let context = Span::current().context();
+    let context = context.span().span_context().clone();
+    if context.is_valid() { place::written(&context) } else { unspanned() }
+}
+
+/// Runs what goes on after its request was answered, in the request's place.
+pub(crate) async fn placed_at<F: Future>(place: String, future: F) -> F::Output {
+    PLACE.scope(OnceCell::from(place), future).await
+}
+
+/// The caller's place, and as we write it, if it has told one. What a later version puts behind it, of any length, is for
+/// those who understand it, and is not kept.
 pub(crate) fn callers(headers: &HeaderMap) -> Option<(SpanContext, String)> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    Some((place::parse(text)?, text.to_owned()))
+    let place = place::parse(headers.get("traceparent")?.to_str().ok()?)?;
+    let written = place::written(&place);
+    Some((place, written))
 }
 
 /// The `traceparent` that a new saga's calls descend from: the current span's, else the caller's own, else
@@ -99,12 +113,7 @@ fn new_trace() -> String {
 
 /// The trace id under which what happens here is to be found.
 pub(crate) fn current_trace_id() -> Option<String> {
-    let context = Span::current().context();
-    let context = context.span().span_context().clone();
-    if context.is_valid() {
-        return Some(context.trace_id().to_string());
-    }
-    place::parse(&unspanned()).map(|place| place.trace_id().to_string())
+    place::parse(&here()).map(|place| place.trace_id().to_string())
 }
 
 struct Headers<'a>(&'a HeaderMap);
@@ -138,5 +147,21 @@ mod tests {
         let (refused, started) = placed(callers(&headers), told).await;
         assert_eq!(refused.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
         assert_eq!(started, CALLERS);
+    }
+
+    #[tokio::test]
+    async fn of_a_later_versions_place_only_what_every_version_has_is_kept() {
+        let mut headers = HeaderMap::new();
+        let later = format!("cc{}-{}", &CALLERS[2..], "x".repeat(4_000));
+        headers.insert("traceparent", later.parse().unwrap());
+        let metadata = MetadataMap::from_headers(headers.clone());
+        let started = placed(callers(&headers), async { trace_parent(&metadata) }).await;
+        assert_eq!(started, CALLERS);
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_after_the_answer_stands_in_the_trace_of_its_request() {
+        let (answered, place) = placed(None, async { (current_trace_id(), here()) }).await;
+        assert_eq!(placed_at(place, async { current_trace_id() }).await, answered);
     }
 }
