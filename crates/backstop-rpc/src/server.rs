@@ -1,4 +1,12 @@
 //! All services of a coordinator behind one port: the API, health, and reflection (v1 and v1alpha).
+//!
+//! # Invariants
+//! * A client that has vanished without a word is found out, and its watches end with its connection; one that is there is
+//!   kept, however silent (`tests/server/connections.rs`).
+//! * One connection has so many calls and watches at a time, and no more.
+//!
+//! # Not here
+//! What a call may bring: the limits of `backstop_engine::Settings`, and `guard`.
 
 use crate::guard::GuardLayer;
 use crate::participants::ParticipantClient;
@@ -24,11 +32,26 @@ pub struct ServerSettings {
     pub request_bytes_max: usize,
     /// Whether server reflection is on.
     pub reflection: bool,
+    /// Calls and watches of one connection at once.
+    pub streams_max: u32,
+    /// How long nothing comes over a connection before it is pinged; zero: it is never.
+    pub keepalive_interval: Duration,
+    /// How long such a ping may stay unanswered.
+    pub keepalive_timeout: Duration,
+    /// How long a connection is silent before TCP itself probes it; zero: it never does.
+    pub tcp_keepalive: Duration,
 }
 
 impl Default for ServerSettings {
     fn default() -> Self {
-        Self { request_bytes_max: 4 << 20, reflection: true }
+        Self {
+            request_bytes_max: 4 << 20,
+            reflection: true,
+            streams_max: 10_000,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
+            tcp_keepalive: Duration::from_secs(60),
+        }
     }
 }
 
@@ -50,6 +73,9 @@ pub async fn serve(
     let (reporter, health) = tonic_health::server::health_reporter();
     let watching = tokio::spawn(report_health(reporter, coordinator.clone()));
     let mut router = Server::builder()
+        .max_concurrent_streams(settings.streams_max)
+        .http2_keepalive_interval(unless_never(settings.keepalive_interval))
+        .http2_keepalive_timeout(Some(settings.keepalive_timeout))
         .layer(GuardLayer)
         .add_service(health)
         .add_service(
@@ -72,10 +98,17 @@ pub async fn serve(
         };
         router = router.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
     }
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(unless_never(settings.tcp_keepalive));
     let served = router.serve_with_incoming_shutdown(incoming, shutdown).await;
     watching.abort();
     Ok(served?)
+}
+
+/// Zero stands for never.
+fn unless_never(duration: Duration) -> Option<Duration> {
+    (!duration.is_zero()).then_some(duration)
 }
 
 async fn report_health(reporter: HealthReporter, coordinator: Coordinator) {

@@ -227,6 +227,10 @@ fn read(reader: &mut Reader) -> Option<Configuration> {
     let server = ServerSettings {
         request_bytes_max: reader.count("limits.request_bytes_max"),
         reflection: reader.flag("reflection"),
+        streams_max: reader.count("api.streams_max"),
+        keepalive_interval: reader.duration_or_never("api.keepalive_interval"),
+        keepalive_timeout: reader.duration("api.keepalive_timeout"),
+        tcp_keepalive: reader.duration_or_never("api.tcp_keepalive"),
     };
     let participants = ParticipantSettings {
         connections_per_endpoint: reader.count("participants.connections_per_endpoint"),
@@ -349,12 +353,21 @@ mod tests {
 
     #[test]
     fn zero_switches_off_what_can_be_and_bounds_are_kept() {
-        let off = with_file("[doctor]\nevery = '0s'\n[telemetry]\nl1_shown_max = 0").unwrap().engine;
-        assert_eq!((off.doctor_every, off.l1_shown_max), (Duration::ZERO, 0));
+        let off = with_file(
+            "[doctor]\nevery = '0s'\n[telemetry]\nl1_shown_max = 0\n\
+             [api]\nkeepalive_interval = '0s'\ntcp_keepalive = '0s'",
+        )
+        .unwrap();
+        assert_eq!((off.engine.doctor_every, off.engine.l1_shown_max), (Duration::ZERO, 0));
+        assert_eq!(
+            (off.server.keepalive_interval, off.server.tcp_keepalive),
+            (Duration::ZERO, Duration::ZERO)
+        );
         let told = with_file(
             "[doctor]\nevery = '-1s'\nsample = 0\nrun_max = '0s'\n\
              [telemetry]\nl1_shown_max = 257\nl1_shown_for = '0s'\n\
-             [participants]\nstream_window_bytes = 0\nconnection_window_bytes = 2147483648",
+             [participants]\nstream_window_bytes = 0\nconnection_window_bytes = 2147483648\n\
+             [api]\nstreams_max = 0\nkeepalive_interval = '-1s'\nkeepalive_timeout = '0s'",
         )
         .unwrap_err()
         .to_string();
@@ -366,6 +379,9 @@ mod tests {
             "telemetry.l1_shown_for:",
             "participants.stream_window_bytes: must be from 1 to 2147483647, not 0",
             "participants.connection_window_bytes: must be from 1 to 2147483647, not 2147483648",
+            "api.streams_max:",
+            "api.keepalive_interval:",
+            "api.keepalive_timeout:",
         ] {
             assert!(told.contains(part), "{part} in {told}");
         }

@@ -1,0 +1,6 @@
+//! The incoming half: a coordinator on a store in memory, served on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod connections;
+mod frames;
+mod world;
