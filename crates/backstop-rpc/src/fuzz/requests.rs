@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue};
 use prost::Message;
 use tonic::metadata::MetadataMap;
 
-/// Headers of a status that some clients would take no more of.
-const STATUS_BYTES_MAX: usize = 16 << 10;
+/// Headers of a status that some clients would take no more of: 8 KiB, less what stands beside them.
+const STATUS_BYTES_MAX: usize = 8_000;
 
 fn target(name: &'static str, kind: Kind) -> Target {
     Target::new(name, env!("CARGO_MANIFEST_DIR"), kind)
