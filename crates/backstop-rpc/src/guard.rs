@@ -3,14 +3,19 @@
 //! tonic answers CANCELLED when the caller's deadline passes, INTERNAL for bytes that are no message, and
 //! OUT_OF_RANGE for a message over its limit. The first is DEADLINE_EXCEEDED, the others are the caller's
 //! INVALID_ARGUMENT.
+//!
+//! # Not here
+//! The end of a stream that has begun: it is given its caller's [`Deadline`], and keeps it itself
+//! (`services::sagas`, WatchSaga).
 
-use crate::status_reply::{Reply, invalid};
+use crate::status_reply::{deadline_exceeded, invalid};
 use crate::trace;
 use backstop_core::Fault;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -20,6 +25,10 @@ use tracing::{Instrument, Span};
 const NO_MESSAGE: &str = "failed to decode Protobuf message";
 /// How tonic begins its words on a message over the limit.
 const TOO_LARGE: &str = "Error, decoded message length too large";
+
+/// When a request's caller waits no longer. Among the request's extensions, if the caller said so.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline(pub(crate) Instant);
 
 /// Puts a [`Guard`] in front of services.
 #[derive(Debug, Clone, Copy)]
@@ -56,18 +65,19 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // Taken out of the request, so that tonic does not apply it too.
         let deadline = request.headers_mut().remove("grpc-timeout").and_then(|value| timeout(&value));
+        let deadline = deadline.and_then(|left| Instant::now().checked_add(left));
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(Deadline(deadline));
+        }
         let callers = trace::callers(request.headers());
         let span = trace::server_span(request.uri().path(), request.headers());
         let answer = span.in_scope(|| self.inner.call(request));
         let guarded = async move {
             let answered = match deadline {
                 None => answer.await,
-                Some(deadline) => match tokio::time::timeout(deadline, answer).await {
+                Some(deadline) => match tokio::time::timeout_at(deadline, answer).await {
                     Ok(answered) => answered,
-                    Err(_) => {
-                        let reply = Reply::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-                        Ok(reply.status("the caller's deadline has passed".to_owned()).into_http())
-                    }
+                    Err(_) => Ok(deadline_exceeded().into_http()),
                 },
             };
             let answered = answered.map(honest);

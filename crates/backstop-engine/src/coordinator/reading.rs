@@ -68,20 +68,27 @@ impl Coordinator {
     }
 
     /// The next events of a saga after `after`; waits for them. Empty once the saga is over and all its
-    /// events have been seen, or when the coordinator shuts down.
+    /// events have been seen.
     ///
     /// # Errors
-    /// [`EngineError`]: NotFound, Store.
+    /// [`EngineError`]: NotFound, NotServing (the coordinator shuts down before there are any), Store.
     pub async fn next_events(&self, id: &SagaId, after: Seq) -> Result<Vec<Event>, EngineError> {
         loop {
             let live = self.shared.live.find(id);
             // Whether it is over is asked before the events are read: an end that comes in between is
             // then seen in the next round, and no event is missed.
             let head = self.shared.store.head(id).await?.ok_or_else(|| no_saga(id))?;
-            let events = self.shared.store.events(id, after, WATCH_PAGE).await?;
-            let over = head.state.is_final() && live.is_none();
-            if !events.is_empty() || over || self.shared.draining.is_cancelled() {
-                return Ok(events);
+            if head.seq > after {
+                let events = self.shared.store.events(id, after, WATCH_PAGE).await?;
+                if !events.is_empty() {
+                    return Ok(events);
+                }
+            }
+            if head.state.is_final() && live.is_none() {
+                return Ok(Vec::new());
+            }
+            if self.shared.draining.is_cancelled() {
+                return Err(EngineError::NotServing);
             }
             let poll = tokio::time::sleep(self.shared.settings.watch_poll_every);
             let Some(mut handle) = live else {

@@ -18,7 +18,7 @@ pub use sagas::Sagas;
 
 use crate::convert::saga::wire_head;
 use crate::peers;
-use crate::status_reply::{engine_error, invalid};
+use crate::status_reply::{invalid, saga_error};
 use backstop_core::{Fault, SagaId, Seq, transcript};
 use backstop_engine::{Coordinator, EngineError, Reach};
 use backstop_proto::v1;
@@ -47,18 +47,28 @@ async fn from_head(coordinator: &Coordinator, id: &SagaId, error: &EngineError) 
     match error {
         EngineError::Retired { head } => Ok(wire_head(head)),
         EngineError::Quarantined { .. } => {
-            let head = coordinator.head(id).await.map_err(|error| engine_error(&error))?;
+            let head = coordinator.head(id).await.map_err(|error| saga_error(&error, id, None))?;
             if head.quarantine.is_none() {
                 // Nobody has set it aside yet: that is takeover's, and not for one who merely looks.
-                return Err(engine_error(error));
+                return Err(saga_error(error, id, None));
             }
             // As far as they can be read at all: whoever mends the journal wants to see them.
             let events = coordinator.events(id, Seq(0), QUARANTINED_EVENTS_MAX).await.unwrap_or_default();
             let transcript = transcript::transcript(&events).lines().map(str::to_owned).collect();
             Ok(v1::Saga { transcript, ..wire_head(&head) })
         }
-        other => Err(engine_error(other)),
+        other => Err(saga_error(other, id, None)),
     }
+}
+
+/// The status of a command that was not carried out. Of one that the rules refuse it tells where the saga stands, so that
+/// nobody has to ask what stood in the way.
+async fn not_done(coordinator: &Coordinator, id: &SagaId, error: &EngineError) -> Status {
+    let mut state = None;
+    if let EngineError::Refused(_) = error {
+        state = coordinator.head(id).await.ok().map(|head| head.state);
+    }
+    saga_error(error, id, state)
 }
 
 /// Checks a text from a person: bounded, and there at all if it must be.

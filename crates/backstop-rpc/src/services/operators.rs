@@ -1,16 +1,16 @@
 //! `backstop.v1.OperatorService`.
 
 use super::overview::wire_overview;
-use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, person_text, reach, saga_id};
+use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, not_done, person_text, reach, saga_id};
 use crate::convert::saga::wire_saga;
 use crate::convert::time::wire_timestamp;
-use crate::status_reply::{Reply, engine_error, invalid};
+use crate::status_reply::{Reply, engine_error, invalid, saga_error};
 use crate::wire_failure::wire_tier;
 use backstop_core::{
-    Code, Effect, ErrorTable, Evidence, Fault, Input, Resolution, RetryRule, StepName, effect, tier,
+    Code, Effect, ErrorTable, Evidence, Fault, Input, Resolution, RetryRule, SagaId, StepName, effect, tier,
 };
 use backstop_engine::ports::store::MisfitKind;
-use backstop_engine::{Coordinator, FindingKind, HowMuch};
+use backstop_engine::{Coordinator, FindingKind, HowMuch, Reach};
 use backstop_proto::v1;
 use backstop_proto::v1::operator_service_server::OperatorService;
 use backstop_proto::v1::run_doctor_response::finding::Kind;
@@ -30,6 +30,14 @@ impl Operators {
     #[must_use]
     pub fn new(coordinator: Coordinator) -> Self {
         Self { coordinator }
+    }
+
+    /// The saga as it stands after a command.
+    async fn commanded(&self, id: &SagaId, input: Input, reach: Reach) -> Result<v1::Saga, Status> {
+        match self.coordinator.command(id, input, reach).await {
+            Ok(saga) => Ok(wire_saga(&saga)),
+            Err(error) => Err(not_done(&self.coordinator, id, &error).await),
+        }
     }
 }
 
@@ -61,9 +69,8 @@ impl OperatorService for Operators {
         let v1::RetryBranchRequest { saga_id: id, step, by, reason } = request.into_inner();
         let id = saga_id(&id)?;
         let step = step_and_person(&step, &by, &reason, Vec::new())?;
-        let saga = self.coordinator.command(&id, Input::RetryBranch { step, by, reason }, reach).await;
-        let saga = saga.map_err(|error| engine_error(&error))?;
-        Ok(Response::new(v1::RetryBranchResponse { saga: Some(wire_saga(&saga)) }))
+        let saga = self.commanded(&id, Input::RetryBranch { step, by, reason }, reach).await?;
+        Ok(Response::new(v1::RetryBranchResponse { saga: Some(saga) }))
     }
 
     async fn resolve_branch(
@@ -79,9 +86,8 @@ impl OperatorService for Operators {
         let step = step_and_person(&step, &by, &reason, faults)?;
         let resolution = resolution.map_err(|fault| invalid(&[fault]))?;
         let input = Input::ResolveBranch { step, by, reason, resolution };
-        let saga = self.coordinator.command(&id, input, reach).await;
-        let saga = saga.map_err(|error| engine_error(&error))?;
-        Ok(Response::new(v1::ResolveBranchResponse { saga: Some(wire_saga(&saga)) }))
+        let saga = self.commanded(&id, input, reach).await?;
+        Ok(Response::new(v1::ResolveBranchResponse { saga: Some(saga) }))
     }
 
     async fn list_coordinators(
@@ -169,7 +175,7 @@ impl OperatorService for Operators {
             return Err(invalid(&faults));
         }
         let saga = self.coordinator.release_saga(&id, &by, &reason).await;
-        let saga = saga.map_err(|error| engine_error(&error))?;
+        let saga = saga.map_err(|error| saga_error(&error, &id, None))?;
         Ok(Response::new(v1::ReleaseSagaResponse { saga: Some(wire_saga(&saga)) }))
     }
 

@@ -1,9 +1,15 @@
 //! `backstop.v1.SagaService`.
+//!
+//! # Invariants
+//! * A StartSaga that may have started its saga and cannot answer it tells the saga's id, so that the caller can ask again for
+//!   that very one (`a_start_that_may_have_happened_tells_the_id_that_it_would_have`).
+//! * A watch that ends with OK has told all of a saga that is over (`tests/server/watching.rs`).
 
-use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, from_head, person_text, reach, saga_id};
+use super::{PERSON_BYTES_MAX, REASON_BYTES_MAX, from_head, not_done, person_text, reach, saga_id};
 use crate::convert::saga::{wire_event, wire_head, wire_input, wire_saga};
 use crate::convert::{json, time};
-use crate::status_reply::{engine_error, invalid};
+use crate::guard::Deadline;
+use crate::status_reply::{deadline_exceeded, engine_error, invalid, saga_error};
 use crate::{filter, page, trace};
 use backstop_core::{
     DefinitionName, ErrorTable, Fault, Input, Revision, SagaId, Seq, StepName, bounded_text, transcript,
@@ -20,6 +26,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
 use tracing::Span;
+use uuid::Uuid;
 
 /// The service.
 #[derive(Clone)]
@@ -39,9 +46,12 @@ impl Sagas {
         request: v1::StartSagaRequest,
         trace_parent: String,
     ) -> Result<v1::StartSagaResponse, Status> {
-        let (command, wait) = start_command(self.coordinator.settings(), request, trace_parent)
+        let (mut command, wait) = start_command(self.coordinator.settings(), request, trace_parent)
             .map_err(|faults| invalid(&faults))?;
         let asked_for = command.id.clone();
+        // Made here and not by the engine: whatever comes of it, the caller can be told.
+        command.id = asked_for.clone().or_else(|| SagaId::parse(&Uuid::now_v7().to_string()).ok());
+        let id = command.id.clone();
         // The caller may give up in the middle: a saga that is written has a runner of its own by then.
         let started = match (self.coordinator.start_saga(command).await, asked_for) {
             (Ok(started), _) => started,
@@ -50,7 +60,7 @@ impl Sagas {
                 let saga = from_head(&self.coordinator, &id, &error).await?;
                 return Ok(v1::StartSagaResponse { saga: Some(saga), created: false });
             }
-            (Err(error), _) => return Err(engine_error(&error)),
+            (Err(error), asked_for) => return Err(not_started(&error, asked_for.as_ref(), id.as_ref())),
         };
         let (created, id) = (started.created, started.saga.id.clone());
         let saga = match wait {
@@ -64,6 +74,16 @@ impl Sagas {
             None => started.saga,
         };
         Ok(v1::StartSagaResponse { saga: Some(wire_saga(&saga)), created })
+    }
+}
+
+/// The status of a saga that could not be answered. An id that was made here is told where the saga may be there under it:
+/// elsewhere it is nobody's.
+fn not_started(error: &EngineError, asked_for: Option<&SagaId>, made: Option<&SagaId>) -> Status {
+    let may_be_there = matches!(error, EngineError::Store(_) | EngineError::NotServing);
+    match asked_for.or(made.filter(|_| may_be_there)) {
+        Some(id) => saga_error(error, id, None),
+        None => engine_error(error),
     }
 }
 
@@ -239,13 +259,20 @@ impl SagaService for Sagas {
         &self,
         request: Request<v1::WatchSagaRequest>,
     ) -> Result<Response<Self::WatchSagaStream>, Status> {
+        let until = request.extensions().get::<Deadline>().copied();
         let request = request.into_inner();
         let id = saga_id(&request.saga_id)?;
         // NOT_FOUND now, not as the stream's first word.
-        let found = self.coordinator.get_saga(&id).await.map_err(|error| engine_error(&error))?;
+        let found = self.coordinator.get_saga(&id).await;
+        let found = found.map_err(|error| saga_error(&error, &id, None))?;
         let errors = std::sync::Arc::clone(&found.saga.definition.errors);
+        let after = Seq(request.after_seq);
+        let watching =
+            Watching { coordinator: self.coordinator.clone(), id, after, until, has_failed: false };
+        // What comes later is no part of the request's own task any more, but of its trace.
+        let place = trace::here();
         let batches =
-            stream::unfold((self.coordinator.clone(), id, Seq(request.after_seq), false), next_batch);
+            stream::unfold(watching, move |watching| trace::placed_at(place.clone(), next_batch(watching)));
         let events = batches.flat_map(move |batch| {
             let items: Vec<_> = match batch {
                 Ok(events) => events.iter().map(|event| Ok(watched(event, &errors))).collect(),
@@ -271,26 +298,44 @@ impl SagaService for Sagas {
         }
         let by = if request.by.is_empty() { "client".to_owned() } else { request.by };
         let input = Input::Cancel { by, reason: request.reason };
-        let saga = self.coordinator.command(&id, input, reach).await.map_err(|error| engine_error(&error))?;
-        Ok(Response::new(v1::CancelSagaResponse { saga: Some(wire_saga(&saga)) }))
+        match self.coordinator.command(&id, input, reach).await {
+            Ok(saga) => Ok(Response::new(v1::CancelSagaResponse { saga: Some(wire_saga(&saga)) })),
+            Err(error) => Err(not_done(&self.coordinator, &id, &error).await),
+        }
     }
 }
 
-type Watching = (Coordinator, SagaId, Seq, bool);
+/// Where a watcher is.
+struct Watching {
+    coordinator: Coordinator,
+    id: SagaId,
+    after: Seq,
+    until: Option<Deadline>,
+    has_failed: bool,
+}
+
 type Batch = Result<Vec<backstop_core::Event>, Status>;
 
-/// The next events for a watcher, and where to go on; `None` ends the stream.
-async fn next_batch((coordinator, id, after, ended): Watching) -> Option<(Batch, Watching)> {
-    if ended {
+/// The next events for a watcher, and where to go on; `None` ends the stream: the saga is over.
+async fn next_batch(mut watching: Watching) -> Option<(Batch, Watching)> {
+    if watching.has_failed {
         return None;
     }
-    match coordinator.next_events(&id, after).await {
-        Ok(events) => {
-            let last = events.last()?.seq;
-            Some((Ok(events), (coordinator, id, last, false)))
+    let next = watching.coordinator.next_events(&watching.id, watching.after);
+    let events = match watching.until {
+        None => Ok(next.await),
+        Some(Deadline(until)) => tokio::time::timeout_at(until, next).await,
+    };
+    let batch = match events {
+        Ok(Ok(events)) => {
+            watching.after = events.last()?.seq;
+            Ok(events)
         }
-        Err(error) => Some((Err(engine_error(&error)), (coordinator, id, after, true))),
-    }
+        Ok(Err(error)) => Err(saga_error(&error, &watching.id, None)),
+        Err(_) => Err(deadline_exceeded()),
+    };
+    watching.has_failed = batch.is_err();
+    Some((batch, watching))
 }
 
 fn watched(event: &backstop_core::Event, errors: &ErrorTable) -> v1::WatchSagaResponse {

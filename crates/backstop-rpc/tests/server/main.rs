@@ -3,4 +3,6 @@
 
 mod connections;
 mod frames;
+mod refusals;
+mod watching;
 mod world;

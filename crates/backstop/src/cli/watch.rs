@@ -127,8 +127,8 @@ impl Watch {
         }
     }
 
-    /// What a stream means that ended without a last event: the saga was over before `--after`, or (`None`)
-    /// the coordinator is leaving and has more to tell elsewhere.
+    /// What a stream means that ended without a last event: the saga was over before `--after`, or (`None`) there is more
+    /// to tell elsewhere. Earlier coordinators end it so when they leave; those of this version say UNAVAILABLE.
     async fn silent_end(&self) -> Result<Option<Exit>, CliError> {
         let (state, seq) = self.state().await?;
         Ok(if seq <= self.seq { end_of(state) } else { None })
