@@ -54,6 +54,7 @@ impl Wish {
     fn request(&self) -> StartSaga {
         StartSaga {
             id: self.id.clone(),
+            spare_id: None,
             definition: self.definition.clone(),
             revision: None,
             input: Bytes::from_static(b"{}"),

@@ -28,6 +28,9 @@ use tokio::time::Instant;
 pub struct StartSaga {
     /// The id that the client chose.
     pub id: Option<SagaId>,
+    /// The id that it gets if the client chose none: nobody else has it, so nothing is looked for under it. `None`: one is
+    /// made here.
+    pub spare_id: Option<SagaId>,
     /// The definition.
     pub definition: DefinitionName,
     /// Its revision; the newest if `None`.
@@ -89,7 +92,7 @@ impl Coordinator {
                 return Err(refused);
             }
         };
-        let id = match &request.id {
+        let id = match request.id.as_ref().or(request.spare_id.as_ref()) {
             Some(id) => id.clone(),
             None => fresh_saga_id(shared.machine.as_ref())?,
         };

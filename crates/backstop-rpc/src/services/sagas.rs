@@ -50,8 +50,8 @@ impl Sagas {
             .map_err(|faults| invalid(&faults))?;
         let asked_for = command.id.clone();
         // Made here and not by the engine: whatever comes of it, the caller can be told.
-        command.id = asked_for.clone().or_else(|| SagaId::parse(&Uuid::now_v7().to_string()).ok());
-        let id = command.id.clone();
+        let spare = asked_for.is_none().then(|| SagaId::parse(&Uuid::now_v7().to_string()).ok()).flatten();
+        command.spare_id = spare.clone();
         // The caller may give up in the middle: a saga that is written has a runner of its own by then.
         let started = match (self.coordinator.start_saga(command).await, asked_for) {
             (Ok(started), _) => started,
@@ -60,7 +60,7 @@ impl Sagas {
                 let saga = from_head(&self.coordinator, &id, &error).await?;
                 return Ok(v1::StartSagaResponse { saga: Some(saga), created: false });
             }
-            (Err(error), asked_for) => return Err(not_started(&error, asked_for.as_ref(), id.as_ref())),
+            (Err(error), asked_for) => return Err(not_started(&error, asked_for.as_ref(), spare.as_ref())),
         };
         let (created, id) = (started.created, started.saga.id.clone());
         let saga = match wait {
@@ -118,8 +118,17 @@ pub(crate) fn start_command(
             let input = Bytes::from(input);
             let labels = request.labels;
             let trace_parent = Some(trace_parent);
-            let command =
-                StartSaga { id, definition, revision, input, payloads, labels, fingerprint, trace_parent };
+            let command = StartSaga {
+                id,
+                spare_id: None,
+                definition,
+                revision,
+                input,
+                payloads,
+                labels,
+                fingerprint,
+                trace_parent,
+            };
             Ok((command, wait))
         }
         _ => Err(faults),

@@ -229,6 +229,7 @@ impl Node {
 pub(crate) fn request(definition: &str, saga: &str) -> StartSaga {
     StartSaga {
         id: Some(id(saga)),
+        spare_id: None,
         definition: DefinitionName::parse(definition).unwrap(),
         revision: None,
         input: Bytes::from_static(b"{}"),
