@@ -57,14 +57,15 @@ pub(super) struct Partition {
     pub(super) to: i64,
 }
 
-/// All partitions, oldest first.
+/// All partitions, oldest first. By the name that the snapshot has: of one that another coordinator has dropped since, a
+/// `regclass` would be its number, which no statement takes for a table.
 pub(super) async fn list(db: &mut PgConnection) -> StoreResult<Vec<Partition>> {
     let found = sqlx::query(
         "SELECT name, from_us, to_us FROM (
-             SELECT oid::regclass::text AS name,
+             SELECT quote_ident(relname) AS name,
                     substring(bound FROM 'FROM \\(''(-?[0-9]+)''\\)')::bigint AS from_us,
                     substring(bound FROM 'TO \\(''(-?[0-9]+)''\\)')::bigint AS to_us
-             FROM (SELECT class.oid, pg_get_expr(class.relpartbound, class.oid) AS bound
+             FROM (SELECT class.relname, pg_get_expr(class.relpartbound, class.oid) AS bound
                    FROM pg_inherits JOIN pg_class AS class ON class.oid = pg_inherits.inhrelid
                    WHERE pg_inherits.inhparent = 'journal'::regclass
                      AND class.oid <> 'journal_legacy'::regclass) AS bounds
