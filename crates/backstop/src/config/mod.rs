@@ -171,15 +171,15 @@ pub(crate) fn without_password(url: &str) -> String {
     else {
         return url.to_owned();
     };
-    // Parameters may name a password too.
-    let shown = rest.split('?').next().unwrap_or_default();
-    // The last @ ends the user and password. A password that is not written as URLs want it may hold one, a / or a ?.
+    // Parameters may name a password too, and one that is not written as URLs want it may hold a ?, a / or an @. After the
+    // last @ comes the place; what stands behind a ? is shown neither way.
+    let (shown, parameters) = rest.split_once('?').unwrap_or((rest, ""));
     match shown.rsplit_once('@') {
+        _ if parameters.contains('@') => format!("{scheme}://***"),
         Some((user, place)) => {
             let user = user.split([':', '/']).next().unwrap_or_default();
             format!("{scheme}://{user}:***@{place}")
         }
-        None if rest.contains('@') => format!("{scheme}://***"),
         None => format!("{scheme}://{shown}"),
     }
 }
@@ -409,6 +409,7 @@ mod tests {
             ("postgres://bank:sec/ret@db/backstop", "postgres://bank:***@db/backstop"),
             ("postgres://bank:sec/r@et@db", "postgres://bank:***@db"),
             ("postgres://bank:sec?ret@db/backstop", "postgres://***"),
+            ("postgres://bank:se@cr?et@db/backstop", "postgres://***"),
             ("postgres://db/backstop?user=bank&password=sec@ret", "postgres://***"),
             ("postgres://db/backstop?password=secret", "postgres://db/backstop"),
             ("sqlite:a.db", "sqlite:a.db"),
