@@ -78,6 +78,16 @@ impl Step {
         }
     }
 
+    /// True of a call that is tried until it succeeds, unless its policy says `give_up_after`.
+    #[must_use]
+    pub fn is_endless(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Compensation => true,
+            Phase::Action => self.kind == StepKind::Retriable,
+            Phase::Query => false,
+        }
+    }
+
     /// True if a success of this step has to be undone in a rollback.
     #[must_use]
     pub fn is_compensatable(&self) -> bool {

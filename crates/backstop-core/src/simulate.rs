@@ -7,7 +7,7 @@
 use crate::agenda::{Call, agenda};
 use crate::apply::{apply, begin};
 use crate::decide::{Answer, Input, Outcome, Start, decide, start};
-use crate::definition::{DefinitionSpec, StepKind};
+use crate::definition::DefinitionSpec;
 use crate::event::Event;
 use crate::failure::Details;
 use crate::graph::Definition;
@@ -165,7 +165,7 @@ impl Script {
 fn play(definition: &Arc<Definition>, step: Option<usize>, fault: Fault) -> Run {
     let refused =
         step.filter(|_| fault == Fault::CompensationRefused).and_then(|s| fails_after(definition, s));
-    let is_endless = step.is_some_and(|index| definition.steps[index].kind == StepKind::Retriable);
+    let is_endless = step.is_some_and(|index| definition.steps[index].is_endless(Phase::Action));
     let script = Script { step, fault, refused, is_endless };
     let name = step.map(|index| definition.steps[index].name.clone());
     let mut run =

@@ -69,9 +69,17 @@ pub(crate) async fn placed<F: Future>(callers: Option<(SpanContext, String)>, re
 
 /// Where what happens here stands, for what goes on after its request was answered.
 pub(crate) fn here() -> String {
-    let context = Span::current().context();
-    let context = context.span().span_context().clone();
-    if context.is_valid() { place::written(&context) } else { unspanned() }
+    told(&own())
+}
+
+/// The current span's place; not valid if there is none.
+fn own() -> SpanContext {
+    Span::current().context().span().span_context().clone()
+}
+
+/// As it is told on; a request without a span has a place all the same.
+fn told(own: &SpanContext) -> String {
+    if own.is_valid() { place::written(own) } else { unspanned() }
 }
 
 /// Runs what goes on after its request was answered, in the request's place.
@@ -90,13 +98,11 @@ pub(crate) fn callers(headers: &HeaderMap) -> Option<(SpanContext, String)> {
 /// The `traceparent` that a new saga's calls descend from: the current span's, else the caller's own, else
 /// that of a new trace.
 pub(crate) fn trace_parent(metadata: &MetadataMap) -> String {
-    let own = Span::current().context();
-    let own = own.span().span_context().clone();
+    let own = own();
     match callers(metadata.as_ref()) {
         // Nothing is exported here, or there is no span: what the participants tell hangs from the caller's.
         Some((place, text)) if !own.is_valid() || place.is_sampled() && !own.is_sampled() => text,
-        Some(_) | None if own.is_valid() => place::written(&own),
-        Some(_) | None => unspanned(),
+        Some(_) | None => told(&own),
     }
 }
 

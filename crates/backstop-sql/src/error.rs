@@ -79,6 +79,17 @@ pub(crate) fn is_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
+/// Postgres ended a statement because its time was over.
+pub(crate) const CANCELLED: &str = "57014";
+/// A lock of Postgres was not to be had in time.
+pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// True if a database refused with one of these codes.
+pub(crate) fn has_code(refusal: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = refusal.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| codes.contains(&code.as_ref()))
+}
+
 /// True if the connection to Postgres can be used again after this error: the server answered in order, and would
 /// answer so in another session, too.
 pub(crate) fn leaves_the_connection_usable(error: &sqlx::Error) -> bool {
@@ -97,8 +108,6 @@ pub(crate) fn leaves_the_connection_usable(error: &sqlx::Error) -> bool {
 /// Any other may be the session's own, and come for ever: its server only reads by now, a statement that it had
 /// prepared is gone, a type has another number. To make a new session after one that was not is cheap beside that.
 fn says_nothing_of_the_session(severity: PgSeverity, code: &str) -> bool {
-    const CANCELLED: &str = "57014";
-    const LOCK_NOT_AVAILABLE: &str = "55P03";
     let of_the_rows = ["22", "23", "40"].iter().any(|class| code.starts_with(class));
     severity == PgSeverity::Error && (of_the_rows || [CANCELLED, LOCK_NOT_AVAILABLE].contains(&code))
 }

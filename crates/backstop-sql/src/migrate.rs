@@ -4,7 +4,7 @@
 //! * Both engines have migrations of the same names (`tests::both_engines_have_the_same_migrations`).
 //! * A released migration is never edited: the database keeps its checksum, and an edited one is refused.
 
-use crate::error::OpenError;
+use crate::error::{LOCK_NOT_AVAILABLE, OpenError, has_code};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{PgConnection, Row, SqlSafeStr};
 use std::borrow::Cow;
@@ -97,10 +97,11 @@ impl Refusal {
         let (MigrateError::Execute(refusal) | MigrateError::ExecuteMigration(refusal, _)) = error else {
             return Self::Other;
         };
-        match refusal.as_database_error().and_then(|refusal| refusal.code()).as_deref() {
-            Some("55P03") => Self::Lock,
-            // RAISE EXCEPTION.
-            Some("P0001") => Self::OfItsOwn,
+        /// RAISE EXCEPTION.
+        const RAISED: &str = "P0001";
+        match refusal {
+            _ if has_code(refusal, &[LOCK_NOT_AVAILABLE]) => Self::Lock,
+            _ if has_code(refusal, &[RAISED]) => Self::OfItsOwn,
             _ => Self::Other,
         }
     }

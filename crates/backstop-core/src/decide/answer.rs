@@ -130,7 +130,7 @@ impl Turn {
         {
             return false;
         }
-        if step.kind == StepKind::Retriable && failure.tier == Tier::L2 {
+        if step.is_endless(Phase::Action) && failure.tier == Tier::L2 {
             return !self.is_given_up(progress, &step.action.retry);
         }
         // A pivot in doubt cannot be undone, so where it is safe it is resent whatever the status was.
@@ -154,15 +154,11 @@ impl Turn {
         }
         let branch = &self.saga.branches[index];
         let progress = branch.progress(phase);
-        let key = IdempotencyKey::new(self.id(), &self.saga.definition.steps[index].name, phase);
+        let step = &self.saga.definition.steps[index];
+        let key = IdempotencyKey::new(self.id(), &step.name, phase);
         // Each tenure of trying begins with short waits again.
         let attempt = progress.attempt() - progress.forgiven;
-        let is_endless = match phase {
-            Phase::Compensation => true,
-            Phase::Action => self.saga.definition.steps[index].kind == StepKind::Retriable,
-            Phase::Query => false,
-        };
-        let since = progress.since.filter(|_| is_endless);
+        let since = progress.since.filter(|_| step.is_endless(phase));
         let endless_for = since.map_or(Duration::ZERO, |since| self.now.since(since));
         let backoff = backoff::delay(policy, &key, attempt, endless_for);
         let asked_for = match failure.pushback {

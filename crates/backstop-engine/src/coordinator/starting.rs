@@ -12,7 +12,6 @@ use super::Coordinator;
 use super::difference::Asked;
 use crate::definitions::Compiled;
 use crate::error::EngineError;
-use crate::ports::machine::Machine;
 use crate::ports::store::{Appended, StoreError};
 use crate::runner::Runner;
 use backstop_core::{DefinitionName, Fault, Revision, Saga, SagaId, Seq, Start, StepName, apply, start};
@@ -94,7 +93,7 @@ impl Coordinator {
         };
         let id = match request.id.as_ref().or(request.spare_id.as_ref()) {
             Some(id) => id.clone(),
-            None => fresh_saga_id(shared.machine.as_ref())?,
+            None => self.fresh_saga_id()?,
         };
         let (revision, fingerprint) = (request.revision, request.fingerprint);
         let tenure = shared.tenure();
@@ -137,6 +136,14 @@ impl Coordinator {
             // The runner is gone, and its first event may be in the writer's hands.
             Err(_) => Err(perhaps_started(&id)),
         }
+    }
+
+    /// An id that no saga has: a UUIDv7, so that ids are in the order of their time.
+    ///
+    /// # Errors
+    /// [`EngineError::NotServing`] from a machine whose ids are none.
+    pub fn fresh_saga_id(&self) -> Result<SagaId, EngineError> {
+        SagaId::parse(&self.shared.machine.fresh_id().to_string()).map_err(|_| EngineError::NotServing)
     }
 
     /// Room for one more saga of this definition: bounded in all, by the journal's queue, and by what waits at each
@@ -256,8 +263,4 @@ async fn wait_live(mut view: watch::Receiver<Arc<Saga>>, mut seen: Arc<Saga>, un
 /// Repeated with its id, the request finds out.
 fn perhaps_started(id: &SagaId) -> EngineError {
     StoreError::Unknown(format!("the start of saga \"{id}\"")).into()
-}
-
-fn fresh_saga_id(machine: &dyn Machine) -> Result<SagaId, EngineError> {
-    SagaId::parse(&machine.fresh_id().to_string()).map_err(|_| EngineError::NotServing)
 }

@@ -224,6 +224,14 @@ pub struct SagaFilter {
     pub created_before: Option<Timestamp>,
 }
 
+impl SagaFilter {
+    /// True if its states let nothing through that is over.
+    #[must_use]
+    pub fn is_of_unfinished(&self) -> bool {
+        !self.states.is_empty() && !self.states.iter().any(|state| state.is_final())
+    }
+}
+
 /// Where a page of sagas begins: after this one, in the order newest first (`created_at`, then id,
 /// both descending).
 #[derive(Debug, Clone, PartialEq, Eq)]

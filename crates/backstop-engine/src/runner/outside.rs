@@ -18,7 +18,7 @@ use crate::shared::Shared;
 use crate::tenure::{Clearance, Tenure};
 use backstop_core::{
     Agenda, Answer, Call, Effect, Evidence, Input, NoAnswer, NotSent, OnFailure, Outcome, ParticipantName,
-    Phase, PlannedCall, Saga, Signal, StepKind, Tier, effect, tier,
+    Phase, PlannedCall, Saga, Signal, Tier, effect, tier,
 };
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -295,13 +295,8 @@ impl Sending {
     }
 
     fn manner(&self) -> Manner {
-        match self.call.phase {
-            Phase::Compensation => Manner::Patient,
-            Phase::Action if self.saga.definition.steps[self.call.step].kind == StepKind::Retriable => {
-                Manner::Patient
-            }
-            Phase::Action | Phase::Query => Manner::Prompt,
-        }
+        let is_endless = self.saga.definition.steps[self.call.step].is_endless(self.call.phase);
+        if is_endless { Manner::Patient } else { Manner::Prompt }
     }
 
     /// True if what it waits at the gate is part of its own time.

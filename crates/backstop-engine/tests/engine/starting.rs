@@ -5,13 +5,25 @@ use crate::common::plan::Plan;
 use crate::common::{Node, World, id, ms, quiet, request, until};
 use backstop_core::{Code, SagaState, Seq};
 use backstop_engine::ports::store::StoreError;
-use backstop_engine::{EngineError, StartSaga};
+use backstop_engine::{EngineError, StartSaga, StartedSaga};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::task::Poll;
 
 fn one() -> Plan {
     Plan::new("one").step("a", &[])
+}
+
+/// Two coordinators, and saga `pay-7` with its call out at the first; what a start at the second finds.
+async fn found_from_beside() -> (World, [Node; 2], StartedSaga) {
+    let world = World::new();
+    let (first, second) = (world.node_for(&one()).await, world.node_for(&one()).await);
+    world.bank.action("a", |_| Reply::Held);
+    first.start("one", "pay-7").await;
+    quiet().await;
+    let found = second.start("one", "pay-7").await;
+    assert!(!found.created);
+    (world, [first, second], found)
 }
 
 fn another_request(saga: &str) -> StartSaga {
@@ -239,13 +251,7 @@ async fn peer_07_waiting_is_honest() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_for_a_saga_of_another_coordinator_hears_of_its_end() {
-    let world = World::new();
-    let (first, second) = (world.node_for(&one()).await, world.node_for(&one()).await);
-    world.bank.action("a", |_| Reply::Held);
-    first.start("one", "pay-7").await;
-    quiet().await;
-    let found = second.start("one", "pay-7").await;
-    assert!(!found.created);
+    let (world, [_first, second], found) = found_from_beside().await;
     let saga = second.coordinator.wait(found.clone(), ms(700)).await.unwrap();
     assert_eq!(saga.state, SagaState::Running);
     let coordinator = second.coordinator.clone();
@@ -274,12 +280,7 @@ async fn a_start_that_is_repeated_while_the_clock_is_held_back_runs_nothing_twic
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_not_answered_with_another_requests_saga_that_is_not_on_disk() {
-    let world = World::new();
-    let (first, second) = (world.node_for(&one()).await, world.node_for(&one()).await);
-    world.bank.action("a", |_| Reply::Held);
-    first.start("one", "pay-7").await;
-    quiet().await;
-    let early = second.start("one", "pay-7").await;
+    let (world, [_first, second], early) = found_from_beside().await;
     // A request that will be refused, since the id is taken; so far it only waits for the disk.
     world.disk.block();
     let coordinator = second.coordinator.clone();
@@ -346,12 +347,7 @@ async fn a_repeated_start_finds_its_saga_though_the_newest_revision_wants_anothe
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_hears_that_it_was_accepted_though_the_store_cannot_be_asked_how_it_stands() {
-    let world = World::new();
-    let (first, second) = (world.node_for(&one()).await, world.node_for(&one()).await);
-    world.bank.action("a", |_| Reply::Held);
-    first.start("one", "pay-7").await;
-    quiet().await;
-    let found = second.start("one", "pay-7").await;
+    let (world, [_first, second], found) = found_from_beside().await;
     world.disk.down(true);
     let saga = second.coordinator.wait(found, ms(700)).await.unwrap();
     assert_eq!(saga.state, SagaState::Running);

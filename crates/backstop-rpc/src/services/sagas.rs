@@ -26,7 +26,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
 use tracing::Span;
-use uuid::Uuid;
 
 /// The service.
 #[derive(Clone)]
@@ -49,8 +48,11 @@ impl Sagas {
         let (mut command, wait) = start_command(self.coordinator.settings(), request, trace_parent)
             .map_err(|faults| invalid(&faults))?;
         let asked_for = command.id.clone();
-        // Made here and not by the engine: whatever comes of it, the caller can be told.
-        let spare = asked_for.is_none().then(|| SagaId::parse(&Uuid::now_v7().to_string()).ok()).flatten();
+        // Before the saga is started: whatever comes of it, the caller can be told.
+        let spare = match &asked_for {
+            Some(_) => None,
+            None => Some(self.coordinator.fresh_saga_id().map_err(|error| engine_error(&error))?),
+        };
         command.spare_id = spare.clone();
         // The caller may give up in the middle: a saga that is written has a runner of its own by then.
         let started = match (self.coordinator.start_saga(command).await, asked_for) {

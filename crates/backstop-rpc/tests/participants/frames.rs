@@ -1,33 +1,19 @@
 //! A peer that writes HTTP/2 frame by frame, for what no library would do.
 
 use crate::fixture::LONG;
+use crate::frame::{self, ACK, END_HEADERS, END_STREAM, field};
+pub(crate) use crate::frame::{DATA, Frame, HEADERS, PING, RST_STREAM, SETTINGS};
 use crate::peer::Peer;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 const PREFACE_BYTES: usize = 24;
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RST_STREAM: u8 = 3;
-pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
 pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
 pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
-
-#[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) kind: u8,
-    flags: u8,
-    pub(crate) stream: u32,
-    pub(crate) payload: Bytes,
-}
 
 impl Frame {
     /// True for the last frame of its stream.
@@ -60,16 +46,11 @@ impl Frames {
     /// closed.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
-            let mut head = [0; 9];
-            self.0.read_exact(&mut head).await.ok()?;
-            let [a, b, c, kind, flags, stream @ ..] = head;
-            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-            self.0.read_exact(&mut payload).await.ok()?;
-            let stream = u32::from_be_bytes(stream);
-            match (kind, flags & ACK) {
+            let read = frame::read(&mut self.0).await?;
+            match (read.kind, read.flags & ACK) {
                 (SETTINGS, 0) => self.send(SETTINGS, ACK, 0, &[]).await,
                 (SETTINGS, _) => {}
-                _ => return Some(Frame { kind, flags, stream, payload: payload.into() }),
+                _ => return Some(read),
             }
         }
     }
@@ -132,23 +113,7 @@ impl Frames {
     }
 
     async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let mut frame = BytesMut::new();
-        frame.put_uint(payload.len() as u64, 3);
-        frame.put_u8(kind);
-        frame.put_u8(flags);
-        frame.put_u32(stream);
-        frame.put_slice(payload);
-        // The client may be gone: then reading ends too.
-        let _ = self.0.write_all(&frame).await;
-    }
-}
-
-/// A field that HPACK keeps in no table.
-fn field(block: &mut BytesMut, name: &str, value: &str) {
-    block.put_u8(0);
-    for text in [name, value] {
-        block.put_u8(u8::try_from(text.len()).unwrap());
-        block.put_slice(text.as_bytes());
+        frame::write(&mut self.0, kind, flags, stream, payload).await;
     }
 }
 

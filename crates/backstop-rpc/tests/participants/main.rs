@@ -5,6 +5,8 @@
 mod answers;
 mod evidence;
 mod fixture;
+#[path = "../common/frame.rs"]
+mod frame;
 mod frames;
 mod keepalive;
 mod metadata;

@@ -50,7 +50,7 @@ async fn what_comes_beyond_the_limit_is_refused_unseen_until_there_is_room() {
     let refused = client.next_of(&[HEADERS, RST_STREAM]).await.unwrap();
     assert_eq!((refused.kind, refused.stream), (RST_STREAM, 5));
     // This code says that the request was not looked at, and may be sent again.
-    assert_eq!(refused.payload, u32::from(h2::Reason::REFUSED_STREAM).to_be_bytes());
+    assert_eq!(refused.payload[..], u32::from(h2::Reason::REFUSED_STREAM).to_be_bytes());
     client.cancel(1).await;
     client.call(7, HEALTH_WATCH).await;
     // What is still said of the one that was refused is passed over.

@@ -1,27 +1,14 @@
 //! A client that writes HTTP/2 frame by frame, for what no library would do.
 
+use crate::frame::{self, ACK, DATA, END_HEADERS, END_STREAM, Frame, SETTINGS, field};
+pub(crate) use crate::frame::{HEADERS, PING, RST_STREAM};
 use crate::world::LONG;
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-pub(crate) const PING: u8 = 6;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
-
-#[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) kind: u8,
-    pub(crate) stream: u32,
-    pub(crate) payload: Vec<u8>,
-}
 
 pub(crate) struct Frames(TcpStream);
 
@@ -41,17 +28,13 @@ impl Frames {
 
     async fn read(&mut self, kinds: &[u8]) -> Option<Frame> {
         loop {
-            let mut head = [0; 9];
-            self.0.read_exact(&mut head).await.ok()?;
-            let [a, b, c, kind, flags, stream @ ..] = head;
-            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-            self.0.read_exact(&mut payload).await.ok()?;
-            let is_answer = matches!(kind, SETTINGS | PING) && flags & ACK != 0;
-            if kind == SETTINGS && !is_answer {
+            let read = frame::read(&mut self.0).await?;
+            let is_answer = matches!(read.kind, SETTINGS | PING) && read.flags & ACK != 0;
+            if read.kind == SETTINGS && !is_answer {
                 self.send(SETTINGS, ACK, 0, &[]).await;
             }
-            if kinds.contains(&kind) && !is_answer {
-                return Some(Frame { kind, stream: u32::from_be_bytes(stream), payload });
+            if kinds.contains(&read.kind) && !is_answer {
+                return Some(read);
             }
         }
     }
@@ -70,11 +53,7 @@ impl Frames {
             ("content-type", "application/grpc"),
             ("te", "trailers"),
         ] {
-            head.put_u8(0);
-            for text in [name, value] {
-                head.put_u8(u8::try_from(text.len()).unwrap());
-                head.put_slice(text.as_bytes());
-            }
+            field(&mut head, name, value);
         }
         self.send(HEADERS, END_HEADERS, stream, &head).await;
         self.send(DATA, END_STREAM, stream, &[0; 5]).await;
@@ -85,13 +64,6 @@ impl Frames {
     }
 
     async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let mut frame = BytesMut::new();
-        frame.put_uint(payload.len() as u64, 3);
-        frame.put_u8(kind);
-        frame.put_u8(flags);
-        frame.put_u32(stream);
-        frame.put_slice(payload);
-        // The server may have closed: then reading ends too.
-        let _ = self.0.write_all(&frame).await;
+        frame::write(&mut self.0, kind, flags, stream, payload).await;
     }
 }

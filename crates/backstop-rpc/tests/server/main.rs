@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod connections;
+#[path = "../common/frame.rs"]
+mod frame;
 mod frames;
 mod refusals;
 mod watching;

@@ -14,6 +14,7 @@
 //! Taking journals away row by row: `retire`.
 
 use super::PostgresSettings;
+use crate::error::{CANCELLED, LOCK_NOT_AVAILABLE, has_code};
 use crate::{error, rows};
 use backstop_engine::ports::store::{StoreError, StoreResult};
 use sqlx::postgres::PgConnection;
@@ -301,9 +302,7 @@ async fn set_statement_timeout(db: &mut PgConnection, limit: Duration) -> Result
 }
 
 /// A lock was not to be had, or would never have been.
-const LOCK: [&str; 2] = ["55P03", "40P01"];
-/// The server ended a statement because its time was over.
-const CANCELLED: &str = "57014";
+const LOCK: [&str; 2] = [LOCK_NOT_AVAILABLE, "40P01"];
 /// We have not the right to.
 const NOT_OURS: &str = "42501";
 
@@ -313,9 +312,4 @@ pub(super) fn is_expected(refusal: &sqlx::Error) -> bool {
     /// events of the span.
     const THERE: [&str; 5] = ["42P07", "23505", "42P17", "42P01", "23514"];
     has_code(refusal, &LOCK) || has_code(refusal, &THERE)
-}
-
-fn has_code(refusal: &sqlx::Error, codes: &[&str]) -> bool {
-    let code = refusal.as_database_error().and_then(|refusal| refusal.code().map(|code| code.into_owned()));
-    code.is_some_and(|code| codes.contains(&code.as_str()))
 }

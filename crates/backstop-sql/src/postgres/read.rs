@@ -192,10 +192,10 @@ pub(super) async fn list(
         // Words of a closed list, written out so that the planner can see a partial index fit.
         let states: Vec<String> = filter.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
         sql.push(" AND state IN (").push(states.join(", ")).push(")");
+    }
+    if filter.is_of_unfinished() {
         // Each of these sagas is in an index of the few that are unfinished; nothing but these words says so.
-        if !filter.states.iter().any(|state| state.is_final()) {
-            sql.push(" AND ended_at IS NULL");
-        }
+        sql.push(" AND ended_at IS NULL");
     }
     if let Some(definition) = &filter.definition {
         sql.push(" AND definition = ").push_bind(definition.as_str());

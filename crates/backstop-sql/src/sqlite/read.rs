@@ -88,8 +88,7 @@ pub(super) async fn list(
 }
 
 fn list_query(filter: &SagaFilter, cursor: Option<&SagaCursor>, limit: usize) -> QueryBuilder<Sqlite> {
-    let unfinished = !filter.states.is_empty() && !filter.states.iter().any(|state| state.is_final());
-    let mut sql = if unfinished && filter.states != [SagaState::NeedsIntervention] {
+    let mut sql = if filter.is_of_unfinished() && filter.states != [SagaState::NeedsIntervention] {
         // Left to itself, SQLite would rather read all sagas in the order asked for than sort the few.
         QueryBuilder::<Sqlite>::new(heads!("INDEXED BY saga_unfinished WHERE ended_at IS NULL"))
     } else {
